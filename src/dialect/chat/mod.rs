@@ -1,0 +1,1 @@
+//! Chat completions: what a request asks ([`request`]) and what an answer says ([`reply`]).

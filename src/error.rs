@@ -1,0 +1,184 @@
+//! The one error of the crate: opaque, cheap to clone (followers get the leader's), sorted by [`Kind`].
+//!
+//! # Scope
+//! An `Error` is something Refrain itself has to answer for. What an upstream answers, 4xx and 5xx included, is an
+//! answer and never becomes an `Error`.
+
+use std::{error::Error as StdError, fmt, sync::Arc};
+
+use http::StatusCode;
+
+/// What went wrong on the way of a call.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+/// The kinds of failure; each has one status, one name, one entry in `docs/caching.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A request header of ours has a value that cannot be read.
+    BadHeader,
+    /// The path would leave the upstream's `base_url`, or cannot be sent.
+    BadPath,
+    /// The client's body ended before its announced end.
+    IncompleteRequest,
+    /// Nothing lives at this path of Refrain's own.
+    NotFound,
+    /// `only-if-cached`, and nothing servable is cached.
+    NotCached,
+    /// The call came through Refrain too often.
+    Loop,
+    /// No connection to the upstream: refused, DNS, TLS.
+    Unreachable,
+    /// One of the upstream's timers ran out.
+    Timeout,
+    /// The upstream broke off before its answer was whole.
+    Broken,
+    /// This client did not read for too long and was let go.
+    Stalled,
+    /// A fault of Refrain's own.
+    Internal,
+}
+
+struct Inner {
+    kind: Kind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Kind {
+    /// Every kind, for tables and tests.
+    pub const ALL: [Self; 11] = [
+        Self::BadHeader,
+        Self::BadPath,
+        Self::IncompleteRequest,
+        Self::NotFound,
+        Self::NotCached,
+        Self::Loop,
+        Self::Unreachable,
+        Self::Timeout,
+        Self::Broken,
+        Self::Stalled,
+        Self::Internal,
+    ];
+
+    /// Returns the HTTP status that this kind is answered with.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::BadHeader | Self::BadPath | Self::IncompleteRequest => StatusCode::BAD_REQUEST,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotCached | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::Unreachable | Self::Broken => StatusCode::BAD_GATEWAY,
+            Self::Stalled => StatusCode::REQUEST_TIMEOUT,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Returns the name used as `error.code`, metric label and log field.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadHeader => "bad_header",
+            Self::BadPath => "bad_path",
+            Self::IncompleteRequest => "incomplete_request",
+            Self::NotFound => "not_found",
+            Self::NotCached => "not_cached",
+            Self::Loop => "loop",
+            Self::Unreachable => "upstream_unreachable",
+            Self::Timeout => "upstream_timeout",
+            Self::Broken => "upstream_broken",
+            Self::Stalled => "client_stalled",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Returns whether the upstream is the one that failed.
+    pub fn is_upstream(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Timeout | Self::Broken)
+    }
+}
+
+impl Error {
+    /// Makes an error; `message` is lower case, without a full stop and without secrets.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            source: None,
+        }))
+    }
+
+    /// Makes an error that keeps its cause.
+    pub fn with_source(
+        kind: Kind,
+        message: impl Into<String>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            source: Some(source.into()),
+        }))
+    }
+
+    /// Returns the kind.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// Returns the message without its causes: what the client is told.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        let mut source = self.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({}: {self})", self.0.kind.as_str())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0
+            .source
+            .as_ref()
+            .map(|source| &**source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_name_of_its_own_and_an_error_status() {
+        let mut names: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Kind::ALL.len());
+        for kind in Kind::ALL {
+            assert!(kind.status().as_u16() >= 400, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_message_tells_the_causes_but_the_client_is_told_only_the_message() {
+        let cause = std::io::Error::other("connection refused");
+        let error = Error::with_source(Kind::Unreachable, "no connection to `openai`", cause);
+        assert_eq!(error.to_string(), "no connection to `openai`: connection refused");
+        assert_eq!(error.message(), "no connection to `openai`");
+        assert_eq!(error.clone().kind(), Kind::Unreachable);
+    }
+}
