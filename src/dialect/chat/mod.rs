@@ -1,1 +1,3 @@
 //! Chat completions: what a request asks ([`request`]) and what an answer says ([`reply`]).
+
+pub mod reply;
