@@ -4,6 +4,10 @@
 //! A dialect only *looks*: what it does not know it leaves alone, and the bytes that travel are never re-modelled.
 
 pub mod chat;
+pub mod envelope;
+mod glimpse;
+pub mod sse;
+pub mod usage;
 
 use http::Method;
 
