@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, header};
 
-use super::key::Secret;
+use super::key::{Fingerprint, Secret};
 
 /// Headers that carry a credential; all of them together are the caller's.
 pub const CREDENTIALS: [HeaderName; 4] = [
@@ -17,7 +17,7 @@ pub const CREDENTIALS: [HeaderName; 4] = [
 /// The caller of a call. Two callers are equal iff their credentials are; none at all is a credential of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Caller {
-    fingerprint: [u8; 32],
+    fingerprint: Fingerprint,
     anonymous: bool,
 }
 
@@ -40,7 +40,7 @@ impl Caller {
 
     /// Returns the bytes that keep this caller's entries apart from everybody else's.
     pub fn scope(&self) -> &[u8] {
-        &self.fingerprint
+        self.fingerprint.as_bytes()
     }
 }
 
@@ -51,6 +51,7 @@ impl fmt::Display for Caller {
             return f.write_str("anonymous");
         }
         self.fingerprint
+            .as_bytes()
             .iter()
             .take(4)
             .try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -6,6 +6,7 @@
 pub mod caller;
 pub mod canon;
 pub mod key;
+pub mod keying;
 pub mod plan;
 
 use std::{sync::Arc, time::Instant};
