@@ -39,7 +39,7 @@ pub struct Event<'a> {
 /// Where the reader stands within a line.
 #[derive(Debug)]
 struct Lines {
-    /// The line whose end has not come yet. While an event is skipped it holds only what tells its kind.
+    /// The line whose end has not come yet. While an event is skipped it grows no more.
     begun: Vec<u8>,
     /// Whether no line has been read yet; a byte order mark may stand before the first.
     at_start: bool,
@@ -208,7 +208,6 @@ impl Events {
         self.skipping = true;
         self.overflowed = true;
         self.draft.clear();
-        self.lines.begun.truncate(TELLING);
     }
 }
 

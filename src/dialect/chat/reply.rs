@@ -39,7 +39,8 @@ pub struct Outcome {
     pub empty: bool,
     /// Whether an error was reported inside the answer, at its top, in a choice, or as an `error` event.
     pub error: bool,
-    /// Whether JSON was asked for and a choice that ended with `stop` has content that is none (calls are not judged).
+    /// Whether JSON was asked for and a choice that ended with `stop` has content that is none. Only readable answers are
+    /// judged, and no calls.
     pub invalid_output: bool,
     /// The tokens, if the answer tells them; of several reports, as some servers send along with every chunk, the last.
     pub usage: Option<Usage>,
@@ -132,10 +133,13 @@ impl Outcome {
     /// Reads a plain answer, whole.
     pub fn of_whole(body: &[u8], wants_json: bool) -> Self {
         let mut reading = Reading::new(wants_json, body.len());
-        for (position, said) in reading.body(body).into_iter().enumerate() {
+        let Some(choices) = reading.body(body) else {
+            return reading.into_outcome(is_object(body));
+        };
+        for (position, said) in choices.into_iter().enumerate() {
             reading.said(position, said.message, said.finish_reason, said.error);
         }
-        reading.into_outcome(is_object(body))
+        reading.into_outcome(true)
     }
 }
 
@@ -211,7 +215,7 @@ impl Reading {
             self.error = true;
             return;
         }
-        for said in self.body(event.data) {
+        for said in self.body(event.data).into_iter().flatten() {
             self.said(
                 said.index.unwrap_or(0),
                 said.delta,
@@ -221,11 +225,11 @@ impl Reading {
         }
     }
 
-    /// Reads what `json` says at its top and returns its choices, which are said elsewhere in plain answers and chunks.
-    fn body<'a>(&mut self, json: &'a [u8]) -> Vec<Said<'a>> {
+    /// Reads what `json` says at its top and returns its choices; `None` if it cannot be read.
+    fn body<'a>(&mut self, json: &'a [u8]) -> Option<Vec<Said<'a>>> {
         let Some(body) = Body::read(json) else {
             self.readable = false;
-            return Vec::new();
+            return None;
         };
         self.error |= body.error.is_some_and(|error| error.is_there());
         if let Some(usage) = body.usage {
@@ -234,8 +238,10 @@ impl Reading {
         if self.model.is_none() {
             self.model = body.model.and_then(name_of);
         }
-        body.choices
-            .map_or_else(Vec::new, |Choices(choices)| choices)
+        Some(
+            body.choices
+                .map_or_else(Vec::new, |Choices(choices)| choices),
+        )
     }
 
     fn said(
@@ -269,7 +275,8 @@ impl Reading {
                 && choices.iter().all(|choice| !choice.finish.is_empty()),
             empty: !choices.iter().any(|choice| choice.spoke),
             error: self.error,
-            invalid_output: choices.iter().any(Choice::is_invalid_output),
+            // What was not read whole would be judged wrongly.
+            invalid_output: self.readable && choices.iter().any(Choice::is_invalid_output),
             usage: self.usage,
             model: self.model,
             readable: self.readable,
@@ -386,7 +393,7 @@ impl<'de> Visitor<'de> for WordsVisitor {
         while let Some(Text(member)) = members.next_key()? {
             let value: Glimpse<'_> = members.next_value()?;
             match &*member {
-                // Who speaks, not what is said (MiniMax names the assistant in every delta).
+                // Who speaks, not what is said; some servers name the assistant in every delta.
                 "role" | "name" => continue,
                 "content" if words.content.is_there() => {
                     return Err(A::Error::duplicate_field("content"));
@@ -427,7 +434,7 @@ fn name_of(json: &RawValue) -> Option<String> {
 /// The most choices that a request can ask for (API reference, `n`).
 const MAX_CHOICES: usize = 128;
 
-/// More finish reasons than any server gives one choice; two are known from Gemini's (`tool_calls`, then `stop`).
+/// The most different finish reasons of one choice that are kept; one is what the API reference knows.
 const MAX_REASONS: usize = 4;
 
 #[cfg(test)]

@@ -291,6 +291,19 @@ fn a_line_that_never_ends_takes_no_memory_beyond_the_limit() {
 }
 
 #[test]
+fn a_byte_order_mark_is_neither_too_long_nor_does_it_hide_what_follows() {
+    assert!(!read(0, &[b"\xEF\xBB\xBF\n"]).overflowed);
+    let mut reader = Events::with_limit(32);
+    reader.push(
+        "\u{feff}: a comment that is too long, and".as_bytes(),
+        &mut |_| {},
+    );
+    reader.push(b" begins in an earlier chunk\n", &mut |_| {});
+    assert!(reader.overflowed());
+    assert!(!reader.pending(), "a comment leaves nothing pending");
+}
+
+#[test]
 fn many_comments_are_no_overflow() {
     let mut reader = Events::with_limit(32);
     for _ in 0..100 {

@@ -385,6 +385,33 @@ fn of_several_usage_reports_the_last_counts_even_if_it_says_nothing() {
 }
 
 #[test]
+fn the_model_is_the_one_that_was_named_first() {
+    let named = |name: &str| format!("data: {{\"model\":{name},\"choices\":[]}}\n\n");
+    let text = [
+        named("7"),
+        named("\"\""),
+        named("\"first\""),
+        named("\"second\""),
+        named("null"),
+    ]
+    .concat();
+    assert_eq!(stream(&text).model.as_deref(), Some("first"));
+    assert_eq!(stream(&named("null")).model, None);
+}
+
+#[test]
+fn an_answer_that_was_not_read_whole_is_not_called_invalid() {
+    let text = [
+        delta(0, r#"{"content":"{\"a\""}"#),
+        "data: ?\n\n".to_owned(),
+        finish(0, "stop"),
+        DONE.to_owned(),
+    ];
+    let outcome = json_stream(&text.concat());
+    assert_eq!((outcome.readable, outcome.invalid_output), (false, false));
+}
+
+#[test]
 fn without_the_end_mark_a_stream_has_not_ended() {
     let text = [hello(), finish(0, "stop")].concat();
     assert_eq!(
