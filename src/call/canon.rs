@@ -8,15 +8,15 @@
 
 mod chat;
 mod json;
-mod members;
 mod number;
+mod order;
 mod text;
 
 use thiserror::Error;
 
 use crate::dialect::{Dialect, chat::request::Request};
 
-use self::json::Scanner;
+use self::{json::Scanner, order::Order};
 
 /// What the operator decides about the canonical body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub enum Unkeyed {
     NumberRange,
     /// Arrays and objects are nested deeper than 128.
     TooDeep,
-    /// Sorting the keys of nested objects would cost far more than reading them.
+    /// There are more object members than any honest request has (2^18).
     TooComplex,
     /// The body is JSON, but no object.
     NotAnObject,
@@ -103,19 +103,18 @@ impl Unkeyed {
 /// Buffers that one call leaves for the next; any will do, one per thread is a good choice.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// Members of the objects being read, innermost last.
-    members: Vec<members::Member>,
-    /// A copy of the object being put in order.
-    copy: Vec<u8>,
+    /// The form with members in the order read.
+    form: Vec<u8>,
+    /// The order they belong in.
+    order: Order,
 }
 
 impl Scratch {
     /// Gives back what an unusually large body made the buffers grow to.
     fn shrink(&mut self) {
-        self.members.clear();
-        self.members.shrink_to(MAX_KEPT_MEMBERS);
-        self.copy.clear();
-        self.copy.shrink_to(MAX_KEPT_BYTES);
+        self.form.clear();
+        self.form.shrink_to(MAX_KEPT_BYTES);
+        self.order.clear();
     }
 }
 
@@ -140,5 +139,5 @@ pub fn canonicalise(
     canonical
 }
 
-const MAX_KEPT_MEMBERS: usize = 4096;
+/// Bytes that room is kept for.
 const MAX_KEPT_BYTES: usize = 256 * 1024;

@@ -10,6 +10,7 @@ use crate::dialect::chat::request::{self, Class, Field, Request, Role};
 use super::{
     Canonical, Options, Unkeyed,
     json::{EMPTY_ARRAY, FALSE, NULL, Scanner, TRUE},
+    order::{Mark, Span},
     text,
 };
 
@@ -20,7 +21,7 @@ pub(super) fn canonicalise(
 ) -> Result<Canonical, Unkeyed> {
     if scanner.peek() != Some(b'{') {
         scanner.value()?;
-        scanner.finish()?;
+        scanner.end()?;
         return Err(Unkeyed::NotAnObject);
     }
     let mut reader = Reader {
@@ -28,15 +29,11 @@ pub(super) fn canonicalise(
         options,
         facts: Facts::default(),
     };
+    let start = reader.scanner.mark();
     reader.root()?;
-    let Reader { scanner, facts, .. } = reader;
-    let body = scanner.finish()?;
-    let (request, delivery) = facts.conclude()?;
-    Ok(Canonical {
-        body,
-        delivery,
-        request,
-    })
+    reader.scanner.end()?;
+    reader.facts.check()?;
+    Ok(reader.conclude(start))
 }
 
 struct Reader<'a> {
@@ -53,22 +50,22 @@ struct Facts {
     model: bool,
     /// Whether `messages` is an array.
     messages: bool,
-    /// Canonical `stream`, unless it asks for a plain answer.
-    stream: Vec<u8>,
-    /// Canonical `stream_options`, unless null.
-    stream_options: Vec<u8>,
+    /// Where `stream` is, unless it asks for a plain answer.
+    stream: Option<Span>,
+    /// Where `stream_options` is, unless null.
+    stream_options: Option<Span>,
 }
 
 impl Reader<'_> {
     fn root(&mut self) -> Result<(), Unkeyed> {
         let mut root = self.scanner.object()?;
-        while let Some(name) = self.scanner.name(&mut root)? {
-            let field = Field::named(self.scanner.text(name));
+        while let Some(member) = self.scanner.name(&mut root)? {
+            let field = Field::named(self.scanner.text(&member));
             let counts = match field {
                 Some(field) => self.field(field)?,
                 None => self.scanner.value().map(|()| true)?,
             };
-            self.scanner.member(name, counts);
+            self.scanner.member(member, counts)?;
         }
         self.scanner.close(&root)
     }
@@ -84,11 +81,12 @@ impl Reader<'_> {
             (Field::StreamOptions, Some(b'{')) => self.stream_options()?,
             _ => self.scanner.value()?,
         }
-        self.facts.note(field, self.scanner.since(mark));
+        let (value, span) = (self.scanner.since(mark), self.scanner.span(mark));
+        self.facts.note(field, value, span);
         self.counts(field, mark)
     }
 
-    fn counts(&mut self, field: Field, mark: usize) -> Result<bool, Unkeyed> {
+    fn counts(&mut self, field: Field, mark: Mark) -> Result<bool, Unkeyed> {
         let keyed = field.class() == Class::Keyed
             || self.options.keep.iter().any(|kept| kept == field.as_str());
         if !keyed || field.nullable() && self.scanner.since(mark) == NULL {
@@ -117,16 +115,16 @@ impl Reader<'_> {
     fn message(&mut self) -> Result<(), Unkeyed> {
         let mut message = self.scanner.object()?;
         let (mut role, mut nulls) = (Role::Other, false);
-        while let Some(name) = self.scanner.name(&mut message)? {
+        while let Some(member) = self.scanner.name(&mut message)? {
             let mark = self.scanner.mark();
             let next = self.scanner.peek();
-            match self.scanner.text(name) {
+            match self.scanner.text(&member) {
                 "content" if next == Some(b'"') => self.content()?,
                 "role" => role = self.role()?,
                 _ => self.scanner.value()?,
             }
             nulls |= self.scanner.since(mark) == NULL;
-            self.scanner.member(name, true);
+            self.scanner.member(member, true)?;
         }
         if nulls {
             self.scanner
@@ -192,27 +190,51 @@ impl Reader<'_> {
     /// Reads an object all of whose members count, and shows each name and canonical value to `look`.
     fn object(&mut self, mut look: impl FnMut(&str, &[u8])) -> Result<(), Unkeyed> {
         let mut object = self.scanner.object()?;
-        while let Some(name) = self.scanner.name(&mut object)? {
+        while let Some(member) = self.scanner.name(&mut object)? {
             let mark = self.scanner.mark();
             self.scanner.value()?;
-            look(self.scanner.text(name), self.scanner.since(mark));
-            self.scanner.member(name, true);
+            look(self.scanner.text(&member), self.scanner.since(mark));
+            self.scanner.member(member, true)?;
         }
         self.scanner.close(&object)
     }
 }
 
+impl Reader<'_> {
+    /// Puts together what has been read from `start` on.
+    fn conclude(self, start: Mark) -> Canonical {
+        let Self { scanner, facts, .. } = self;
+        let mut body = Vec::with_capacity(scanner.since(start).len());
+        scanner.copy(&scanner.span(start), &mut body);
+        let mut delivery = Vec::new();
+        if let Some(stream) = &facts.stream {
+            scanner.copy(stream, &mut delivery);
+            facts
+                .stream_options
+                .iter()
+                .for_each(|options| scanner.copy(options, &mut delivery));
+        }
+        let mut request = facts.request;
+        request.include_usage &= request.stream;
+        Canonical {
+            body,
+            delivery,
+            request,
+        }
+    }
+}
+
 impl Facts {
     /// Takes what a top-level field tells; in doubt the call is stateful and its tools are live.
-    fn note(&mut self, field: Field, value: &[u8]) {
+    fn note(&mut self, field: Field, value: &[u8], span: Span) {
         let request = &mut self.request;
         match field {
             Field::Model => self.model(value),
             Field::Stream => {
                 request.stream = value == TRUE;
-                self.stream = without(&[NULL, FALSE], value);
+                self.stream = (value != NULL && value != FALSE).then_some(span);
             }
-            Field::StreamOptions => self.stream_options = without(&[NULL], value),
+            Field::StreamOptions => self.stream_options = (value != NULL).then_some(span),
             Field::Store => request.stateful = value != NULL && value != FALSE,
             Field::WebSearchOptions => request.live_tools |= value != NULL,
             Field::Tools => {
@@ -232,34 +254,14 @@ impl Facts {
         }
     }
 
-    /// Returns the facts and the canonical delivery.
-    fn conclude(self) -> Result<(Request, Vec<u8>), Unkeyed> {
-        let Self {
-            mut request,
-            model,
-            messages,
-            stream: mut delivery,
-            stream_options,
-        } = self;
-        if !model {
+    /// Refuses a request without the fields that every one has.
+    fn check(&self) -> Result<(), Unkeyed> {
+        if !self.model {
             return Err(Unkeyed::NoModel);
         }
-        if !messages {
+        if !self.messages {
             return Err(Unkeyed::NoMessages);
         }
-        request.include_usage &= request.stream;
-        if !delivery.is_empty() {
-            delivery.extend_from_slice(&stream_options);
-        }
-        Ok((request, delivery))
-    }
-}
-
-/// Returns a copy of `value`, empty for one of those that mean the same as absence.
-fn without(absent: &[&[u8]], value: &[u8]) -> Vec<u8> {
-    if absent.contains(&value) {
-        Vec::new()
-    } else {
-        value.to_vec()
+        Ok(())
     }
 }

@@ -16,10 +16,12 @@
 //! Knows JSON and nothing of any dialect. Callers that need to look at members or items on the way drive
 //! [`Scanner::object`] and [`Scanner::array`] themselves; the rest goes through [`Scanner::value`].
 
+use std::ops::Range;
+
 use super::{
-    Scratch, Unkeyed,
-    members::{self, Member},
-    number, text,
+    Scratch, Unkeyed, number,
+    order::{Mark, Open, Order, Span},
+    text,
 };
 
 /// Canonical `null`.
@@ -35,21 +37,17 @@ pub(super) const EMPTY_ARRAY: &[u8] = b"[]";
 pub(super) struct Scanner<'a> {
     /// What is still to be read; starts at a character boundary of checked UTF-8.
     rest: &'a [u8],
-    /// The canonical form so far.
-    out: Vec<u8>,
+    /// The form so far, with members in the order read.
+    form: &'a mut Vec<u8>,
+    /// The order that members belong in.
+    order: &'a mut Order,
     /// Arrays and objects that are open.
     depth: usize,
-    /// Bytes of `out` that may still be moved to put members in order.
-    budget: usize,
-    scratch: &'a mut Scratch,
 }
 
 /// An object whose members are being read.
 pub(super) struct Object {
-    /// Where its first member starts in `out`.
-    start: usize,
-    /// Index of its first member in the scratch list.
-    first: usize,
+    open: Open,
     fresh: bool,
 }
 
@@ -58,25 +56,24 @@ pub(super) struct Array {
     fresh: bool,
 }
 
-/// The name of a member whose value is being read: its place in `out`, tag and end mark included.
-#[derive(Clone, Copy)]
-pub(super) struct Name {
-    start: usize,
-    end: usize,
+/// The member whose value is being read.
+pub(super) struct Member {
+    mark: Mark,
+    name: Range<usize>,
 }
 
 impl<'a> Scanner<'a> {
     /// Starts at the beginning of `body`.
     pub(super) fn new(body: &'a str, scratch: &'a mut Scratch) -> Self {
-        let len = body.len();
+        let Scratch { form, order } = scratch;
+        form.clear();
+        form.reserve(body.len() + body.len() / 4);
+        order.clear();
         Self {
             rest: body.as_bytes(),
-            out: Vec::with_capacity(len + len / 4 + 256),
+            form,
+            order,
             depth: 0,
-            budget: len
-                .saturating_mul(MOVES_PER_BYTE)
-                .saturating_add(FREE_MOVES),
-            scratch,
         }
     }
 
@@ -105,60 +102,38 @@ impl<'a> Scanner<'a> {
     /// Opens an object.
     pub(super) fn object(&mut self) -> Result<Object, Unkeyed> {
         self.open(b'{')?;
-        Ok(Object {
-            start: self.out.len(),
-            first: self.scratch.members.len(),
-            fresh: true,
-        })
+        let open = self.order.open(self.form.len())?;
+        Ok(Object { open, fresh: true })
     }
 
-    /// Reads the next member's name and its colon; `None` past the last member. [`Scanner::member`] must follow the value.
-    pub(super) fn name(&mut self, object: &mut Object) -> Result<Option<Name>, Unkeyed> {
+    /// Reads the next member's name and colon; `None` past the last one. Its value and [`Scanner::member`] must follow.
+    pub(super) fn name(&mut self, object: &mut Object) -> Result<Option<Member>, Unkeyed> {
         if !self.more(b'}', &mut object.fresh)? {
             return Ok(None);
         }
-        if self.peek() != Some(b'"') {
-            return Err(Unkeyed::InvalidJson);
-        }
-        let start = self.out.len();
+        let mark = self.mark();
         self.string()?;
-        let end = self.out.len();
+        let name = mark.byte()..self.form.len();
         self.expect(b':')?;
-        Ok(Some(Name { start, end }))
+        Ok(Some(Member { mark, name }))
     }
 
-    /// Ends the member of this name, whose value has just been read; one that does not `count` leaves the form.
-    pub(super) fn member(&mut self, name: Name, counts: bool) {
-        self.scratch.members.push(Member {
-            start: name.start,
-            name_end: name.end,
-            end: self.out.len(),
-            counts,
-        });
+    /// Ends the member whose value has just been read; one that does not `count` is left out.
+    pub(super) fn member(&mut self, member: Member, counts: bool) -> Result<(), Unkeyed> {
+        let span = self.span(member.mark);
+        self.order.member(self.form, member.name, span, counts)
     }
 
-    /// Takes members out of an open object again: those that are null and for whose name `dropped` holds.
+    /// Leaves out those members of an open object that are null and for whose name `dropped` holds.
     pub(super) fn drop_nulls(&mut self, object: &Object, dropped: impl Fn(&str) -> bool) {
-        let Self { out, scratch, .. } = self;
-        for member in scratch.members.iter_mut().skip(object.first) {
-            if member.value(out) == NULL && str::from_utf8(member.name(out)).is_ok_and(&dropped) {
-                member.counts = false;
-            }
-        }
+        let both = |name: &str, value: &[u8]| value == NULL && dropped(name);
+        self.order.leave_out(&object.open, self.form, both);
     }
 
-    /// Closes an object: puts its members in order, refuses doubles.
+    /// Closes an object; refuses doubles.
     pub(super) fn close(&mut self, object: &Object) -> Result<(), Unkeyed> {
-        let Scratch { members, copy } = &mut *self.scratch;
-        let own = members.get_mut(object.first..).unwrap_or_default();
-        members::sort(own, &self.out)?;
-        if members::moved(own) {
-            let cost = self.out.len() - object.start;
-            self.budget = self.budget.checked_sub(cost).ok_or(Unkeyed::TooComplex)?;
-            members::arrange(own, object.start, &mut self.out, copy);
-        }
-        members.truncate(object.first);
-        self.out.push(b'}');
+        self.order.close(&object.open, self.form)?;
+        self.form.push(b'}');
         self.depth -= 1;
         Ok(())
     }
@@ -173,7 +148,7 @@ impl<'a> Scanner<'a> {
     pub(super) fn item(&mut self, array: &mut Array) -> Result<bool, Unkeyed> {
         let more = self.more(b']', &mut array.fresh)?;
         if !more {
-            self.out.push(b']');
+            self.form.push(b']');
             self.depth -= 1;
         }
         Ok(more)
@@ -182,57 +157,68 @@ impl<'a> Scanner<'a> {
     /// Reads a string.
     pub(super) fn string(&mut self) -> Result<(), Unkeyed> {
         self.expect(b'"')?;
-        self.out.push(text::TAG);
-        self.rest = text::decode(self.rest, &mut self.out)?;
-        self.out.push(text::END);
+        self.form.push(text::TAG);
+        self.rest = text::decode(self.rest, self.form)?;
+        self.form.push(text::END);
         Ok(())
     }
 
     /// Writes what is not in the body, such as the long form of a shorthand.
     pub(super) fn write(&mut self, canonical: &[u8]) {
-        self.out.extend_from_slice(canonical);
+        self.form.extend_from_slice(canonical);
     }
 
-    /// Returns the place in the form that the next value will start at.
-    pub(super) fn mark(&self) -> usize {
-        self.out.len()
+    /// Returns the place that the next value will be written at.
+    pub(super) fn mark(&self) -> Mark {
+        self.order.mark(self.form.len())
     }
 
-    /// Returns what was written since `mark`.
-    pub(super) fn since(&self, mark: usize) -> &[u8] {
-        self.out.get(mark..).unwrap_or_default()
+    /// Returns the place of what was written since `mark`, to be copied by [`Scanner::copy`].
+    pub(super) fn span(&self, mark: Mark) -> Span {
+        self.order.span(mark, self.form.len())
+    }
+
+    /// Returns what was written since `mark`, with members in the order read: canonical for any value with at most one.
+    pub(super) fn since(&self, mark: Mark) -> &[u8] {
+        self.form.get(mark.byte()..).unwrap_or_default()
     }
 
     /// Returns a member's name.
-    pub(super) fn text(&self, name: Name) -> &str {
-        text::content(self.out.get(name.start..name.end).unwrap_or_default()).unwrap_or_default()
+    pub(super) fn text(&self, member: &Member) -> &str {
+        let name = self.form.get(member.name.clone()).unwrap_or_default();
+        text::content(name).unwrap_or_default()
     }
 
-    /// Returns whether what was written since `mark` is the value that `json` spells.
-    pub(super) fn equals(&mut self, mark: usize, json: &'static str) -> Result<bool, Unkeyed> {
-        let end = self.out.len();
+    /// Returns whether what was written since `mark` is what `json` spells, a value with at most one member.
+    pub(super) fn equals(&mut self, mark: Mark, json: &'static str) -> Result<bool, Unkeyed> {
+        let end = self.form.len();
         let rest = std::mem::replace(&mut self.rest, json.as_bytes());
         let read = self.value();
         self.rest = rest;
         read?;
-        let equal = self.out.get(mark..end) == self.out.get(end..);
-        self.out.truncate(end);
+        let equal = self.form.get(mark.byte()..end) == self.form.get(end..);
+        self.form.truncate(end);
         Ok(equal)
     }
 
-    /// Returns the canonical form; refuses what follows the value.
-    pub(super) fn finish(mut self) -> Result<Vec<u8>, Unkeyed> {
+    /// Refuses what follows the value.
+    pub(super) fn end(&mut self) -> Result<(), Unkeyed> {
         match self.peek() {
-            None => Ok(self.out),
+            None => Ok(()),
             Some(_) => Err(Unkeyed::InvalidJson),
         }
     }
 
+    /// Appends the canonical form of what was written at `span` to `out`. All objects around it must be closed.
+    pub(super) fn copy(&self, span: &Span, out: &mut Vec<u8>) {
+        self.order.write(span, self.form, out);
+    }
+
     fn any_object(&mut self) -> Result<(), Unkeyed> {
         let mut object = self.object()?;
-        while let Some(name) = self.name(&mut object)? {
+        while let Some(member) = self.name(&mut object)? {
             self.value()?;
-            self.member(name, true);
+            self.member(member, true)?;
         }
         self.close(&object)
     }
@@ -246,7 +232,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn number(&mut self) -> Result<(), Unkeyed> {
-        self.rest = number::decode(self.rest, &mut self.out)?;
+        self.rest = number::decode(self.rest, self.form)?;
         Ok(())
     }
 
@@ -265,7 +251,7 @@ impl<'a> Scanner<'a> {
         if self.depth > MAX_DEPTH {
             return Err(Unkeyed::TooDeep);
         }
-        self.out.push(bracket);
+        self.form.push(bracket);
         Ok(())
     }
 
@@ -299,7 +285,3 @@ impl<'a> Scanner<'a> {
 
 /// Deepest nesting that is read; also what bounds the stack.
 const MAX_DEPTH: usize = 128;
-/// How often a byte may be moved: nesting with members out of order on every level costs depth times length otherwise.
-const MOVES_PER_BYTE: usize = 16;
-/// What short bodies may cost on top.
-const FREE_MOVES: usize = 64 * 1024;
