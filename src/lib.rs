@@ -17,6 +17,7 @@
 
 pub mod error;
 
+pub mod command;
 pub mod config;
 
 pub mod dialect;

@@ -216,6 +216,11 @@ impl Tapes {
         (Tape(shared), reader)
     }
 
+    /// Returns the largest recording that may be stored, bytes.
+    pub fn max_entry(&self) -> usize {
+        usize::try_from(self.0.limits.max_entry).unwrap_or(usize::MAX)
+    }
+
     /// Returns what all open tapes hold, bytes.
     pub fn held(&self) -> u64 {
         self.0.held.load(Ordering::Relaxed)

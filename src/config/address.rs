@@ -6,10 +6,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::problem::Complaint;
 
+/// This is no host, or what follows it is no port.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
 /// Checks an address to listen on, `host:port`.
 pub(super) fn check_listen(text: &str) -> Result<(), Complaint> {
-    let complete =
-        text.parse::<SocketAddr>().is_ok() || port_of(text).is_some_and(|port| port.is_some());
+    let complete = text.parse::<SocketAddr>().is_ok() || matches!(port_of(text), Ok(Some(_)));
     if complete {
         return Ok(());
     }
@@ -34,23 +37,24 @@ pub(super) fn check_listen(text: &str) -> Result<(), Complaint> {
     ))
 }
 
-/// Returns the port of `host` or `host:port`, `Some(None)` where it names none; `None` if this is neither.
-pub(super) fn port_of(text: &str) -> Option<Option<u16>> {
-    let rest = match text.strip_prefix('[') {
-        Some(bracketed) => {
-            let (address, rest) = bracketed.split_once(']')?;
-            address.parse::<Ipv6Addr>().ok()?;
-            rest
-        }
-        None => {
-            let (host, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
-            is_host(host).then_some(rest)?
-        }
-    };
+/// Returns the port of `host` or `host:port`, `None` where it names none.
+pub(super) fn port_of(text: &str) -> Result<Option<u16>, Malformed> {
+    let rest = after_host(text).ok_or(Malformed)?;
     match rest.strip_prefix(':') {
-        None => rest.is_empty().then_some(None),
-        Some(port) => parse_port(port).map(Some),
+        Some(port) => parse_port(port).map(Some).ok_or(Malformed),
+        None if rest.is_empty() => Ok(None),
+        None => Err(Malformed),
     }
+}
+
+/// Returns what follows the host, if there is one.
+fn after_host(text: &str) -> Option<&str> {
+    if let Some(bracketed) = text.strip_prefix('[') {
+        let (address, rest) = bracketed.split_once(']')?;
+        return address.parse::<Ipv6Addr>().is_ok().then_some(rest);
+    }
+    let (host, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+    is_host(host).then_some(rest)
 }
 
 /// Returns whether `host` is a name, or an IPv4 address where it looks like one.

@@ -85,7 +85,7 @@ fn check_authority(text: &str) -> Result<Authority, Complaint> {
             "leave `user:password@` out: callers send their own credential, which is passed on",
         ));
     }
-    let named = address::port_of(text).is_some_and(|port| port != Some(0));
+    let named = address::port_of(text).is_ok_and(|port| port != Some(0));
     text.parse().ok().filter(|_| named).ok_or_else(|| {
         Complaint::new(
             "names no host that could be called",

@@ -13,7 +13,7 @@ use super::{
     Admin, Cache, Config, Directive, KEEPABLE, Key, Limits, Log, Store, Timeouts, Upstream,
     address, file,
     problem::Complaint,
-    read::hint_for,
+    read::{hint_for, item_key},
     units::{Off, Size, Span},
 };
 
@@ -72,6 +72,13 @@ impl Findings {
         self.0.push(Finding { keys, complaint });
     }
 
+    /// Returns what came out well, else notes what is wrong.
+    fn unless_ok<T>(&mut self, key: &str, result: Result<T, Complaint>) -> Option<T> {
+        result
+            .map_err(|complaint| self.note(vec![key.to_owned()], complaint))
+            .ok()
+    }
+
     /// Notes a duration of nothing.
     fn positive(&mut self, key: &str, span: Span, hint: &str) {
         if span.0.is_zero() {
@@ -102,19 +109,16 @@ fn check_listeners(file: &file::File, findings: &mut Findings) {
         );
     }
     for (i, address) in file.listen.iter().enumerate() {
-        if let Err(complaint) = address::check_listen(address) {
-            findings.note(vec![item_key("listen", i, file.listen.len())], complaint);
-        }
+        let key = item_key("listen", i, file.listen.len());
+        findings.unless_ok(&key, address::check_listen(address));
     }
-    let collide = |a: &String, b: &String| a == b && address::port_of(a) != Some(Some(0));
+    let collide = |a: &String, b: &String| a == b && address::port_of(a) != Ok(Some(0));
     findings.distinct("listen", &file.listen, collide);
     let admin = &file.admin.listen;
     if admin == OFF {
         return;
     }
-    if let Err(complaint) = address::check_listen(admin) {
-        findings.note(vec!["admin.listen".to_owned()], complaint);
-    }
+    findings.unless_ok("admin.listen", address::check_listen(admin));
     if file.listen.iter().any(|address| collide(address, admin)) {
         findings.clash(
             ["admin.listen", "listen"],
@@ -153,12 +157,10 @@ fn the_upstream(mut upstreams: Vec<file::Upstream>, findings: &mut Findings) -> 
         "write the time an idle connection is kept, such as `15s`",
     );
     let timeouts = timeouts(&upstream.timeouts, findings);
-    let base_url = upstream.base_url.parse();
-    let base_url = base_url
-        .map_err(|complaint| findings.note(vec!["upstream.base_url".to_owned()], complaint));
+    let base_url = findings.unless_ok("upstream.base_url", upstream.base_url.parse());
     Some(Upstream {
         name: upstream.name,
-        base_url: base_url.ok()?,
+        base_url: base_url?,
         http: upstream.http,
         timeouts,
         pool_idle: upstream.pool_idle.0,
@@ -250,12 +252,8 @@ fn vary(names: &[String], findings: &mut Findings) -> Vec<HeaderName> {
     findings.distinct("cache.vary", names, |a, b| a.eq_ignore_ascii_case(b));
     let mut headers = Vec::new();
     for (i, name) in names.iter().enumerate() {
-        match vary_header(name) {
-            Ok(header) => headers.push(header),
-            Err(complaint) => {
-                findings.note(vec![item_key("cache.vary", i, names.len())], complaint)
-            }
-        }
+        let key = item_key("cache.vary", i, names.len());
+        headers.extend(findings.unless_ok(&key, vary_header(name)));
     }
     headers
 }
@@ -407,15 +405,6 @@ fn is_name(name: &str) -> bool {
         && name
             .bytes()
             .all(|b| is_plain(b) || matches!(b, b'_' | b'-'))
-}
-
-/// Returns the key of an item; its index is worth telling only where there are several.
-fn item_key(key: &str, index: usize, of: usize) -> String {
-    if of > 1 {
-        format!("{key}[{index}]")
-    } else {
-        key.to_owned()
-    }
 }
 
 /// Switches the admin listener off.

@@ -29,7 +29,7 @@ pub(super) fn overrides(variables: &[(OsString, OsString)]) -> (Vec<Override>, V
         match value.to_str() {
             Some(value) if is_service_link(name, value) => {}
             Some(_) if name.bytes().any(|b| b.is_ascii_lowercase()) => {
-                problems.push(not_capitals(name))
+                problems.push(not_capitals(name));
             }
             Some(value) => settings.push(setting(name, value)),
             None => problems.push(problem(name, "is not valid UTF-8", String::new())),

@@ -68,14 +68,12 @@ struct Fresh {
 }
 
 impl<'t> Reader<'t> {
-    /// Returns the reader of an item; its index is worth telling only where there are several.
     fn item(&self, node: &'t Node, index: usize, of: usize) -> Self {
-        let key = if of > 1 {
-            format!("{}[{index}]", self.key)
-        } else {
-            self.key.clone()
-        };
-        Self { node, key, ..*self }
+        Self {
+            node,
+            key: item_key(&self.key, index, of),
+            ..*self
+        }
     }
 
     fn entry(&self, name: &str, entry: &'t Entry) -> Self {
@@ -186,15 +184,15 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 /// The items of a list.
 struct Items<'r, 't> {
     list: &'r Reader<'t>,
-    items: &'t [Node],
+    nodes: &'t [Node],
     next: usize,
 }
 
 impl<'r, 't> Items<'r, 't> {
-    fn of(list: &'r Reader<'t>, items: &'t [Node]) -> Self {
+    fn of(list: &'r Reader<'t>, nodes: &'t [Node]) -> Self {
         Self {
             list,
-            items,
+            nodes,
             next: 0,
         }
     }
@@ -207,10 +205,10 @@ impl<'de> SeqAccess<'de> for Items<'_, '_> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Mistake> {
-        let Some(node) = self.items.get(self.next) else {
+        let Some(node) = self.nodes.get(self.next) else {
             return Ok(None);
         };
-        let item = self.list.item(node, self.next, self.items.len());
+        let item = self.list.item(node, self.next, self.nodes.len());
         self.next += 1;
         seed.deserialize(item).map(Some)
     }
@@ -365,6 +363,15 @@ pub(super) fn hint_for(found: &str, known: &[&str], show: impl Fn(&str) -> Strin
         .map(|name| format!("`{}`", show(name)))
         .collect();
     format!("expected one of {}", names.join(", "))
+}
+
+/// Returns the key of an item; its index is worth telling only where there are several.
+pub(super) fn item_key(key: &str, index: usize, of: usize) -> String {
+    if of > 1 {
+        format!("{key}[{index}]")
+    } else {
+        key.to_owned()
+    }
 }
 
 fn join(key: &str, name: &str) -> String {

@@ -116,20 +116,23 @@ impl<T: Unit> Unit for Auto<T> {
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
+        if self.0.subsec_nanos() > 0 {
+            return humantime::format_duration(self.0).fmt(f);
+        }
+        let units = [("d", 24 * 60 * 60), ("h", 60 * 60), ("m", 60), ("s", 1)];
+        in_units(self.0.as_secs(), units, f)
     }
 }
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-        match units
-            .into_iter()
-            .find(|(_, unit)| self.0 > 0 && self.0.is_multiple_of(*unit))
-        {
-            Some((name, unit)) => write!(f, "{}{name}", self.0 / unit),
-            None => write!(f, "{}B", self.0),
-        }
+        let units = [
+            ("GiB", 1 << 30),
+            ("MiB", 1 << 20),
+            ("KiB", 1 << 10),
+            ("B", 1),
+        ];
+        in_units(self.0, units, f)
     }
 }
 
@@ -173,6 +176,14 @@ fn read<'de, T: Unit, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Err
     }
 
     deserializer.deserialize_str(Reading(PhantomData))
+}
+
+/// Writes `number` as one would: as a whole number of the largest unit that it is a multiple of.
+fn in_units(number: u64, units: [(&str, u64); 4], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let [.., smallest] = units;
+    let fits = |(_, unit): &(&str, u64)| number > 0 && number.is_multiple_of(*unit);
+    let (name, unit) = units.into_iter().find(fits).unwrap_or(smallest);
+    write!(f, "{}{name}", number / unit)
 }
 
 /// Ten years: more is a slip of the pen, and no clock overflows by it.

@@ -315,10 +315,11 @@ where
     S::Future: Send,
 {
     let key = ticket.keyed.slot.key;
+    let limit = flights.0.tapes.max_entry();
     let mut ready = Some((inner, call));
     loop {
         let part = flights.take_part(&ticket, || match ready.take() {
-            Some((inner, call)) => source(inner, call),
+            Some((inner, call)) => source(inner, call, limit),
             None => Box::pin(async { Err(Error::new(Kind::Internal, "a call led twice")) }),
         });
         match part {
@@ -338,7 +339,7 @@ where
 }
 
 /// Starts the upstream call of a flight.
-fn source<S>(inner: S, call: Call) -> Source
+fn source<S>(inner: S, call: Call, limit: usize) -> Source
 where
     S: Service<Call, Response = Answer, Error = Error> + Send + 'static,
     S::Future: Send,
@@ -347,7 +348,7 @@ where
     Box::pin(async move {
         let answer = inner.oneshot(call).await?;
         let listener = match &keyed {
-            Ok(keyed) => Listener::new(&answer.head.headers, &keyed.request),
+            Ok(keyed) => Listener::new(&answer.head.headers, &keyed.request, limit),
             Err(_) => return Err(Error::new(Kind::Internal, "a call without a key led a flight")),
         };
         Ok((answer.head, answer.body.boxed_unsync(), listener))

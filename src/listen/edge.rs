@@ -30,16 +30,16 @@ use super::{
 };
 use crate::{
     admin::{self, Readiness},
-    answer::{Answer, Body, replay::Replay, tasks::Tasks},
+    answer::{Body, replay::Replay, tasks::Tasks},
     call::{
-        Call, Payload, Unkeyed,
+        Call, Keyed, Payload, Unkeyed,
         caller::Caller,
         keying::{self, Keying},
         plan::{Plan, Policy},
     },
     dialect::{Dialect, envelope::error_body},
     error::{Error, Kind},
-    ledger::{Arrival, Facts, Record, Recorded},
+    ledger::{Arrival, Facts, Recorded},
     stack::Stack,
     upstream::headers::{self, REQUEST_ID},
 };
@@ -94,6 +94,9 @@ impl Edge {
     pub async fn handle(&self, request: Request<Incoming>, line: OnLine) -> Response<Outgoing> {
         let started = Instant::now();
         let version = request.version();
+        if let Some((status, headers, body)) = self.0.probe(request.uri().path()) {
+            return response(status, headers, Outgoing::unrecorded(body, line, version));
+        }
         let id = self.0.ids.of(request.headers());
         let facts = self.0.facts(&request, id, started);
         let answering = AssertUnwindSafe(self.0.answer(request, facts.clone()));
@@ -127,10 +130,9 @@ impl Inner {
         mut request: Request<Incoming>,
         facts: Facts,
     ) -> (Recorded, Option<OnUpgrade>) {
-        let path = facts.target.path();
-        if let Some(own) = path.strip_prefix("/_refrain/") {
-            let own = own.to_owned();
-            return (self.own_route(&own, facts).await, None);
+        if facts.target.path().starts_with("/_refrain/") {
+            let message = format!("nothing lives at `{}`", facts.target.path());
+            return (self.refuse(facts, Error::new(Kind::NotFound, message)).await, None);
         }
         let upgrade = headers::asks_upgrade(request.headers());
         let client = upgrade.then(|| hyper::upgrade::on(&mut request));
@@ -196,7 +198,7 @@ impl Inner {
         dialect: Dialect,
         facts: &Facts,
         plan: &Plan,
-    ) -> Result<(Payload, Result<Arc<crate::call::Keyed>, Unkeyed>), Error> {
+    ) -> Result<(Payload, Result<Arc<Keyed>, Unkeyed>), Error> {
         let keying = &self.parts.keying;
         let (payload, read) = self.parts.budget.read(body, keying.max_body()).await?;
         let keyed = match (&payload, read) {
@@ -209,19 +211,15 @@ impl Inner {
         Ok((payload, keyed))
     }
 
-    /// Answers what lives under `/_refrain/`.
-    async fn own_route(&self, path: &str, facts: Facts) -> Recorded {
+    /// Returns what lives at `path` of Refrain's own, for load balancers; probes are no calls and leave no line.
+    fn probe(&self, path: &str) -> Option<(StatusCode, HeaderMap, Body)> {
         let (status, text) = match path {
-            "healthz" => admin::healthz(),
-            "readyz" => self.parts.readiness.readyz(),
-            _ => {
-                let message = format!("nothing lives at `/_refrain/{path}`");
-                return self.refuse(facts, Error::new(Kind::NotFound, message)).await;
-            }
+            "/_refrain/healthz" => admin::healthz(),
+            "/_refrain/readyz" => self.parts.readiness.readyz(),
+            _ => return None,
         };
-        let mut recorded = self.refuse(facts, Error::new(Kind::NotFound, "")).await;
-        recorded.result = Ok(Answer::of_ours(status, text));
-        recorded
+        let body = ours(Bytes::from_static(text.as_bytes()));
+        Some((status, content_type("text/plain; charset=utf-8"), body))
     }
 
     fn respond(
@@ -232,7 +230,7 @@ impl Inner {
         version: Version,
     ) -> Response<Outgoing> {
         let Recorded { result, record } = recorded;
-        let (status, mut headers, mut body) = match result {
+        let (status, mut headers, body) = match result {
             Ok(answer) => {
                 let mut headers = answer.head.headers;
                 answer.served.write(&mut headers);
@@ -243,14 +241,59 @@ impl Inner {
         if !headers.contains_key(REQUEST_ID) {
             headers.insert(REQUEST_ID, record.id().clone());
         }
-        if let Body::Tunnel(upstream) = &mut body
+        if let Body::Tunnel(upstream) = &body
             && let Some(client) = client
         {
             self.connect(client, upstream.clone());
         }
-        let mut response = Response::new(Outgoing::new(body, record, line, version));
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        response
+        response(status, headers, Outgoing::new(body, record, line, version))
     }
+}
+
+impl Inner {
+    /// Connects the two sides of a switched protocol until either ends.
+    fn connect(&self, client: OnUpgrade, upstream: OnUpgrade) {
+        self.parts.tasks.spawn(async move {
+            let Ok((client, upstream)) = futures_util::future::try_join(client, upstream).await else {
+                return;
+            };
+            let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+            // Either side may go at any time; there is nobody left to tell.
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
+        });
+    }
+}
+
+impl Ids {
+    /// Returns the client's request id, else a new one.
+    fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        if let Some(id) = headers.get(REQUEST_ID) {
+            return id.clone();
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = format!("req_{:016x}{number:08x}", self.process);
+        HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("req_0"))
+    }
+}
+
+fn response(status: StatusCode, headers: HeaderMap, body: Outgoing) -> Response<Outgoing> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Makes the response of an error: OpenAI's envelope.
+fn of_error(error: &Error) -> (StatusCode, HeaderMap, Body) {
+    let kind = error.kind();
+    let body = error_body(error.message(), kind.as_str(), None);
+    (kind.status(), content_type("application/json"), ours(body))
+}
+
+fn ours(body: Bytes) -> Body {
+    Body::Replay(Replay::new(body, None))
+}
+
+fn content_type(value: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))])
 }

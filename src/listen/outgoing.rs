@@ -24,7 +24,7 @@ use crate::{answer::Body, error::Error, ledger::Record};
 /// An answer's body on its way to the client.
 pub struct Outgoing {
     body: Body,
-    record: Record,
+    record: Option<Record>,
     line: OnLine,
     version: Version,
     breaking: Option<Box<Breaking>>,
@@ -49,16 +49,32 @@ impl Outgoing {
             record.complete(&body);
         }
         Self {
+            record: Some(record),
+            ..Self::unrecorded(body, line, version)
+        }
+    }
+
+    /// Sends `body` on `line`, for what is no call.
+    pub fn unrecorded(body: Body, line: OnLine, version: Version) -> Self {
+        Self {
             body,
-            record,
+            record: None,
             line,
             version,
             breaking: None,
         }
     }
 
+    fn completed(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.complete(&self.body);
+        }
+    }
+
     fn hold_back(&mut self, error: Error) {
-        self.record.broken(&error, &self.body);
+        if let Some(record) = &mut self.record {
+            record.broken(&error, &self.body);
+        }
         let patience = if self.version == Version::HTTP_2 {
             MOMENT
         } else {
@@ -101,9 +117,11 @@ impl HttpBody for Outgoing {
         }
         match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
             Some(Ok(frame)) => {
-                this.record.piece(frame.data_ref().map_or(0, Bytes::len));
+                if let Some(record) = &mut this.record {
+                    record.piece(frame.data_ref().map_or(0, Bytes::len));
+                }
                 if this.body.is_end_stream() {
-                    this.record.complete(&this.body);
+                    this.completed();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -112,7 +130,7 @@ impl HttpBody for Outgoing {
                 this.poll_break(cx)
             }
             None => {
-                this.record.complete(&this.body);
+                this.completed();
                 Poll::Ready(None)
             }
         }
