@@ -1,5 +1,6 @@
 //! One file per subcommand, and what they share.
 
+pub mod demo;
 pub mod failure;
 pub mod health;
 pub mod mock;
