@@ -7,6 +7,7 @@
 mod claim;
 mod picture;
 mod script;
+mod stage;
 mod taking;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,15 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use reqwest::Client;
 
-use self::{claim::broken, picture::draw, script::Scene, taking::Taking};
-use super::{client::client, failure::Failure, mock};
+use self::{claim::broken, picture::draw, script::Scene, stage::Stage, taking::Taking};
+use super::{client::client, failure::Failure, mock, print};
+
+/// Show what Refrain does, in some seconds: a mock upstream, a proxy, some calls, a table
+#[derive(clap::Args, Clone, Copy, Debug)]
+#[command(after_help = "\
+Everything runs in this process on free ports; nothing leaves the machine, nothing is kept.
+Exits with 1 if an answer did not come as the table's calls are meant to show.")]
+pub struct Demo {}
 
 /// What became of the script's calls.
 #[derive(Debug)]
@@ -33,6 +41,22 @@ struct Act {
     takings: Vec<Taking>,
     /// Calls that had reached the upstream when the scene ended.
     upstream: u64,
+}
+
+impl Demo {
+    /// Plays the script and prints the table.
+    ///
+    /// # Errors
+    /// When a server cannot start, a call fails, or what the table shows is not what it is meant to show.
+    pub async fn run(self) -> Result<(), Failure> {
+        let stage = Stage::set(MOCK).await?;
+        print(&stage.announcement())?;
+        let show = Show::play(&stage.base_url(), stage.mock()).await;
+        stage.strike().await;
+        let show = show?;
+        print(&show.picture())?;
+        show.check()
+    }
 }
 
 impl Show {
@@ -93,6 +117,14 @@ async fn perform(client: &Client, base_url: &str, scene: &Scene) -> Result<Vec<T
     let calls = (0..scene.callers).map(|_| Taking::of(client, base_url, &scene.ask));
     try_join_all(calls).await
 }
+
+/// A short answer of a quick model: 300 ms to the first token, 700 ms in all.
+const MOCK: mock::Options = mock::Options {
+    latency: Duration::from_millis(300),
+    pace: 60,
+    tokens: 24,
+    keys: Vec::new(),
+};
 
 /// Bound on the whole demo, which takes about half of it.
 const DEADLINE: Duration = Duration::from_secs(10);
