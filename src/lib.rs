@@ -17,7 +17,6 @@
 
 pub mod error;
 
-pub mod command;
 pub mod config;
 
 pub mod dialect;

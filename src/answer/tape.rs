@@ -308,7 +308,10 @@ impl Reader {
         loop {
             {
                 let mut state = self.shared.state();
-                if let Some(piece) = self.take(&mut state) {
+                if let Some(piece) = state.take(self.id, &mut self.next) {
+                    if state.windowed {
+                        self.shared.trim(&mut state);
+                    }
                     return Poll::Ready(Some(Ok(piece)));
                 }
                 if let Some(end) = state.end_for(self.id) {
@@ -329,24 +332,6 @@ impl Reader {
     pub fn summary(&self) -> Option<Summary> {
         self.shared.state().summary
     }
-
-    fn take(&mut self, state: &mut State) -> Option<Bytes> {
-        let place = state.readers.get_mut(self.id)?.as_mut()?;
-        if place.aborted {
-            return None;
-        }
-        let piece = state
-            .pieces
-            .get(self.next.checked_sub(state.first)?)?
-            .clone();
-        self.next += 1;
-        place.next = self.next;
-        place.away = Some(Instant::now());
-        if state.windowed {
-            self.shared.trim(state);
-        }
-        Some(piece)
-    }
 }
 
 impl Drop for Reader {
@@ -356,6 +341,19 @@ impl Drop for Reader {
 }
 
 impl State {
+    /// Hands the reader piece number `next`, if it is there.
+    fn take(&mut self, id: usize, next: &mut usize) -> Option<Bytes> {
+        let place = self.readers.get_mut(id)?.as_mut()?;
+        if place.aborted {
+            return None;
+        }
+        let piece = self.pieces.get(next.checked_sub(self.first)?)?.clone();
+        *next += 1;
+        place.next = *next;
+        place.away = Some(Instant::now());
+        Some(piece)
+    }
+
     /// Registers the reader's waker; returns whether waiting is all it has to do, because somebody else drives.
     fn wait(&mut self, id: usize, cx: &Context<'_>) -> bool {
         if let Some(Some(place)) = self.readers.get_mut(id) {

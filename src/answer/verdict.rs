@@ -251,7 +251,7 @@ impl Served {
         if let Some(reason) = self.reason {
             headers.insert(X_CACHE_REASON, HeaderValue::from_static(reason.as_str()));
         }
-        if let Some(value) = self.key.and_then(|key| header_value(key.hex().as_bytes())) {
+        if let Some(value) = self.key.and_then(|key| header_value(key.hex().as_str().as_bytes())) {
             headers.insert(X_CACHE_KEY, value);
         }
         if let Some(tier) = self.tier {

@@ -26,7 +26,7 @@ use crate::{
         replay::Replay,
         verdict::{Reason, Served, Tier, Verdict},
     },
-    call::{Call, key::Key, plan::Plan},
+    call::{Call, key::Key},
     error::{Error, Kind},
     store::{Entry, memory::Memory},
 };

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, header};
 use super::key::{Fingerprint, Secret};
 
 /// Headers that carry a credential; all of them together are the caller's.
-pub const CREDENTIALS: [HeaderName; 4] = [
+pub static CREDENTIALS: [HeaderName; 4] = [
     header::AUTHORIZATION,
     HeaderName::from_static("api-key"),
     HeaderName::from_static("x-api-key"),

@@ -1,6 +1,10 @@
 //! `refrain serve`: its flags, the configuration that they lead to, the start and the end.
 
-use std::{fmt::Write as _, io, net::SocketAddr};
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal},
+    net::SocketAddr,
+};
 
 use clap::Args;
 
@@ -38,7 +42,7 @@ pub struct ServeArgs {
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.config()?;
     let mut signals = Signals::listen()?;
-    let (log, flush) = Log::start(&config.log, io::stderr());
+    let (log, flush) = Log::start(&config.log, io::stderr().is_terminal(), io::stderr());
     log.trace(&config.log.level);
     let app = App::start(&config, log).await?;
     print(&banner(&config, &app.proxy, app.admin))?;
@@ -57,7 +61,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
 
 /// Starts a proxy inside this process, which neither prints nor logs.
 pub async fn start(config: Config) -> Result<Running, Error> {
-    let (log, _) = Log::start(&config.log, Nowhere);
+    let (log, _) = Log::start(&config.log, false, io::sink());
     let app = App::start(&config, log).await?;
     Ok(Running {
         proxy: app.proxy.clone(),
@@ -113,19 +117,6 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
         });
     }
     address
-}
-
-/// A log that nobody reads.
-struct Nowhere;
-
-impl io::Write for Nowhere {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 impl ServeArgs {

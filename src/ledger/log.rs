@@ -4,7 +4,7 @@
 //! disk. When those are too slow, lines are dropped and counted.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -45,11 +45,16 @@ const BATCH: usize = 64 << 10;
 const DELAY: Duration = Duration::from_millis(50);
 
 impl Log {
-    /// Starts the log on `out`, as `config` says; the lines end with the returned guard.
-    pub fn start(config: &config::Log, mut out: impl Write + IsTerminal + Send + 'static) -> (Self, Flush) {
+    /// Starts the log on `out`, as `config` says; `terminal` tells whether a person reads it. What is added after the
+    /// returned guard is dropped may be lost.
+    pub fn start(
+        config: &config::Log,
+        terminal: bool,
+        mut out: impl Write + Send + 'static,
+    ) -> (Self, Flush) {
         let log = Self(Arc::new(Shared {
             json: match config.format {
-                LogFormat::Auto => !out.is_terminal(),
+                LogFormat::Auto => !terminal,
                 LogFormat::Text => false,
                 LogFormat::Json => true,
             },

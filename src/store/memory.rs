@@ -93,8 +93,6 @@ impl Weighter<Slot, Arc<Entry>> for Weight {
 impl Lifecycle<Slot, Arc<Entry>> for Evictions {
     type RequestState = ();
 
-    fn begin_request(&self) -> Self::RequestState {}
-
     fn on_evict(&self, (): &mut Self::RequestState, _: Slot, _: Arc<Entry>) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
