@@ -482,10 +482,11 @@ impl Shared {
                 .held
                 .fetch_sub(piece.len() as u64, Ordering::Relaxed);
         }
-        if was_full && state.held <= self.pool.limits.window {
-            if let Some(waker) = state.driver_waker.take() {
-                waker.wake();
-            }
+        if was_full
+            && state.held <= self.pool.limits.window
+            && let Some(waker) = state.driver_waker.take()
+        {
+            waker.wake();
         }
     }
 
@@ -756,6 +757,3 @@ fn concat(pieces: &VecDeque<Bytes>) -> Bytes {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-#[cfg(test)]
-mod tests;

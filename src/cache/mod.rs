@@ -47,7 +47,7 @@ pub struct Cache<S> {
 /// What the look-up found.
 enum Look {
     /// An answer.
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// None, for this reason; an entry of old may be there.
     Miss(Reason, Option<Arc<Entry>>),
 }
@@ -92,7 +92,7 @@ where
         };
         let now = Instant::now();
         let (reason, old) = match look(&self.memory, &call, now) {
-            Look::Answer(answer) => return Either::Left(ready(Ok(answer))),
+            Look::Answer(answer) => return Either::Left(ready(Ok(*answer))),
             Look::Miss(reason, old) => (reason, old),
         };
         if call.plan.only_if_cached {
@@ -129,8 +129,13 @@ fn look(memory: &Memory, call: &Call, now: Instant) -> Look {
         return Look::Miss(reason, None);
     };
     match freshness::fit(facts(&entry, now), &call.plan) {
-        Fit::Fresh => Look::Answer(fresh(&entry, keyed.slot.key, now)),
-        Fit::Stale => Look::Answer(stale(&entry, keyed.slot.key, Reason::MaxStale, now)),
+        Fit::Fresh => Look::Answer(Box::new(fresh(&entry, keyed.slot.key, now))),
+        Fit::Stale => Look::Answer(Box::new(stale(
+            &entry,
+            keyed.slot.key,
+            Reason::MaxStale,
+            now,
+        ))),
         Fit::No(reason) => Look::Miss(reason, Some(entry)),
     }
 }

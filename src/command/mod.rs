@@ -20,8 +20,8 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-pub use self::{check::Check, demo::Demo, health::Health, mock::Mock, serve::ServeArgs};
 use self::failure::Failure;
+pub use self::{check::Check, demo::Demo, health::Health, mock::Mock, serve::ServeArgs};
 use crate::config::{self, Config, Flag, Problems, Sources};
 
 /// The command line.
