@@ -21,8 +21,10 @@
 //! A tape knows bytes and the facts that its [`Listener`] gathers beside them; whether the result is worth storing is
 //! the [`Keep`]er's business.
 
+mod seat;
+mod state;
+
 use std::{
-    collections::VecDeque,
     fmt,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -35,10 +37,13 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
-use http_body::Body as _;
+use bytes::Bytes;
 use tokio::time::Instant;
 
+use self::{
+    seat::{News, Seat, Stage},
+    state::{Driver, Place, State},
+};
 use crate::{
     answer::{Content, Head, tasks::Tasks, verdict::NotStored},
     dialect::{Listener, chat::reply::Outcome, usage::Usage},
@@ -122,59 +127,8 @@ struct Shared {
     state: Mutex<State>,
 }
 
-/// The driver's seat.
-struct Seat {
-    stage: Stage,
-    keep: Option<Keep>,
-}
-
-enum Stage {
-    Calling(Source),
-    Flowing(Content, Listener),
-    Over,
-}
-
-#[derive(Default)]
-struct State {
-    head: Option<Arc<Head>>,
-    /// What is held; the first piece is number `first`.
-    pieces: VecDeque<Bytes>,
-    first: usize,
-    held: u64,
-    segment: BytesMut,
-    windowed: bool,
-    end: Option<Result<(), Error>>,
-    summary: Option<Summary>,
-    readers: Vec<Option<Place>>,
-    driver: Driver,
-    driver_waker: Option<Waker>,
-    /// Nobody has read since.
-    orphaned: Option<Instant>,
-    cancelled: bool,
-}
-
-/// Where a reader stands.
-#[derive(Default)]
-struct Place {
-    next: usize,
-    waker: Option<Waker>,
-    /// It has been given a piece then, and has not come back for the next.
-    away: Option<Instant>,
-    aborted: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Driver {
-    /// The first reader.
-    #[default]
-    Inline,
-    Task,
-}
-
 /// After this time away, the inline reader is taken for stalled.
 const AWAY: Duration = Duration::from_secs(1);
-/// Smallest and largest piece of memory that small pieces are copied together in, bytes.
-const SEGMENT: (usize, usize) = (1 << 10, 16 << 10);
 /// Pieces that a driving task takes before it lets others run.
 const TURN: usize = 64;
 /// The inline reader is always the first.
@@ -340,67 +294,6 @@ impl Drop for Reader {
     }
 }
 
-impl State {
-    /// Hands the reader piece number `next`, if it is there.
-    fn take(&mut self, id: usize, next: &mut usize) -> Option<Bytes> {
-        let place = self.readers.get_mut(id)?.as_mut()?;
-        if place.aborted {
-            return None;
-        }
-        let piece = self.pieces.get(next.checked_sub(self.first)?)?.clone();
-        *next += 1;
-        place.next = *next;
-        place.away = Some(Instant::now());
-        Some(piece)
-    }
-
-    /// Registers the reader's waker; returns whether waiting is all it has to do, because somebody else drives.
-    fn wait(&mut self, id: usize, cx: &Context<'_>) -> bool {
-        if let Some(Some(place)) = self.readers.get_mut(id) {
-            place.away = None;
-            match &mut place.waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                None => place.waker = Some(cx.waker().clone()),
-            }
-        }
-        self.driver == Driver::Task || id != LEADER
-    }
-
-    /// Returns how the tape ended for this reader, if it did.
-    fn end_for(&self, id: usize) -> Option<Result<(), Error>> {
-        let place = self.readers.get(id).and_then(Option::as_ref);
-        if place.is_some_and(|place| place.aborted) {
-            let message = "the client did not read for too long";
-            return Some(Err(Error::new(Kind::Stalled, message)));
-        }
-        self.end.clone()
-    }
-
-    /// Takes the wakers of all who wait for news.
-    fn wakers(&mut self) -> Vec<Waker> {
-        let places = self.readers.iter_mut().flatten();
-        places.filter_map(|place| place.waker.take()).collect()
-    }
-
-    fn has_readers(&self) -> bool {
-        self.readers.iter().flatten().any(|place| !place.aborted)
-    }
-
-    /// Copies small pieces together, so that a recording does not pin the network's larger buffers.
-    fn own(&mut self, piece: &Bytes) -> Bytes {
-        if piece.len() >= SEGMENT.1 {
-            return piece.clone();
-        }
-        if self.segment.capacity() < piece.len() {
-            let doubled = usize::try_from(self.held).unwrap_or(SEGMENT.1);
-            let room = doubled.clamp(SEGMENT.0, SEGMENT.1).max(piece.len());
-            self.segment = BytesMut::with_capacity(room);
-        }
-        self.segment.extend_from_slice(piece);
-        self.segment.split().freeze()
-    }
-}
-
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
@@ -497,7 +390,7 @@ impl Shared {
             let body = if state.windowed {
                 Bytes::new()
             } else {
-                concat(&state.pieces)
+                state.whole()
             };
             (state.head.clone(), body, state.windowed)
         };
@@ -656,82 +549,6 @@ impl Shared {
     }
 }
 
-impl State {
-    fn is_away(&self, id: usize, now: Instant, longer_than: Duration) -> bool {
-        let place = self.readers.get(id).and_then(Option::as_ref);
-        place
-            .and_then(|place| place.away)
-            .is_some_and(|since| now.duration_since(since) >= longer_than)
-    }
-
-    /// Aborts the readers that stand at the start of a full window and have been away for `stall`.
-    fn let_go(&mut self, now: Instant, stall: Duration) -> Vec<Waker> {
-        let first = self.first;
-        let mut wakers = Vec::new();
-        for place in self.readers.iter_mut().flatten() {
-            let away = place
-                .away
-                .is_some_and(|since| now.duration_since(since) >= stall);
-            if place.next == first && away && !place.aborted {
-                place.aborted = true;
-                wakers.extend(place.waker.take());
-            }
-        }
-        wakers
-    }
-}
-
-/// What one step of the source brought.
-enum News {
-    Head(Head),
-    Piece(Bytes),
-    Complete(Listener),
-    Broken(Error),
-    Nothing,
-}
-
-impl Seat {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<News> {
-        match &mut self.stage {
-            Stage::Calling(source) => match std::task::ready!(source.as_mut().poll(cx)) {
-                Ok((head, content, listener)) => {
-                    self.stage = Stage::Flowing(content, listener);
-                    Poll::Ready(News::Head(head))
-                }
-                Err(error) => Poll::Ready(News::Broken(error)),
-            },
-            Stage::Flowing(content, listener) => {
-                let frame = std::task::ready!(Pin::new(content).poll_frame(cx));
-                Poll::Ready(match frame {
-                    // Trailers of a keyed answer are no part of the recording.
-                    Some(Ok(frame)) => frame.into_data().map_or(News::Nothing, |piece| {
-                        listener.hear(&piece);
-                        News::Piece(piece)
-                    }),
-                    Some(Err(error)) => News::Broken(error),
-                    None => self.finish(),
-                })
-            }
-            Stage::Over => Poll::Ready(News::Nothing),
-        }
-    }
-
-    /// An empty seat; nothing is driven and nothing kept any more.
-    fn over() -> Self {
-        Self {
-            stage: Stage::Over,
-            keep: None,
-        }
-    }
-
-    fn finish(&mut self) -> News {
-        match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Flowing(_, listener) => News::Complete(listener),
-            Stage::Calling(_) | Stage::Over => News::Nothing,
-        }
-    }
-}
-
 impl Drop for Shared {
     fn drop(&mut self) {
         let held = self.state.get_mut().map_or(0, |state| state.held);
@@ -745,15 +562,10 @@ impl fmt::Debug for Shared {
     }
 }
 
-fn concat(pieces: &VecDeque<Bytes>) -> Bytes {
-    let mut whole = Vec::with_capacity(pieces.iter().map(Bytes::len).sum());
-    for piece in pieces {
-        whole.extend_from_slice(piece);
-    }
-    Bytes::from(whole)
-}
-
 /// Locks a mutex; a panic elsewhere leaves data that is still sound, as every change of it is one step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
