@@ -56,7 +56,7 @@ pub enum Unkeyed {
     NumberRange,
     /// Arrays and objects are nested deeper than 128.
     TooDeep,
-    /// There are more object members than any honest request has (2^18).
+    /// There are more object members than any honest request has (2^18), or more bytes (256 MiB).
     TooComplex,
     /// The body is JSON, but no object.
     NotAnObject,
@@ -130,6 +130,9 @@ pub fn canonicalise(
     if body.starts_with("\u{feff}".as_bytes()) {
         return Err(Unkeyed::Bom);
     }
+    if body.len() > MAX_BODY {
+        return Err(Unkeyed::TooComplex);
+    }
     let body = str::from_utf8(body).map_err(|_| Unkeyed::InvalidUtf8)?;
     let scanner = Scanner::new(body, scratch);
     let canonical = match dialect {
@@ -139,5 +142,10 @@ pub fn canonicalise(
     canonical
 }
 
+/// Longest body that is read, bytes: far above what an operator would key, and its form has places of 32 bits.
+const MAX_BODY: usize = 1 << 28;
 /// Bytes that room is kept for.
 const MAX_KEPT_BYTES: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;
