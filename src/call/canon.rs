@@ -120,7 +120,8 @@ impl Scratch {
 
 /// Returns the canonical form of `body`, or the reason why it has none.
 ///
-/// Reads the body once, in time linear in its length whatever it contains.
+/// Reads the body once. Whatever it contains, the time grows with its length, and with the logarithm of the number of
+/// members where they have to be sorted.
 pub fn canonicalise(
     body: &[u8],
     dialect: Dialect,

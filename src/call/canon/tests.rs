@@ -429,7 +429,7 @@ fn doubles_are_refused_wherever_they_are() {
 }
 
 #[test]
-fn hostile_bodies_are_refused_or_read_in_linear_time() {
+fn hostile_bodies_are_refused_or_copied_once() {
     let nested = |depth: usize| {
         chat(&format!(
             r#""x":{}{}"#,
