@@ -177,7 +177,10 @@ mod tests {
     fn the_message_tells_the_causes_but_the_client_is_told_only_the_message() {
         let cause = std::io::Error::other("connection refused");
         let error = Error::with_source(Kind::Unreachable, "no connection to `openai`", cause);
-        assert_eq!(error.to_string(), "no connection to `openai`: connection refused");
+        assert_eq!(
+            error.to_string(),
+            "no connection to `openai`: connection refused"
+        );
         assert_eq!(error.message(), "no connection to `openai`");
         assert_eq!(error.clone().kind(), Kind::Unreachable);
     }
