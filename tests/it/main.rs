@@ -11,4 +11,16 @@
 
 mod support;
 
+mod admin;
+mod check;
+mod coalesce;
+mod hit;
+mod json;
 mod rehearsal;
+mod scope;
+mod shutdown;
+mod steer;
+mod storable;
+mod stream;
+mod timeouts;
+mod transparent;

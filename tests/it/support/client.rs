@@ -8,7 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::{
     io::AsyncWriteExt,
-    net::{TcpStream, tcp::OwnedWriteHalf},
+    net::{TcpSocket, TcpStream, tcp::OwnedWriteHalf},
 };
 
 use super::{
@@ -144,6 +144,12 @@ impl Request {
             .header("Authorization", &credential)
     }
 
+    /// Replaces the request target.
+    pub(crate) fn at(mut self, target: &str) -> Self {
+        target.clone_into(&mut self.target);
+        self
+    }
+
     /// Sets the body.
     pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
@@ -165,6 +171,15 @@ impl Request {
         let mut exchange = Exchange::raw(addr, &self.wire(addr)).await;
         exchange.bodiless = self.method == "HEAD";
         exchange
+    }
+
+    /// Sends the request over a connection that takes in hardly anything which the test does not read.
+    pub(crate) async fn open_narrow(&self, addr: SocketAddr) -> Exchange {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket
+            .set_recv_buffer_size(4096)
+            .expect("a fresh socket takes options");
+        Exchange::over(socket, addr, &self.wire(addr)).await
     }
 
     /// Sends the head only; the test goes on with [`Exchange::write`].
@@ -201,7 +216,12 @@ impl Request {
 impl Exchange {
     /// Connects and sends `bytes`, whatever they are.
     pub(crate) async fn raw(addr: SocketAddr, bytes: &[u8]) -> Self {
-        let stream = within("a connection", TcpStream::connect(addr)).await;
+        let socket = TcpSocket::new_v4().expect("a socket");
+        Self::over(socket, addr, bytes).await
+    }
+
+    async fn over(socket: TcpSocket, addr: SocketAddr, bytes: &[u8]) -> Self {
+        let stream = within("a connection", socket.connect(addr)).await;
         let stream = stream.expect("the address accepts connections");
         stream
             .set_nodelay(true)
@@ -262,23 +282,21 @@ impl Exchange {
         self.body.clone()
     }
 
-    /// Reads to the end of the answer.
+    /// Reads to the end of the answer and lets the connection go.
     pub(crate) async fn finish(mut self) -> Answer {
+        self.next().await
+    }
+
+    /// Reads to the end of the answer; the connection is then ready for the next one.
+    pub(crate) async fn next(&mut self) -> Answer {
         let head = self.head().await;
-        let unframed = self.framing == Body::ToEnd;
-        let end = loop {
-            match self.piece().await {
-                Ok(Some(piece)) => self.body.extend(piece),
-                Ok(None) if unframed => break End::Unframed,
-                Ok(None) => break End::Clean,
-                Err(_) => break End::Aborted,
-            }
-        };
+        let end = self.read_on().await;
+        self.head = None;
         Answer {
             status: status(&head),
             headers: head.headers,
-            body: self.body,
-            trailers: self.reader.trailers,
+            body: std::mem::take(&mut self.body),
+            trailers: std::mem::take(&mut self.reader.trailers),
             end,
         }
     }
@@ -304,6 +322,18 @@ impl Exchange {
         let head = within("the head of an answer", self.reader.head()).await;
         let head = head.expect("a connection that stands until its answer");
         head.expect("an answer before the connection ends")
+    }
+
+    async fn read_on(&mut self) -> End {
+        let unframed = self.framing == Body::ToEnd;
+        loop {
+            match self.piece().await {
+                Ok(Some(piece)) => self.body.extend(piece),
+                Ok(None) if unframed => return End::Unframed,
+                Ok(None) => return End::Clean,
+                Err(_) => return End::Aborted,
+            }
+        }
     }
 
     async fn piece(&mut self) -> io::Result<Option<Vec<u8>>> {

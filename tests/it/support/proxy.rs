@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
+    net::TcpStream,
     process::{Child, Command},
     sync::watch,
 };
@@ -198,6 +199,12 @@ impl Proxy {
             .and_then(|id| Pid::from_raw(id.cast_signed()));
         kill_process(pid.expect("the process still runs"), Signal::TERM)
             .expect("a child of ours can be signalled");
+    }
+
+    /// Waits until new connections are refused.
+    pub(crate) async fn refusing(&self) {
+        let refused = async { while TcpStream::connect(self.addr).await.is_ok() {} };
+        within("new connections to be refused", refused).await;
     }
 
     /// Waits for the process to end.

@@ -68,6 +68,7 @@ pub(crate) struct Reply {
     framing: Framing,
     trailers: Vec<(String, String)>,
     head_gate: Option<Gate>,
+    headless: bool,
     interim: &'static [u8],
     ending: Ending,
     bytewise: bool,
@@ -166,6 +167,7 @@ pub(crate) fn status(status: u16) -> Reply {
         framing: Framing::Length,
         trailers: Vec::new(),
         head_gate: None,
+        headless: false,
         interim: b"",
         ending: Ending::Proper,
         bytewise: false,
@@ -293,6 +295,13 @@ impl Reply {
         self
     }
 
+    /// Replaces the content type.
+    pub(crate) fn content_type(mut self, value: &str) -> Self {
+        self.headers
+            .retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
+        self.header("content-type", value)
+    }
+
     /// Sets the body, in one piece.
     pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.steps = vec![Step::Send(body.into())];
@@ -362,7 +371,7 @@ impl Reply {
         self
     }
 
-    /// Resets the connection after `count` steps (a pause is a step) instead of ending the body.
+    /// Resets the connection after `count` steps (a pause is a step, too) instead of ending the body.
     pub(crate) fn cut_after(self, count: usize) -> Self {
         self.ending_after(count, Ending::Reset)
     }
@@ -375,6 +384,18 @@ impl Reply {
     /// Says nothing more after `count` steps, for as long as the other side stays.
     pub(crate) fn silent_after(self, count: usize) -> Self {
         self.ending_after(count, Ending::Silence)
+    }
+
+    /// Resets the connection instead of answering.
+    pub(crate) fn cut_before_the_head(mut self) -> Self {
+        self.headless = true;
+        self.cut_after(0)
+    }
+
+    /// Says `bytes` instead of an answer, and closes the connection.
+    pub(crate) fn garbled(mut self, bytes: &'static [u8]) -> Self {
+        self.headless = true;
+        self.preceded_by(bytes).closed_after(0)
     }
 
     /// Echoes what the client sends after the head, as a protocol that was switched to.
@@ -523,7 +544,9 @@ async fn perform(reply: &Reply, writer: &mut OwnedWriteHalf) -> io::Result<()> {
         gate.pass().await;
     }
     send(reply, writer, reply.interim).await?;
-    send(reply, writer, &reply.head()).await?;
+    if !reply.headless {
+        send(reply, writer, &reply.head()).await?;
+    }
     for step in &reply.steps {
         match step {
             Step::Send(piece) => send(reply, writer, &reply.framed(piece)).await?,
