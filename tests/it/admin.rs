@@ -1,7 +1,7 @@
 //! What the operator sees: health, numbers, one log line per call, and never a secret.
 
 use crate::support::{
-    client::{asking, assert_refused, at_once, chat, chat_stream, request},
+    client::{Request, asking, assert_refused, at_once, chat, chat_stream, request},
     proxy::proxy,
     upstream::{completion, json, stream, upstream},
 };
@@ -127,13 +127,19 @@ async fn a_client_that_hung_up_leaves_its_line_too() {
 
 #[tokio::test]
 async fn no_credential_prompt_or_completion_is_ever_printed() {
-    let up = upstream().by(|seen, _| match seen.body.ends_with(b"\"stream\":true}") {
-        true => stream(&["canary-completion"]).header("Set-Cookie", "canary-set-cookie"),
-        false => completion("canary-completion").header("Set-Cookie", "canary-set-cookie"),
+    let up = upstream().by(|seen, _| {
+        let streams = seen.body.ends_with(b"\"stream\":true}");
+        let says = "canary-completion";
+        let reply = if streams {
+            stream(&[says])
+        } else {
+            completion(says)
+        };
+        reply.header("Set-Cookie", "canary-set-cookie")
     });
     let up = up.start().await;
     let proxy = proxy(&up).with("[log]\nlevel = \"trace\"").start().await;
-    let dress = |call: crate::support::client::Request| {
+    let dress = |call: Request| {
         call.with_bearer("sk-canary-credential")
             .header("api-key", "canary-api-key")
             .header("Cookie", "session=canary-cookie")

@@ -194,13 +194,13 @@ impl Request {
     fn wire_head(&self, addr: SocketAddr) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         if !self.has("host") {
-            head.push_str(&format!("Host: {addr}\r\n"));
+            head.extend([format!("Host: {addr}\r\n")]);
         }
         for (name, value) in &self.headers {
             head.extend([name.as_str(), ": ", value.as_str(), "\r\n"]);
         }
         if !self.body.is_empty() && !self.has("content-length") && !self.has("transfer-encoding") {
-            head.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
+            head.extend([format!("Content-Length: {}\r\n", self.body.len())]);
         }
         head.push_str("\r\n");
         head.into_bytes()

@@ -446,14 +446,15 @@ impl Reply {
     }
 
     fn last_chunk(&self) -> Vec<u8> {
-        let fields = self.trailers.iter();
-        let fields: String = fields
-            .map(|(name, value)| format!("{name}: {value}\r\n"))
-            .collect();
-        match self.framing {
-            Framing::Chunked => format!("0\r\n{fields}\r\n").into_bytes(),
-            _ => Vec::new(),
+        if self.framing != Framing::Chunked {
+            return Vec::new();
         }
+        let mut last = "0\r\n".to_owned();
+        for (name, value) in &self.trailers {
+            last.extend([name.as_str(), ": ", value.as_str(), "\r\n"]);
+        }
+        last.push_str("\r\n");
+        last.into_bytes()
     }
 }
 

@@ -60,12 +60,6 @@ impl Fields {
         values.map(|(_, value)| value.as_str()).collect()
     }
 
-    /// Returns the names in lower case, in order, repeated ones repeated.
-    pub(crate) fn names(&self) -> Vec<String> {
-        let names = self.0.iter().map(|(name, _)| name.to_ascii_lowercase());
-        names.collect()
-    }
-
     /// Takes fields from lines of `name: value`.
     fn read(lines: &str) -> Self {
         let pairs = lines.split("\r\n").filter_map(|line| line.split_once(':'));
