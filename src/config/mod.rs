@@ -2,10 +2,52 @@
 //!
 //! [`Config`] is the checked form; `file` mirrors `proxy.toml` one to one, `check` turns the one into the other and
 //! reports every problem at once. Consumers receive their own section, never the whole.
+//!
+//! ```text
+//! proxy.toml ─┐
+//! environment ├─ tree ── read ──> File ── check ──> Config
+//! flags ──────┘            └─────────┴── Problems, each with its place and a hint
+//! ```
+//!
+//! # Scope
+//! Flags count more than the environment, the environment more than the file. Without a path no file is read; there is
+//! no place where one would be looked for.
 
-use std::time::Duration;
+mod address;
+mod base_url;
+mod check;
+mod container;
+mod env;
+mod file;
+mod problem;
+mod read;
+mod tree;
+mod units;
 
-use http::{HeaderName, uri::Authority, uri::Scheme};
+#[cfg(test)]
+mod tests;
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use http::HeaderName;
+use serde::Deserialize;
+
+pub use self::{
+    base_url::BaseUrl,
+    env::CONFIG as CONFIG_VARIABLE,
+    problem::{Complaint, Place, Problem, Problems},
+};
+use self::{
+    check::Finding,
+    tree::{Node, Override},
+};
 
 /// Everything that the operator can decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,23 +92,16 @@ pub struct Upstream {
     pub pool_idle: Duration,
 }
 
-/// A parsed `base_url`: origin and path, no query, no credentials.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BaseUrl {
-    /// `http` or `https`.
-    pub scheme: Scheme,
-    /// Host and port.
-    pub authority: Authority,
-    /// The path without its trailing slash; `/v1` where the URL has none.
-    pub path: String,
-}
-
 /// HTTP version spoken to an upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(expecting = "`\"1.1\"` or `\"2\"`, in quotes")]
 pub enum HttpVersion {
     /// HTTP/1.1, one call per connection at a time.
+    #[serde(rename = "1.1")]
     Http1,
     /// HTTP/2, by ALPN on https, by prior knowledge on http.
+    #[serde(rename = "2")]
     Http2,
 }
 
@@ -111,7 +146,9 @@ pub struct Cache {
 }
 
 /// What becomes of a call whose only client hung up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(rename_all = "lowercase", expecting = "`finish` or `cancel`")]
 pub enum OnDisconnect {
     /// It goes on for at most 60 s, if its answer can be stored.
     Finish,
@@ -187,7 +224,9 @@ pub struct Log {
 }
 
 /// Form of the log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(rename_all = "lowercase", expecting = "`auto`, `text` or `json`")]
 pub enum LogFormat {
     /// Text on a terminal, else JSON.
     Auto,
@@ -196,3 +235,218 @@ pub enum LogFormat {
     /// One JSON object per line.
     Json,
 }
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The file; `None` for none.
+    pub path: Option<PathBuf>,
+    /// The environment, whole; those that are no settings are passed over.
+    pub env: Vec<(OsString, OsString)>,
+    /// The flags that were given.
+    pub flags: Vec<Flag>,
+}
+
+/// A flag that stands for a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flag {
+    /// The flag, such as `--upstream`.
+    pub name: &'static str,
+    /// The setting, such as `upstream.base_url`.
+    pub key: &'static str,
+    /// What it was given, once for each time.
+    pub values: Vec<String>,
+}
+
+impl Config {
+    /// Reads and checks a configuration.
+    ///
+    /// Fails with everything that is wrong in any of the sources; only a file that is no TOML keeps its own settings from
+    /// being checked.
+    pub fn load(sources: Sources) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let mut tree = match sources.path.as_deref() {
+            Some(path) => read_file(path).unwrap_or_else(|found| {
+                problems.extend(found);
+                no_file()
+            }),
+            None => no_file(),
+        };
+        let (settings, found) = env::overrides(&sources.env);
+        problems.extend(found);
+        for setting in settings
+            .into_iter()
+            .chain(sources.flags.into_iter().map(Override::from))
+        {
+            tree.put(setting);
+        }
+        Self::settle(&tree, problems, container::memory_limit())
+    }
+
+    fn settle(
+        tree: &Node,
+        mut problems: Vec<Problem>,
+        container: Option<u64>,
+    ) -> Result<Self, Problems> {
+        let (file, found) = read::read(tree);
+        problems.extend(found);
+        let checked = check::check(file, container);
+        if let Err(findings) = &checked {
+            problems.extend(findings.iter().map(|finding| placed(finding, tree)));
+        }
+        match checked {
+            Ok(config) if problems.is_empty() => Ok(config),
+            _ => Err(Problems::of(problems)),
+        }
+    }
+}
+
+impl FromStr for Config {
+    type Err = Problems;
+
+    /// Reads the text of a `proxy.toml` alone: no environment, no flags, no look at the container.
+    fn from_str(text: &str) -> Result<Self, Problems> {
+        let (tree, problems) = match Node::parse(FILE_NAME, text) {
+            Ok(tree) => (tree, Vec::new()),
+            Err(problems) => (no_file(), problems),
+        };
+        Self::settle(&tree, problems, None)
+    }
+}
+
+impl Default for Config {
+    /// Returns what an empty file stands for.
+    fn default() -> Self {
+        #[expect(clippy::expect_used, reason = "an empty file is fine, as a test says")]
+        Self::from_str("").expect("the defaults are fine")
+    }
+}
+
+impl Directive {
+    /// Every directive.
+    pub const ALL: [Self; 11] = [
+        Self::NoCache,
+        Self::NoStore,
+        Self::Bypass,
+        Self::MaxAge,
+        Self::MinFresh,
+        Self::MaxStale,
+        Self::OnlyIfCached,
+        Self::StaleIfError,
+        Self::Ttl,
+        Self::Namespace,
+        Self::Tags,
+    ];
+
+    /// Returns the name in `[cache] allow`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoCache => "no-cache",
+            Self::NoStore => "no-store",
+            Self::Bypass => "bypass",
+            Self::MaxAge => "max-age",
+            Self::MinFresh => "min-fresh",
+            Self::MaxStale => "max-stale",
+            Self::OnlyIfCached => "only-if-cached",
+            Self::StaleIfError => "stale-if-error",
+            Self::Ttl => "ttl",
+            Self::Namespace => "namespace",
+            Self::Tags => "tags",
+        }
+    }
+
+    /// Returns the directive of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|directive| directive.as_str() == name)
+    }
+}
+
+impl From<Flag> for Override {
+    fn from(flag: Flag) -> Self {
+        Self {
+            place: Place::Flag(flag.name),
+            path: flag.key.split('.').map(str::to_owned).collect(),
+            values: flag.values,
+        }
+    }
+}
+
+fn no_file() -> Node {
+    Node::empty(Place::File(FILE_NAME.into()))
+}
+
+/// Reads a file whole, but no endless one: `/dev/zero` and a log named by mistake are refused.
+fn read_file(path: &Path) -> Result<Node, Vec<Problem>> {
+    let name = path.display().to_string();
+    let refuse = |what: String, hint: &str| {
+        vec![Problem {
+            place: Some(Place::File(name.as_str().into())),
+            key: String::new(),
+            complaint: Complaint::new(what, hint),
+        }]
+    };
+    let bytes = read_up_to(path, LARGEST_FILE + 1).map_err(|error| {
+        refuse(
+            format!("cannot be read: {error}"),
+            "name a file by `--config`, or leave it out for the defaults",
+        )
+    })?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(refuse(
+            "is larger than 1 MiB, so hardly a configuration".to_owned(),
+            "",
+        ));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        refuse(
+            format!(
+                "is not valid UTF-8 from byte {} on",
+                error.utf8_error().valid_up_to()
+            ),
+            "save it as UTF-8",
+        )
+    })?;
+    Node::parse(&name, &text)
+}
+
+fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Gives a finding the place of the first of its settings that was written.
+fn placed(finding: &Finding, tree: &Node) -> Problem {
+    let written = finding
+        .keys
+        .iter()
+        .find_map(|key| Some((key, tree.place_of(key)?)));
+    Problem {
+        place: written.map(|(_, place)| place.clone()),
+        key: written
+            .map(|(key, _)| key)
+            .or(finding.keys.first())
+            .cloned()
+            .unwrap_or_default(),
+        complaint: finding.complaint.clone(),
+    }
+}
+
+/// The documented file, equal to the defaults.
+pub const PROXY_TOML: &str = include_str!("../../proxy.toml");
+
+/// The fields that `[key] keep` may name: those that the chat dialect leaves out of the key although an operator may
+/// want them in. `stream` and `stream_options` are not among them, since one entry serves both modes.
+pub const KEEPABLE: [&str; 5] = [
+    "user",
+    "metadata",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+];
+
+const FILE_NAME: &str = "proxy.toml";
+
+const LARGEST_FILE: u64 = 1 << 20;

@@ -4,8 +4,14 @@
 //! A dialect only *looks*: what it does not know it leaves alone, and the bytes that travel are never re-modelled.
 
 pub mod chat;
+pub mod envelope;
+mod glimpse;
+pub mod sse;
+pub mod usage;
 
-use http::Method;
+use http::{HeaderMap, HeaderValue, Method, header::CONTENT_TYPE};
+
+use self::chat::reply::{Outcome, Watch};
 
 /// A family of endpoints whose calls and answers Refrain can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,4 +32,54 @@ impl Dialect {
             Self::Chat => "chat",
         }
     }
+}
+
+/// Stands beside an answer's bytes and says at the end what they were.
+#[derive(Debug)]
+pub enum Listener {
+    /// Hears a stream event by event.
+    Stream(Box<Watch>),
+    /// Looks at a plain answer once, at its end.
+    Whole {
+        /// Whether its content has to be JSON.
+        wants_json: bool,
+    },
+}
+
+impl Listener {
+    /// Makes the listener for an answer with these `headers` to `request`; `limit` is the largest answer that is of
+    /// interest, bytes.
+    pub fn new(headers: &HeaderMap, request: &chat::request::Request, limit: usize) -> Self {
+        let wants_json = request.wants_json;
+        if headers.get(CONTENT_TYPE).is_some_and(is_event_stream) {
+            Self::Stream(Box::new(Watch::new(wants_json, limit)))
+        } else {
+            Self::Whole { wants_json }
+        }
+    }
+
+    /// Hears the next piece.
+    pub fn hear(&mut self, piece: &[u8]) {
+        match self {
+            Self::Stream(watch) => watch.push(piece),
+            Self::Whole { .. } => {}
+        }
+    }
+
+    /// Ends; `whole` is the whole body, for who has not heard the pieces.
+    pub fn finish(self, whole: &[u8]) -> Outcome {
+        match self {
+            Self::Stream(watch) => watch.finish(),
+            Self::Whole { wants_json } => Outcome::of_whole(whole, wants_json),
+        }
+    }
+}
+
+/// Returns whether a `Content-Type` is that of server-sent events.
+pub fn is_event_stream(content_type: &HeaderValue) -> bool {
+    let value = content_type.as_bytes();
+    let media_type = value.split(|byte| *byte == b';').next().unwrap_or_default();
+    media_type
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"text/event-stream")
 }

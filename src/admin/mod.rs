@@ -1,0 +1,82 @@
+//! The operator's own listener: is it alive, is it ready, what does it count.
+//!
+//! # Scope
+//! Works on the plain views that `app` hands it, and touches no store or layer itself. What stands here needs no token.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderName, StatusCode, header},
+    routing::get,
+};
+use tower_http::catch_panic::CatchPanicLayer;
+
+/// Whether calls should be sent here; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<AtomicU8>);
+
+/// What the admin listener shows.
+#[derive(Clone)]
+pub struct Views {
+    /// Whether calls should be sent here.
+    pub readiness: Readiness,
+    /// Renders the metrics.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// A short text answer: status and body.
+pub type Text = (StatusCode, &'static str);
+
+const STARTING: u8 = 0;
+const READY: u8 = 1;
+const DRAINING: u8 = 2;
+
+impl Readiness {
+    /// From now on calls are accepted.
+    pub fn ready(&self) {
+        self.0.store(READY, Ordering::Release);
+    }
+
+    /// From now on calls should go elsewhere.
+    pub fn draining(&self) {
+        self.0.store(DRAINING, Ordering::Release);
+    }
+
+    /// Returns the answer of `/readyz`.
+    pub fn readyz(&self) -> Text {
+        match self.0.load(Ordering::Acquire) {
+            STARTING => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+            READY => (StatusCode::OK, "ready\n"),
+            _ => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        }
+    }
+}
+
+/// Returns the answer of `/healthz`: whoever can answer lives.
+pub fn healthz() -> Text {
+    (StatusCode::OK, "alive\n")
+}
+
+/// Makes the routes of the admin listener.
+pub fn router(views: Views) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { healthz() }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .layer(CatchPanicLayer::new())
+        .with_state(views)
+}
+
+async fn readyz(State(views): State<Views>) -> Text {
+    views.readiness.readyz()
+}
+
+async fn metrics(State(views): State<Views>) -> ([(HeaderName, &'static str); 1], String) {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], (views.metrics)())
+}

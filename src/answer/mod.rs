@@ -1,0 +1,147 @@
+//! What goes back to a client: a head, a body, and how it came to be.
+//!
+//! The body of a keyed answer is a [`tape`]: one recording, many readers. Everything else is a plain stream with one
+//! reader, or a tunnel.
+
+pub mod replay;
+pub mod tape;
+pub mod tasks;
+pub mod verdict;
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::upgrade::OnUpgrade;
+
+use crate::{
+    answer::{replay::Replay, tape::Reader, verdict::Served},
+    error::Error,
+};
+
+/// What goes back to a client.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status and headers.
+    pub head: Head,
+    /// The content.
+    pub body: Body,
+    /// How it came to be.
+    pub served: Served,
+}
+
+/// Status and headers of an answer, as the upstream sent them.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// Whether the body says itself where it ends: by length, chunks or HTTP/2 frames, not by closing.
+    pub framed: bool,
+    /// Name of the upstream.
+    pub upstream: HeaderValue,
+    /// What the upstream took.
+    pub timing: Arc<Timing>,
+}
+
+/// How long an upstream took; filled in while its answer flows.
+#[derive(Debug, Default)]
+pub struct Timing {
+    head_us: AtomicU64,
+    total_us: AtomicU64,
+}
+
+/// The content of an answer.
+pub enum Body {
+    /// A recording under way.
+    Tape(Reader),
+    /// A finished recording.
+    Replay(Replay),
+    /// Bytes that nobody keeps; one reader, backpressure, trailers kept.
+    Stream(Content),
+    /// A switched protocol (101): the edge connects the two sides.
+    Tunnel(OnUpgrade),
+}
+
+/// Bytes flowing from an upstream.
+pub type Content = UnsyncBoxBody<Bytes, Error>;
+
+impl Timing {
+    /// Notes the time until the head of the answer.
+    pub fn head(&self, elapsed: Duration) {
+        self.head_us.store(micros(elapsed), Ordering::Relaxed);
+    }
+
+    /// Notes the time until the end of the body, or until it was given up.
+    pub fn total(&self, elapsed: Duration) {
+        self.total_us.store(micros(elapsed), Ordering::Relaxed);
+    }
+
+    /// Returns the time until the head, and until the end.
+    pub fn read(&self) -> (Duration, Duration) {
+        let load = |us: &AtomicU64| Duration::from_micros(us.load(Ordering::Relaxed));
+        (load(&self.head_us), load(&self.total_us))
+    }
+}
+
+fn micros(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match self.get_mut() {
+            Self::Tape(reader) => reader.poll_chunk(cx).map_ok(Frame::data),
+            Self::Replay(replay) => Poll::Ready(replay.next().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
+            Self::Tunnel(_) => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Tape(_) => false,
+            Self::Replay(replay) => replay.is_done(),
+            Self::Stream(stream) => stream.is_end_stream(),
+            Self::Tunnel(_) => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Tape(_) => SizeHint::default(),
+            Self::Replay(replay) => SizeHint::with_exact(replay.remaining()),
+            Self::Stream(stream) => stream.size_hint(),
+            Self::Tunnel(_) => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tape(_) => "Tape",
+            Self::Replay(_) => "Replay",
+            Self::Stream(_) => "Stream",
+            Self::Tunnel(_) => "Tunnel",
+        })
+    }
+}

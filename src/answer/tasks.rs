@@ -1,0 +1,36 @@
+//! The owner of every background task: nothing is spawned that shutdown does not wait for.
+
+use std::{future::Future, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Spawns tasks and waits for them.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Runs `work` in the background until it ends by itself.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(work);
+    }
+
+    /// Runs `work` in the background until it ends by itself or shutdown begins.
+    pub fn spawn_until_stop(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            stop.run_until_cancelled(work).await;
+        });
+    }
+
+    /// Waits at most `patience` for the tasks to end; returns whether they all did.
+    pub async fn finish(&self, patience: Duration) -> bool {
+        self.stop.cancel();
+        self.tracker.close();
+        tokio::time::timeout(patience, self.tracker.wait())
+            .await
+            .is_ok()
+    }
+}

@@ -1,0 +1,370 @@
+//! How an answer came to be, and the words for it: `X-Cache`, `X-Cache-Reason`, `Cache-Status` and the reasons for not
+//! storing. Pure. Every word here has an entry in `docs/caching.md`; a test holds the two together.
+
+use std::io::Write;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::call::{self, key::Key};
+
+/// How an answer came to be; the value of `X-Cache`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// From the cache, within its lifetime.
+    Hit,
+    /// From the upstream.
+    Miss,
+    /// From the cache, past its lifetime.
+    Stale,
+    /// From another call that was under way.
+    Collapsed,
+    /// From the upstream, the cache being out of the question.
+    Bypass,
+}
+
+/// Why a call that has a key was not answered from the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No entry is there.
+    NotFound,
+    /// The entry is past its lifetime.
+    Expired,
+    /// The caller asked for a new answer (`no-cache`, `X-Cache-Refresh`).
+    Refresh,
+    /// The entry is older than the caller's `max-age`.
+    MaxAge,
+    /// The entry does not stay fresh for the caller's `min-fresh`.
+    MinFresh,
+    /// The entry is past its lifetime, and the caller's `max-stale` allows that.
+    MaxStale,
+    /// The upstream failed, and an entry past its lifetime stood in.
+    UpstreamFailed,
+    /// The call has no key.
+    Unkeyed(call::Unkeyed),
+}
+
+/// Why an answer was not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotStored {
+    /// Every caller of the flight said `no-store`.
+    NoStore,
+    /// The status is not 2xx.
+    Status,
+    /// The upstream forbids it: `Cache-Control: no-store`, `private` or `Vary: *`.
+    Forbidden,
+    /// The answer carries a `Content-Encoding` that was not asked for.
+    Encoded,
+    /// Another kind of body came than was asked for: JSON for a stream, a stream for JSON.
+    OtherMode,
+    /// The end mark of the dialect is missing, or a choice has no finish reason.
+    Incomplete,
+    /// The upstream broke off, or the flight was cancelled.
+    Broken,
+    /// The body cannot be read as what it says it is.
+    Unreadable,
+    /// The body carries an error.
+    Error,
+    /// There is no choice, or nothing in any.
+    Empty,
+    /// A finish reason is not among `[cache] finish_reasons`.
+    FinishReason,
+    /// JSON was asked for, and the content is none.
+    InvalidOutput,
+    /// The body is larger than `[cache] max_entry`, or the tapes' share of the memory was used up.
+    TooLarge,
+    /// The lifetime is zero.
+    NoLifetime,
+}
+
+/// Where a hit was found; the value of `X-Cache-Tier`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// In this process.
+    Memory,
+}
+
+/// All that an answer's cache headers say.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// How it came to be.
+    pub verdict: Verdict,
+    /// Why it was not served from the cache; absent on a hit.
+    pub reason: Option<Reason>,
+    /// Where it was found.
+    pub tier: Option<Tier>,
+    /// Seconds since it was made, where it came from the cache.
+    pub age: Option<u64>,
+    /// Seconds of freshness left, negative once stale, where it came from the cache.
+    pub ttl: Option<i64>,
+    /// The key, where there is one.
+    pub key: Option<Key>,
+    /// Name of the upstream that made it.
+    pub upstream: Option<HeaderValue>,
+}
+
+impl Verdict {
+    /// Every verdict, in the order of the docs.
+    pub const ALL: [Self; 5] = [
+        Self::Hit,
+        Self::Miss,
+        Self::Stale,
+        Self::Collapsed,
+        Self::Bypass,
+    ];
+
+    /// Returns the value of `X-Cache`.
+    pub fn header(self) -> &'static str {
+        match self {
+            Self::Hit => "HIT",
+            Self::Miss => "MISS",
+            Self::Stale => "STALE",
+            Self::Collapsed => "COLLAPSED",
+            Self::Bypass => "BYPASS",
+        }
+    }
+
+    /// Returns the name in log lines and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+            Self::Collapsed => "collapsed",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+impl Reason {
+    /// Returns the value of `X-Cache-Reason`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Expired => "expired",
+            Self::Refresh => "refresh",
+            Self::MaxAge => "max_age",
+            Self::MinFresh => "min_fresh",
+            Self::MaxStale => "max_stale",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::Unkeyed(why) => why.as_str(),
+        }
+    }
+
+    /// Returns the `fwd` parameter of `Cache-Status` (RFC 9211 §2.2).
+    fn forwarded(self) -> &'static str {
+        match self {
+            Self::NotFound => "miss",
+            Self::Expired | Self::MaxStale | Self::UpstreamFailed => "stale",
+            Self::Refresh | Self::MaxAge | Self::MinFresh => "request",
+            Self::Unkeyed(_) => "bypass",
+        }
+    }
+}
+
+impl NotStored {
+    /// Every reason, in the order of the docs.
+    pub const ALL: [Self; 14] = [
+        Self::NoStore,
+        Self::Status,
+        Self::Forbidden,
+        Self::Encoded,
+        Self::OtherMode,
+        Self::Incomplete,
+        Self::Broken,
+        Self::Unreadable,
+        Self::Error,
+        Self::Empty,
+        Self::FinishReason,
+        Self::InvalidOutput,
+        Self::TooLarge,
+        Self::NoLifetime,
+    ];
+
+    /// Returns the word in log and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoStore => "no_store",
+            Self::Status => "status",
+            Self::Forbidden => "forbidden",
+            Self::Encoded => "encoded",
+            Self::OtherMode => "other_mode",
+            Self::Incomplete => "incomplete",
+            Self::Broken => "broken",
+            Self::Unreadable => "unreadable",
+            Self::Error => "error",
+            Self::Empty => "empty",
+            Self::FinishReason => "finish_reason",
+            Self::InvalidOutput => "invalid_output",
+            Self::TooLarge => "too_large",
+            Self::NoLifetime => "no_lifetime",
+        }
+    }
+}
+
+impl Tier {
+    /// Returns the value of `X-Cache-Tier`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// `X-Cache`.
+pub const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+/// `X-Cache-Reason`.
+pub const X_CACHE_REASON: HeaderName = HeaderName::from_static("x-cache-reason");
+/// `X-Cache-Key`.
+pub const X_CACHE_KEY: HeaderName = HeaderName::from_static("x-cache-key");
+/// `X-Cache-Tier`.
+pub const X_CACHE_TIER: HeaderName = HeaderName::from_static("x-cache-tier");
+/// `X-Cache-TTL`.
+pub const X_CACHE_TTL: HeaderName = HeaderName::from_static("x-cache-ttl");
+/// `X-Upstream`.
+pub const X_UPSTREAM: HeaderName = HeaderName::from_static("x-upstream");
+/// `Cache-Status` (RFC 9211).
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+impl Served {
+    /// Says that an answer came from the upstream without the cache having been asked.
+    pub fn bypass(why: call::Unkeyed) -> Self {
+        Self::from_upstream(Verdict::Bypass, Reason::Unkeyed(why), None)
+    }
+
+    /// Says that an answer came from the upstream, or from another call's.
+    pub fn from_upstream(verdict: Verdict, reason: Reason, key: Option<Key>) -> Self {
+        Self {
+            verdict,
+            reason: Some(reason),
+            tier: None,
+            age: None,
+            ttl: None,
+            key,
+            upstream: None,
+        }
+    }
+
+    /// Writes the response headers of DESIGN §5; values of an upstream's own under the same names give way, only
+    /// `Cache-Status` is appended to.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        headers.insert(X_CACHE, HeaderValue::from_static(self.verdict.header()));
+        if let Some(reason) = self.reason {
+            headers.insert(X_CACHE_REASON, HeaderValue::from_static(reason.as_str()));
+        }
+        if let Some(value) = self.key.and_then(|key| header_value(key.hex().as_str().as_bytes())) {
+            headers.insert(X_CACHE_KEY, value);
+        }
+        if let Some(tier) = self.tier {
+            headers.insert(X_CACHE_TIER, HeaderValue::from_static(tier.as_str()));
+        }
+        if let Some(age) = self.age {
+            headers.insert(header::AGE, HeaderValue::from(age));
+        }
+        if let Some(ttl) = self.ttl {
+            headers.insert(X_CACHE_TTL, HeaderValue::from(ttl));
+        }
+        if let Some(upstream) = &self.upstream {
+            headers.insert(X_UPSTREAM, upstream.clone());
+        }
+        if let Some(status) = header_value(self.cache_status().as_slice()) {
+            headers.append(CACHE_STATUS, status);
+        }
+    }
+
+    /// Returns our member of `Cache-Status` (RFC 9211 §2).
+    fn cache_status(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(64);
+        text.extend_from_slice(b"refrain");
+        match (self.tier, self.reason) {
+            // `hit` and `fwd` exclude each other, also where a stale entry stands in for a failed upstream.
+            (Some(_), _) => text.extend_from_slice(b"; hit"),
+            (None, Some(reason)) => {
+                text.extend_from_slice(b"; fwd=");
+                text.extend_from_slice(reason.forwarded().as_bytes());
+            }
+            (None, None) => {}
+        }
+        if self.verdict == Verdict::Collapsed {
+            text.extend_from_slice(b"; collapsed");
+        }
+        // Writing to a Vec does not fail.
+        if let Some(ttl) = self.ttl {
+            let _ = write!(text, "; ttl={ttl}");
+        }
+        let detail = self.reason.map(Reason::as_str).or(self.tier.map(Tier::as_str));
+        if let Some(detail) = detail {
+            text.extend_from_slice(b"; detail=");
+            text.extend_from_slice(detail.as_bytes());
+        }
+        text
+    }
+}
+
+fn header_value(bytes: &[u8]) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(served: &Served) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        served.write(&mut headers);
+        headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn a_hit_tells_its_tier_age_and_lifetime() {
+        let served = Served {
+            verdict: Verdict::Hit,
+            reason: None,
+            tier: Some(Tier::Memory),
+            age: Some(280),
+            ttl: Some(86_120),
+            key: None,
+            upstream: Some(HeaderValue::from_static("openai")),
+        };
+        assert_eq!(
+            written(&served),
+            [
+                "x-cache: HIT",
+                "x-cache-tier: memory",
+                "age: 280",
+                "x-cache-ttl: 86120",
+                "x-upstream: openai",
+                "cache-status: refrain; hit; ttl=86120; detail=memory",
+            ]
+        );
+    }
+
+    #[test]
+    fn cache_status_follows_rfc_9211() {
+        let status = |verdict, reason| {
+            let served = Served::from_upstream(verdict, reason, None);
+            String::from_utf8(served.cache_status()).unwrap()
+        };
+        assert_eq!(status(Verdict::Miss, Reason::NotFound), "refrain; fwd=miss; detail=not_found");
+        assert_eq!(
+            status(Verdict::Collapsed, Reason::NotFound),
+            "refrain; fwd=miss; collapsed; detail=not_found"
+        );
+        assert_eq!(status(Verdict::Miss, Reason::Expired), "refrain; fwd=stale; detail=expired");
+        assert_eq!(
+            status(Verdict::Bypass, Reason::Unkeyed(call::Unkeyed::Endpoint)),
+            "refrain; fwd=bypass; detail=endpoint"
+        );
+    }
+
+    #[test]
+    fn an_upstreams_cache_status_stays_in_front_of_ours() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CACHE_STATUS, HeaderValue::from_static("origin; hit"));
+        Served::from_upstream(Verdict::Miss, Reason::NotFound, None).write(&mut headers);
+        let all: Vec<_> = headers.get_all(CACHE_STATUS).iter().collect();
+        assert_eq!(all, ["origin; hit", "refrain; fwd=miss; detail=not_found"]);
+    }
+}

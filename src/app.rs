@@ -1,0 +1,212 @@
+//! Builds what the layers need, hands it to [`stack`](crate::stack), runs the listeners and ends them.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::{self, Readiness, Views},
+    answer::{
+        tape::{Limits, Tapes},
+        tasks::Tasks,
+    },
+    cache::{keeper, storable::Rules},
+    call::{key::Secret, keying::Keying, plan::Policy},
+    config::{Config, OnDisconnect},
+    error::{Error, Kind},
+    guard::coalesce::{Flights, Judge},
+    ledger::{
+        Ledger,
+        log::Log,
+        metrics::{Metrics, Readings},
+    },
+    listen::{
+        self,
+        edge::{Edge, Parts},
+        incoming::Budget,
+        socket::Deadlines,
+    },
+    stack::stack,
+    store::memory::Memory,
+    upstream::Upstream,
+};
+
+/// A running Refrain. Dropping it stops at once; [`App::stop`] drains.
+#[derive(Debug)]
+pub struct App {
+    /// Addresses that calls are accepted on.
+    pub proxy: Vec<SocketAddr>,
+    /// Address of the admin listener, if there is one.
+    pub admin: Option<SocketAddr>,
+    readiness: Readiness,
+    tasks: Tasks,
+    stop: CancellationToken,
+    drain: Duration,
+}
+
+/// Lifetime of a chat completion where nobody says otherwise.
+const CHAT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long an answer is finished for the store after its last reader left.
+const LINGER: Duration = Duration::from_secs(60);
+/// What a tape that records no more holds for its slowest reader, bytes.
+const WINDOW: u64 = 256 << 10;
+/// The tapes' part of the memory, as a divisor.
+const TAPES: u64 = 4;
+/// Between two calls on a connection; more than the pools of the SDKs keep.
+const IDLE: Duration = Duration::from_secs(75);
+
+impl App {
+    /// Starts as `config` says. On an error nothing is left running.
+    pub async fn start(config: &Config, log: Log) -> Result<Self, Error> {
+        let tasks = Tasks::default();
+        let readiness = Readiness::default();
+        let ledger = Ledger::new(log, Metrics::new());
+        let tapes = Tapes::new(limits(config), tasks.clone());
+        let memory = Memory::new(entries(config), config.cache.max_entry);
+        let flights = Flights::new(tapes.clone(), memory.clone(), judge(config));
+        let policy = Arc::new(Policy::new(
+            &config.cache,
+            &config.upstream.base_url,
+            CHAT_TTL,
+        ));
+        let upstream = Upstream::new(&config.upstream, policy.clone())?;
+        let readings = Gauges {
+            ledger: ledger.clone(),
+            memory: memory.clone(),
+            tapes: tapes.clone(),
+            flights: flights.clone(),
+        };
+        let edge = Edge::new(Parts {
+            stack: stack(ledger, memory, flights, upstream),
+            keying: Keying::new(config, Secret::random()?),
+            policy,
+            budget: Budget::new(config.limits.buffered),
+            tasks: tasks.clone(),
+            readiness: readiness.clone(),
+        })?;
+
+        let mut app = Self {
+            proxy: Vec::new(),
+            admin: None,
+            readiness,
+            tasks,
+            stop: CancellationToken::new(),
+            drain: config.limits.drain,
+        };
+        let proxies = app.bind(config).await?;
+        app.listen_for_operator(config, readings).await?;
+        app.listen_for_calls(proxies, &edge, config.limits.header);
+        app.tasks.spawn_until_stop(tapes.look_after());
+        app.readiness.ready();
+        Ok(app)
+    }
+
+    async fn bind(&mut self, config: &Config) -> Result<Vec<TcpListener>, Error> {
+        let mut listeners = Vec::new();
+        for address in &config.listen {
+            let listener = listen::bind(address).await?;
+            self.proxy.push(listen::address(&listener)?);
+            listeners.push(listener);
+        }
+        Ok(listeners)
+    }
+
+    fn listen_for_calls(&self, listeners: Vec<TcpListener>, edge: &Edge, header: Duration) {
+        let deadlines = Deadlines { header, idle: IDLE };
+        for listener in listeners {
+            self.tasks.spawn(listen::serve(
+                listener,
+                edge.clone(),
+                deadlines,
+                self.tasks.clone(),
+                self.stop.clone(),
+            ));
+        }
+    }
+
+    async fn listen_for_operator(&mut self, config: &Config, gauges: Gauges) -> Result<(), Error> {
+        let Some(address) = &config.admin.listen else {
+            return Ok(());
+        };
+        let listener = listen::bind(address).await?;
+        self.admin = Some(listen::address(&listener)?);
+        let router = admin::router(Views {
+            readiness: self.readiness.clone(),
+            metrics: Arc::new(move || gauges.render()),
+        });
+        // It stays up while calls drain: that is when an operator looks.
+        self.tasks.spawn_until_stop(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                tracing::error!(error = %error, "admin listener ended");
+            }
+        });
+        Ok(())
+    }
+
+    /// Drains: accepts no more calls and waits for those under way, at most as long as `[limits] drain`.
+    pub async fn stop(self) -> Result<(), Error> {
+        self.readiness.draining();
+        self.stop.cancel();
+        if self.tasks.finish(self.drain).await {
+            return Ok(());
+        }
+        let message = format!("calls were still under way after {:?}", self.drain);
+        Err(Error::new(Kind::Internal, message))
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// What the metrics read when they are asked for.
+#[derive(Debug)]
+struct Gauges {
+    ledger: Ledger,
+    memory: Memory,
+    tapes: Tapes,
+    flights: Flights,
+}
+
+impl Gauges {
+    fn render(&self) -> String {
+        let (led, followers) = self.flights.counts();
+        self.ledger.metrics().render(&Readings {
+            entries: self.memory.entries(),
+            entry_bytes: self.memory.bytes(),
+            evicted: self.memory.evicted(),
+            tape_bytes: self.tapes.held(),
+            flights: self.flights.under_way(),
+            led,
+            followers,
+            log_dropped: self.ledger.log().dropped(),
+        })
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        max_entry: config.cache.max_entry,
+        share: config.store.memory / TAPES,
+        window: WINDOW,
+        stall: config.cache.stall,
+        finish: config.cache.on_disconnect == OnDisconnect::Finish,
+        linger: LINGER,
+    }
+}
+
+/// What is left of the memory for entries, when the tapes have their part.
+fn entries(config: &Config) -> u64 {
+    config.store.memory - config.store.memory / TAPES
+}
+
+fn judge(config: &Config) -> Judge {
+    let rules = Rules {
+        max_entry: config.cache.max_entry,
+        finish_reasons: config.cache.finish_reasons.clone(),
+    };
+    Arc::new(move |flown| keeper::keep(flown, &rules))
+}

@@ -1,0 +1,192 @@
+//! Whether an entry fits a call: RFC 9111 §4.2 and §5.2.1, RFC 5861 §4. Pure.
+
+use std::time::Duration;
+
+use crate::{answer::verdict::Reason, call::plan::Plan};
+
+/// What is known of an entry at the moment of the call.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// Time since it was made.
+    pub age: Duration,
+    /// How long it is fresh.
+    pub lifetime: Duration,
+}
+
+/// Whether an entry fits a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It is fresh enough.
+    Fresh,
+    /// It is past its lifetime, as far as the caller allows.
+    Stale,
+    /// It is not to be served, for this reason.
+    No(Reason),
+}
+
+impl Facts {
+    /// Returns the seconds of freshness left; negative once stale.
+    pub fn ttl(self) -> i64 {
+        let whole = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        if self.is_fresh() {
+            whole(self.lifetime.saturating_sub(self.age))
+        } else {
+            whole(self.age.saturating_sub(self.lifetime)).saturating_neg()
+        }
+    }
+
+    fn is_fresh(self) -> bool {
+        self.age < self.lifetime
+    }
+
+    fn staleness(self) -> Duration {
+        self.age.saturating_sub(self.lifetime)
+    }
+}
+
+/// Decides whether an entry may answer a call.
+pub fn fit(facts: Facts, plan: &Plan) -> Fit {
+    if plan.refresh {
+        return Fit::No(Reason::Refresh);
+    }
+    if plan.max_age.is_some_and(|limit| facts.age >= limit) {
+        return Fit::No(Reason::MaxAge);
+    }
+    if facts.is_fresh() {
+        let left = facts.lifetime.saturating_sub(facts.age);
+        return match plan.min_fresh {
+            Some(least) if left < least => Fit::No(Reason::MinFresh),
+            _ => Fit::Fresh,
+        };
+    }
+    // Who asks for freshness left does not take what has none.
+    match plan.max_stale {
+        Some(limit) if plan.min_fresh.is_none() && facts.staleness() <= limit => Fit::Stale,
+        _ => Fit::No(Reason::Expired),
+    }
+}
+
+/// Decides whether an entry may stand in for a failed upstream: not where the caller asked for a new answer, nor past
+/// the caller's own `max-age`.
+pub fn stands_in(facts: Facts, plan: &Plan) -> bool {
+    let too_old = plan.max_age.is_some_and(|limit| facts.age >= limit);
+    let allowed = !plan.stale_if_error.is_zero() && facts.staleness() <= plan.stale_if_error;
+    allowed && !too_old && !plan.refresh
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan {
+            bypass: false,
+            refresh: false,
+            store: true,
+            only_if_cached: false,
+            max_age: None,
+            min_fresh: None,
+            max_stale: None,
+            stale_if_error: Duration::ZERO,
+            lifetime: secs(100),
+            namespace: String::new(),
+            tags: Vec::new(),
+        }
+    }
+
+    const fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    fn at(age: u64) -> Facts {
+        Facts {
+            age: secs(age),
+            lifetime: secs(100),
+        }
+    }
+
+    #[test]
+    fn each_directive_has_its_say() {
+        type Change = fn(&mut Plan);
+        let table: &[(u64, Change, Fit)] = &[
+            (0, |_| {}, Fit::Fresh),
+            (99, |_| {}, Fit::Fresh),
+            (100, |_| {}, Fit::No(Reason::Expired)),
+            (0, |p| p.refresh = true, Fit::No(Reason::Refresh)),
+            (0, |p| p.max_age = Some(secs(0)), Fit::No(Reason::MaxAge)),
+            (9, |p| p.max_age = Some(secs(10)), Fit::Fresh),
+            (10, |p| p.max_age = Some(secs(10)), Fit::No(Reason::MaxAge)),
+            (50, |p| p.min_fresh = Some(secs(50)), Fit::Fresh),
+            (51, |p| p.min_fresh = Some(secs(50)), Fit::No(Reason::MinFresh)),
+            (110, |p| p.max_stale = Some(secs(10)), Fit::Stale),
+            (111, |p| p.max_stale = Some(secs(10)), Fit::No(Reason::Expired)),
+            (9_999, |p| p.max_stale = Some(Duration::MAX), Fit::Stale),
+            (
+                110,
+                |p| {
+                    p.max_stale = Some(secs(60));
+                    p.max_age = Some(secs(105));
+                },
+                Fit::No(Reason::MaxAge),
+            ),
+            (
+                110,
+                |p| {
+                    p.max_stale = Some(secs(60));
+                    p.min_fresh = Some(secs(0));
+                },
+                Fit::No(Reason::Expired),
+            ),
+        ];
+        for (number, (age, change, expected)) in table.iter().enumerate() {
+            let mut plan = plan();
+            change(&mut plan);
+            assert_eq!(fit(at(*age), &plan), *expected, "row {number}");
+        }
+    }
+
+    #[test]
+    fn a_stale_entry_stands_in_as_long_as_stale_if_error_says() {
+        let mut plan = plan();
+        assert!(!stands_in(at(101), &plan));
+        plan.stale_if_error = secs(5);
+        assert!(stands_in(at(50), &plan), "also one that only lacked min-fresh");
+        assert!(stands_in(at(105), &plan));
+        assert!(!stands_in(at(106), &plan));
+        plan.max_age = Some(secs(104));
+        assert!(stands_in(at(103), &plan));
+        assert!(!stands_in(at(104), &plan), "the caller's own bound stands");
+        plan.max_age = None;
+        plan.refresh = true;
+        assert!(!stands_in(at(50), &plan), "who asks for a new answer does not get an old one");
+    }
+
+    #[test]
+    fn the_lifetime_left_is_negative_once_stale() {
+        assert_eq!(at(20).ttl(), 80);
+        assert_eq!(at(100).ttl(), 0);
+        assert_eq!(at(130).ttl(), -30);
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_never_gets_fresher_with_time(
+            early in 0_u64..300, later in 0_u64..300,
+            max_age in proptest::option::of(0_u64..300),
+            min_fresh in proptest::option::of(0_u64..300),
+            max_stale in proptest::option::of(0_u64..300),
+        ) {
+            let plan = Plan {
+                max_age: max_age.map(secs),
+                min_fresh: min_fresh.map(secs),
+                max_stale: max_stale.map(secs),
+                ..plan()
+            };
+            let rank = |fit| match fit { Fit::Fresh => 2, Fit::Stale => 1, Fit::No(_) => 0 };
+            let (early, later) = (early.min(later), early.max(later));
+            prop_assert!(rank(fit(at(early), &plan)) >= rank(fit(at(later), &plan)));
+        }
+    }
+}

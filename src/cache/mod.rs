@@ -1,0 +1,188 @@
+//! The cache: a fresh entry answers here, a stale one is kept as a fallback, a miss goes on and is stored on the way
+//! back (`storable`, called when the flight's tape is complete).
+//!
+//! # Scope
+//! The layer looks up and obeys; `freshness` and `storable` decide. A call without a key passes.
+
+pub mod freshness;
+pub mod keeper;
+pub mod storable;
+
+use std::{
+    future::{Future, Ready, ready},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::Either;
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceExt};
+
+use self::freshness::{Facts, Fit};
+use crate::{
+    answer::{
+        Answer, Body,
+        replay::Replay,
+        verdict::{Reason, Served, Tier, Verdict},
+    },
+    call::{Call, key::Key},
+    error::{Error, Kind},
+    store::{Entry, memory::Memory},
+};
+
+/// The layer.
+#[derive(Clone, Debug)]
+pub struct CacheLayer {
+    memory: Memory,
+}
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Cache<S> {
+    inner: S,
+    memory: Memory,
+}
+
+/// What the look-up found.
+enum Look {
+    /// An answer.
+    Answer(Answer),
+    /// None, for this reason; an entry of old may be there.
+    Miss(Reason, Option<Arc<Entry>>),
+}
+
+impl CacheLayer {
+    /// Makes a layer over `memory`.
+    pub fn new(memory: Memory) -> Self {
+        Self { memory }
+    }
+}
+
+impl<S> Layer<S> for CacheLayer {
+    type Service = Cache<S>;
+
+    fn layer(&self, inner: S) -> Cache<S> {
+        Cache {
+            inner,
+            memory: self.memory.clone(),
+        }
+    }
+}
+
+impl<S> Service<Call> for Cache<S>
+where
+    S: Service<Call, Response = Answer, Error = Error> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Answer;
+    type Error = Error;
+    type Future = Either<
+        Ready<Result<Answer, Error>>,
+        Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>,
+    >;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut call: Call) -> Self::Future {
+        let Ok(keyed) = &call.keyed else {
+            return Either::Right(Box::pin(self.inner.clone().oneshot(call)));
+        };
+        let now = Instant::now();
+        let (reason, old) = match look(&self.memory, &call, now) {
+            Look::Answer(answer) => return Either::Left(ready(Ok(answer))),
+            Look::Miss(reason, old) => (reason, old),
+        };
+        if call.plan.only_if_cached {
+            let message = format!("nothing cached can answer this call ({})", reason.as_str());
+            return Either::Left(ready(Err(Error::new(Kind::NotCached, message))));
+        }
+        let key = keyed.slot.key;
+        let plan = call.plan.clone();
+        call.passed_over = old.as_ref().map(|entry| entry.made.into_std());
+        let inner = self.inner.clone();
+        Either::Right(Box::pin(async move {
+            let result = inner.oneshot(call).await;
+            if failed(&result)
+                && let Some(entry) = old
+                && freshness::stands_in(facts(&entry, Instant::now()), &plan)
+            {
+                return Ok(stale(&entry, key, Reason::UpstreamFailed, Instant::now()));
+            }
+            result.map(|answer| with_reason(answer, reason))
+        }))
+    }
+}
+
+fn look(memory: &Memory, call: &Call, now: Instant) -> Look {
+    let Ok(keyed) = &call.keyed else {
+        return Look::Miss(Reason::NotFound, None);
+    };
+    let Some(entry) = memory.get(&keyed.slot) else {
+        let reason = if call.plan.refresh {
+            Reason::Refresh
+        } else {
+            Reason::NotFound
+        };
+        return Look::Miss(reason, None);
+    };
+    match freshness::fit(facts(&entry, now), &call.plan) {
+        Fit::Fresh => Look::Answer(fresh(&entry, keyed.slot.key, now)),
+        Fit::Stale => Look::Answer(stale(&entry, keyed.slot.key, Reason::MaxStale, now)),
+        Fit::No(reason) => Look::Miss(reason, Some(entry)),
+    }
+}
+
+fn facts(entry: &Entry, now: Instant) -> Facts {
+    Facts {
+        age: now.saturating_duration_since(entry.made),
+        lifetime: entry.lifetime,
+    }
+}
+
+/// Returns whether the upstream failed, by an error or by a 5xx of its own.
+fn failed(result: &Result<Answer, Error>) -> bool {
+    match result {
+        Ok(answer) => answer.head.status.is_server_error(),
+        Err(error) => error.kind().is_upstream(),
+    }
+}
+
+fn fresh(entry: &Entry, key: Key, now: Instant) -> Answer {
+    from_entry(entry, key, Verdict::Hit, None, now)
+}
+
+fn stale(entry: &Entry, key: Key, reason: Reason, now: Instant) -> Answer {
+    from_entry(entry, key, Verdict::Stale, Some(reason), now)
+}
+
+fn from_entry(
+    entry: &Entry,
+    key: Key,
+    verdict: Verdict,
+    reason: Option<Reason>,
+    now: Instant,
+) -> Answer {
+    let facts = facts(entry, now);
+    Answer {
+        head: entry.head(),
+        body: Body::Replay(Replay::new(entry.body.clone(), entry.usage)),
+        served: Served {
+            verdict,
+            reason,
+            tier: Some(Tier::Memory),
+            age: Some(facts.age.as_secs()),
+            ttl: Some(facts.ttl()),
+            key: Some(key),
+            upstream: Some(entry.upstream.clone()),
+        },
+    }
+}
+
+/// The layers below do not know why the cache passed.
+fn with_reason(mut answer: Answer, reason: Reason) -> Answer {
+    answer.served.reason = Some(reason);
+    answer
+}

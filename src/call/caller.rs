@@ -1,0 +1,111 @@
+//! Who asks: the credential of a call, known only by its fingerprint. Pure.
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, header};
+
+use super::key::{Fingerprint, Secret};
+
+/// Headers that carry a credential; all of them together are the caller's.
+pub static CREDENTIALS: [HeaderName; 4] = [
+    header::AUTHORIZATION,
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-api-key"),
+    header::COOKIE,
+];
+
+/// The caller of a call. Two callers are equal iff their credentials are; none at all is a credential of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Caller {
+    fingerprint: Fingerprint,
+    anonymous: bool,
+}
+
+impl Caller {
+    /// Reads the caller off the headers of a request.
+    pub fn of(headers: &HeaderMap, secret: &Secret) -> Self {
+        // Eight parts hold four headers of one value each; a header sent twice takes the long way.
+        let mut parts: Vec<&[u8]> = Vec::with_capacity(8);
+        for name in &CREDENTIALS {
+            for value in headers.get_all(name) {
+                parts.push(name.as_str().as_bytes());
+                parts.push(value.as_bytes());
+            }
+        }
+        Self {
+            fingerprint: secret.fingerprint("caller", &parts),
+            anonymous: parts.is_empty(),
+        }
+    }
+
+    /// Returns the bytes that keep this caller's entries apart from everybody else's.
+    pub fn scope(&self) -> &[u8] {
+        self.fingerprint.as_bytes()
+    }
+}
+
+impl fmt::Display for Caller {
+    /// Writes `anonymous` or the first 8 hex digits of the fingerprint.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.anonymous {
+            return f.write_str("anonymous");
+        }
+        self.fingerprint
+            .as_bytes()
+            .iter()
+            .take(4)
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Caller({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn caller(pairs: &[(&'static str, &'static str)]) -> Caller {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        Caller::of(&headers, &Secret::from_bytes([7; 32]))
+    }
+
+    #[test]
+    fn each_credential_header_tells_callers_apart() {
+        let all = [
+            caller(&[]),
+            caller(&[("authorization", "Bearer a")]),
+            caller(&[("authorization", "Bearer b")]),
+            caller(&[("api-key", "Bearer a")]),
+            caller(&[("x-api-key", "Bearer a")]),
+            caller(&[("cookie", "Bearer a")]),
+            caller(&[("authorization", "Bearer a"), ("cookie", "s=1")]),
+            caller(&[("authorization", "Bearer a"), ("authorization", "Bearer b")]),
+        ];
+        for (i, one) in all.iter().enumerate() {
+            for (j, other) in all.iter().enumerate() {
+                assert_eq!(one == other, i == j, "{i} and {j}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_headers_do_not_make_another_caller() {
+        assert_eq!(caller(&[("user-agent", "x")]), caller(&[]));
+        assert_eq!(caller(&[]).to_string(), "anonymous");
+    }
+
+    #[test]
+    fn the_credential_itself_is_never_written() {
+        let written = format!("{0} {0:?}", caller(&[("authorization", "Bearer sk-canary")]));
+        assert!(!written.contains("canary"), "{written}");
+    }
+}

@@ -1,0 +1,267 @@
+//! The canonical body of a chat completions request.
+//!
+//! # Scope
+//! Applies [`request`]'s classification where the API reference speaks: to the top-level fields and to the members of a
+//! message. Below that there are no exceptions: every member counts, and so does its `null`. Takes the facts of
+//! [`Request`] on the way, in the same pass.
+
+use crate::dialect::chat::request::{self, Class, Field, Request, Role};
+
+use super::{
+    Canonical, Options, Unkeyed,
+    json::{EMPTY_ARRAY, FALSE, NULL, Scanner, TRUE},
+    order::{Mark, Span},
+    text,
+};
+
+/// Reads a whole body.
+pub(super) fn canonicalise(
+    mut scanner: Scanner<'_>,
+    options: &Options,
+) -> Result<Canonical, Unkeyed> {
+    if scanner.peek() != Some(b'{') {
+        scanner.value()?;
+        scanner.end()?;
+        return Err(Unkeyed::NotAnObject);
+    }
+    let mut reader = Reader {
+        scanner,
+        options,
+        facts: Facts::default(),
+    };
+    let start = reader.scanner.mark();
+    reader.root()?;
+    reader.scanner.end()?;
+    reader.facts.check()?;
+    Ok(reader.conclude(start))
+}
+
+struct Reader<'a> {
+    scanner: Scanner<'a>,
+    options: &'a Options,
+    facts: Facts,
+}
+
+/// What has been learnt so far.
+#[derive(Default)]
+struct Facts {
+    request: Request,
+    /// Whether `model` is a string.
+    model: bool,
+    /// Whether `messages` is an array.
+    messages: bool,
+    /// Where `stream` is, unless it asks for a plain answer.
+    stream: Option<Span>,
+    /// Where `stream_options` is, unless null.
+    stream_options: Option<Span>,
+}
+
+impl Reader<'_> {
+    fn root(&mut self) -> Result<(), Unkeyed> {
+        let mut root = self.scanner.object()?;
+        while let Some(member) = self.scanner.name(&mut root)? {
+            let field = Field::named(self.scanner.text(&member));
+            let counts = match field {
+                Some(field) => self.field(field)?,
+                None => self.scanner.value().map(|()| true)?,
+            };
+            self.scanner.member(member, counts)?;
+        }
+        self.scanner.close(&root)
+    }
+
+    /// Reads the value of a field; returns whether it counts.
+    fn field(&mut self, field: Field) -> Result<bool, Unkeyed> {
+        let mark = self.scanner.mark();
+        match (field, self.scanner.peek()) {
+            (Field::Messages, Some(b'[')) => self.messages()?,
+            (Field::Tools, Some(b'[')) => self.tools()?,
+            (Field::Stop, Some(b'"')) => self.stop()?,
+            (Field::ResponseFormat, Some(b'{')) => self.response_format()?,
+            (Field::StreamOptions, Some(b'{')) => self.stream_options()?,
+            _ => self.scanner.value()?,
+        }
+        let (value, span) = (self.scanner.since(mark), self.scanner.span(mark));
+        self.facts.note(field, value, span);
+        self.counts(field, mark)
+    }
+
+    fn counts(&mut self, field: Field, mark: Mark) -> Result<bool, Unkeyed> {
+        let keyed = field.class() == Class::Keyed
+            || self.options.keep.iter().any(|kept| kept == field.as_str());
+        if !keyed || field.nullable() && self.scanner.since(mark) == NULL {
+            return Ok(false);
+        }
+        match field.openai_default() {
+            Some(default) if self.options.fold_openai_defaults => {
+                Ok(!self.scanner.equals(mark, default)?)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    fn messages(&mut self) -> Result<(), Unkeyed> {
+        self.facts.messages = true;
+        let mut array = self.scanner.array()?;
+        while self.scanner.item(&mut array)? {
+            match self.scanner.peek() {
+                Some(b'{') => self.message()?,
+                _ => self.scanner.value()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&mut self) -> Result<(), Unkeyed> {
+        let mut message = self.scanner.object()?;
+        let (mut role, mut nulls) = (Role::Other, false);
+        while let Some(member) = self.scanner.name(&mut message)? {
+            let mark = self.scanner.mark();
+            let next = self.scanner.peek();
+            match self.scanner.text(&member) {
+                "content" if next == Some(b'"') => self.content()?,
+                "role" => role = self.role()?,
+                _ => self.scanner.value()?,
+            }
+            nulls |= self.scanner.since(mark) == NULL;
+            self.scanner.member(member, true)?;
+        }
+        if nulls {
+            self.scanner
+                .drop_nulls(&message, |member| role.may_be_null(member));
+        }
+        self.scanner.close(&message)
+    }
+
+    fn role(&mut self) -> Result<Role, Unkeyed> {
+        let mark = self.scanner.mark();
+        self.scanner.value()?;
+        Ok(text::content(self.scanner.since(mark)).map_or(Role::Other, Role::named))
+    }
+
+    /// Reads the shorthand `"x"` as what it stands for, `[{"type": "text", "text": "x"}]`.
+    fn content(&mut self) -> Result<(), Unkeyed> {
+        self.scanner.write(b"[{\"text\xFF");
+        self.scanner.string()?;
+        self.scanner.write(b"\"type\xFF\"text\xFF}]");
+        Ok(())
+    }
+
+    /// Reads the shorthand `"x"` as what it stands for, `["x"]`.
+    fn stop(&mut self) -> Result<(), Unkeyed> {
+        self.scanner.write(b"[");
+        self.scanner.string()?;
+        self.scanner.write(b"]");
+        Ok(())
+    }
+
+    fn tools(&mut self) -> Result<(), Unkeyed> {
+        let mut array = self.scanner.array()?;
+        while self.scanner.item(&mut array)? {
+            let mut kind_is_known = false;
+            match self.scanner.peek() {
+                Some(b'{') => self.object(|name, value| {
+                    kind_is_known |= name == "type"
+                        && text::content(value).is_some_and(request::runs_at_the_caller);
+                })?,
+                _ => self.scanner.value()?,
+            }
+            self.facts.request.live_tools |= !kind_is_known;
+        }
+        Ok(())
+    }
+
+    fn response_format(&mut self) -> Result<(), Unkeyed> {
+        let mut json = false;
+        self.object(|name, value| {
+            json |= name == "type" && text::content(value).is_some_and(request::is_json_format);
+        })?;
+        self.facts.request.wants_json = json;
+        Ok(())
+    }
+
+    fn stream_options(&mut self) -> Result<(), Unkeyed> {
+        let mut usage = false;
+        self.object(|name, value| usage |= name == "include_usage" && value == TRUE)?;
+        self.facts.request.include_usage = usage;
+        Ok(())
+    }
+
+    /// Reads an object all of whose members count, and shows each name and canonical value to `look`.
+    fn object(&mut self, mut look: impl FnMut(&str, &[u8])) -> Result<(), Unkeyed> {
+        let mut object = self.scanner.object()?;
+        while let Some(member) = self.scanner.name(&mut object)? {
+            let mark = self.scanner.mark();
+            self.scanner.value()?;
+            look(self.scanner.text(&member), self.scanner.since(mark));
+            self.scanner.member(member, true)?;
+        }
+        self.scanner.close(&object)
+    }
+}
+
+impl Reader<'_> {
+    /// Puts together what has been read from `start` on.
+    fn conclude(self, start: Mark) -> Canonical {
+        let Self { scanner, facts, .. } = self;
+        let mut body = Vec::with_capacity(scanner.since(start).len());
+        scanner.copy(&scanner.span(start), &mut body);
+        let mut delivery = Vec::new();
+        if let Some(stream) = &facts.stream {
+            scanner.copy(stream, &mut delivery);
+            facts
+                .stream_options
+                .iter()
+                .for_each(|options| scanner.copy(options, &mut delivery));
+        }
+        let mut request = facts.request;
+        request.include_usage &= request.stream;
+        Canonical {
+            body,
+            delivery,
+            request,
+        }
+    }
+}
+
+impl Facts {
+    /// Takes what a top-level field tells; in doubt the call is stateful and its tools are live.
+    fn note(&mut self, field: Field, value: &[u8], span: Span) {
+        let request = &mut self.request;
+        match field {
+            Field::Model => self.model(value),
+            Field::Stream => {
+                request.stream = value == TRUE;
+                self.stream = (value != NULL && value != FALSE).then_some(span);
+            }
+            Field::StreamOptions => self.stream_options = (value != NULL).then_some(span),
+            Field::Store => request.stateful = value != NULL && value != FALSE,
+            Field::WebSearchOptions => request.live_tools |= value != NULL,
+            Field::Tools => {
+                request.tools |= value != NULL && value != EMPTY_ARRAY;
+                request.live_tools |= value != NULL && !value.starts_with(b"[");
+            }
+            Field::Functions => request.tools |= value != NULL && value != EMPTY_ARRAY,
+            _ => {}
+        }
+    }
+
+    fn model(&mut self, value: &[u8]) {
+        if let Some(model) = text::content(value) {
+            self.model = true;
+            self.request.live_tools |= request::searches_by_itself(model);
+            model.clone_into(&mut self.request.model);
+        }
+    }
+
+    /// Refuses a request without the fields that every one has.
+    fn check(&self) -> Result<(), Unkeyed> {
+        if !self.model {
+            return Err(Unkeyed::NoModel);
+        }
+        if !self.messages {
+            return Err(Unkeyed::NoMessages);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! From a request to its key: what may be keyed at all, and the material of what may. Pure.
+
+use std::{cell::RefCell, sync::Arc};
+
+use http::{HeaderMap, HeaderName, Method, header, uri::PathAndQuery};
+
+use super::{
+    Keyed, Slot, Unkeyed,
+    caller::Caller,
+    canon::{self, Scratch},
+    key::{Mask, Material, Secret},
+    plan::Plan,
+};
+use crate::{
+    config::{self, Config},
+    dialect::Dialect,
+};
+
+/// What the operator's configuration adds to every key.
+#[derive(Debug)]
+pub struct Keying {
+    secret: Secret,
+    enabled: bool,
+    max_body: u64,
+    options: canon::Options,
+    version: String,
+    upstream: String,
+    base_url: String,
+    vary: Vec<HeaderName>,
+}
+
+/// The head of a request, as far as keying goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// Path and query, as sent.
+    pub target: &'a PathAndQuery,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The dialect, if any.
+    pub dialect: Option<Dialect>,
+    /// Whether a protocol switch is asked for.
+    pub upgrade: bool,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl Keying {
+    /// Takes what keys need from the configuration.
+    pub fn new(config: &Config, secret: Secret) -> Self {
+        let config::BaseUrl {
+            scheme,
+            authority,
+            path,
+        } = &config.upstream.base_url;
+        Self {
+            secret,
+            enabled: config.cache.enabled,
+            max_body: config.key.max_body,
+            options: canon::Options {
+                keep: config.key.keep.clone(),
+                fold_openai_defaults: config.key.fold_openai_defaults,
+            },
+            version: config.key.version.clone(),
+            upstream: config.upstream.name.clone(),
+            base_url: format!("{scheme}://{authority}{path}"),
+            vary: config.cache.vary.clone(),
+        }
+    }
+
+    /// Returns the secret behind keys and fingerprints.
+    pub fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// Returns the largest body that is keyed, bytes.
+    pub fn max_body(&self) -> u64 {
+        self.max_body
+    }
+
+    /// Returns the dialect that a request's body is to be read in, or why the call has no key whatever its body.
+    pub fn admits(&self, head: &Head<'_>, plan: &Plan) -> Result<Dialect, Unkeyed> {
+        if head.upgrade {
+            return Err(Unkeyed::Upgrade);
+        }
+        let dialect = head.dialect.ok_or(Unkeyed::Endpoint)?;
+        if !self.enabled {
+            return Err(Unkeyed::Disabled);
+        }
+        if plan.bypass {
+            return Err(Unkeyed::Bypass);
+        }
+        if head.headers.contains_key(header::CONTENT_ENCODING) {
+            return Err(Unkeyed::Encoded);
+        }
+        if CONDITIONAL.iter().any(|name| head.headers.contains_key(name)) {
+            return Err(Unkeyed::Conditional);
+        }
+        let length = head.headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > self.max_body) {
+            return Err(Unkeyed::TooLarge);
+        }
+        Ok(dialect)
+    }
+
+    /// Returns what identifies a call with this `body`, or why nothing does.
+    pub fn key(
+        &self,
+        head: &Head<'_>,
+        dialect: Dialect,
+        body: &[u8],
+        caller: &Caller,
+        plan: &Plan,
+    ) -> Result<Arc<Keyed>, Unkeyed> {
+        let canonical = SCRATCH
+            .with_borrow_mut(|scratch| canon::canonicalise(body, dialect, &self.options, scratch))
+            .map_err(Unkeyed::Body)?;
+        if canonical.request.stateful {
+            return Err(Unkeyed::Stateful);
+        }
+        if canonical.request.live_tools {
+            return Err(Unkeyed::LiveTools);
+        }
+        let mut vary = Vec::new();
+        for name in &self.vary {
+            let values = head.headers.get_all(name).iter();
+            vary.extend(values.map(|value| (name.as_str(), value.as_bytes())));
+        }
+        let key = Material {
+            version: &self.version,
+            scope: caller.scope(),
+            namespace: &plan.namespace,
+            upstream: &self.upstream,
+            base_url: &self.base_url,
+            model: &canonical.request.model,
+            method: head.method.as_str(),
+            path_and_query: head.target.as_str(),
+            vary: &vary,
+            body: &canonical.body,
+        }
+        .key(&self.secret, Mask::NONE);
+        let slot = Slot {
+            key,
+            delivery: self.delivery(&canonical.delivery),
+        };
+        Ok(Arc::new(Keyed {
+            slot,
+            request: canonical.request,
+        }))
+    }
+
+    fn delivery(&self, canonical: &[u8]) -> u64 {
+        if canonical.is_empty() {
+            return 0;
+        }
+        let fingerprint = self.secret.fingerprint("delivery", &[canonical]);
+        let mut head = [0; 8];
+        head.iter_mut()
+            .zip(fingerprint.as_bytes())
+            .for_each(|(to, from)| *to = *from);
+        u64::from_be_bytes(head)
+    }
+}
+
+/// Headers that make an answer depend on what the client has already (RFC 9110 §13.1, §14.2).
+const CONDITIONAL: [HeaderName; 6] = [
+    header::RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+];

@@ -1,0 +1,141 @@
+//! A call: one parsed request, with every fact that the layers decide by. Pure.
+//!
+//! # Scope
+//! A call *looks* at the client's bytes and never changes them: [`Payload::Whole`] holds them as they came.
+
+pub mod caller;
+pub mod canon;
+pub mod key;
+pub mod keying;
+pub mod plan;
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, uri::PathAndQuery};
+use http_body_util::combinators::UnsyncBoxBody;
+
+use crate::{
+    call::{caller::Caller, key::Key, plan::Plan},
+    dialect::{Dialect, chat::request::Request},
+    error::Error,
+};
+
+/// One request on its way through the layers.
+#[derive(Debug)]
+pub struct Call {
+    /// The client's `X-Request-Id`, else one of ours.
+    pub id: HeaderValue,
+    /// As sent.
+    pub method: Method,
+    /// Path and query, byte for byte as sent.
+    pub target: PathAndQuery,
+    /// As sent; `upstream::headers` decides what travels on.
+    pub headers: HeaderMap,
+    /// The client's bytes.
+    pub payload: Payload,
+    /// The family of endpoints, where Refrain knows it.
+    pub dialect: Option<Dialect>,
+    /// Who asks.
+    pub caller: Caller,
+    /// What caller and operator allow for this call.
+    pub plan: Plan,
+    /// What the cache may know it by, or why it may not.
+    pub keyed: Result<Arc<Keyed>, Unkeyed>,
+    /// When the entry was made that the cache found and passed over, if there was one.
+    pub passed_over: Option<Instant>,
+    /// Whether the client asks to switch protocols (`Upgrade`, RFC 9110 §7.8).
+    pub upgrade: bool,
+}
+
+/// The body of a request.
+pub enum Payload {
+    /// Read to its end, because the key needs it.
+    Whole(Bytes),
+    /// Streaming from the client; data and trailers pass one by one.
+    Stream(UnsyncBoxBody<Bytes, Error>),
+}
+
+/// What identifies a call that can be cached.
+#[derive(Debug)]
+pub struct Keyed {
+    /// Where its entry and its flight are found.
+    pub slot: Slot,
+    /// What it asks for.
+    pub request: Request,
+}
+
+/// Place of an entry: the key, and the delivery that its bytes were recorded in.
+///
+/// `stream` and `stream_options` are no part of the key. As recorded bytes are replayed as they are, they are part of
+/// the place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot {
+    /// The key of the call.
+    pub key: Key,
+    /// Fingerprint of the delivery asked for; 0 for a plain answer.
+    pub delivery: u64,
+}
+
+/// Why a call has no key; it passes through untouched, and nothing is read, stored or joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unkeyed {
+    /// `[cache] enabled = false`.
+    Disabled,
+    /// `X-Cache-Bypass`, or an alias of it.
+    Bypass,
+    /// Not an endpoint that Refrain caches.
+    Endpoint,
+    /// The client switches protocols.
+    Upgrade,
+    /// The body carries a `Content-Encoding`.
+    Encoded,
+    /// `Range`, `If-Match`, `If-None-Match` and their kin.
+    Conditional,
+    /// The body is larger than `[key] max_body`.
+    TooLarge,
+    /// `[limits] buffered` is used up.
+    BufferFull,
+    /// The upstream keeps the answer (`store: true`): repeating the call has an effect.
+    Stateful,
+    /// The answer depends on the world: web search and other tools that the upstream runs.
+    LiveTools,
+    /// The body is one that upstreams may read differently from us.
+    Body(canon::Unkeyed),
+}
+
+impl Unkeyed {
+    /// Returns the word in `X-Cache-Reason`, log and docs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Bypass => "bypass",
+            Self::Endpoint => "endpoint",
+            Self::Upgrade => "upgrade",
+            Self::Encoded => "encoded_request",
+            Self::Conditional => "conditional",
+            Self::TooLarge => "request_too_large",
+            Self::BufferFull => "buffer_full",
+            Self::Stateful => "stateful",
+            Self::LiveTools => "live_tools",
+            Self::Body(reason) => reason.as_str(),
+        }
+    }
+}
+
+impl Call {
+    /// Returns the model asked for, where the call has a key.
+    pub fn model(&self) -> Option<&str> {
+        self.keyed.as_ref().ok().map(|keyed| keyed.request.model.as_str())
+    }
+}
+
+impl std::fmt::Debug for Payload {
+    /// Tells the kind and the size, never the content.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole(bytes) => write!(f, "Whole({} bytes)", bytes.len()),
+            Self::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! What caller and operator allow for a call: the request headers of DESIGN §5, other gateways' aliases included. Pure.
+//!
+//! # Scope
+//! A malformed value of a header of ours is refused with the header's name; `Cache-Control` is read leniently
+//! (RFC 9111 §5.2), in case of doubt towards forwarding; malformed aliases are ignored. Where headers disagree, the
+//! one that asks less of the cache wins; a TTL or namespace of ours wins over an alias.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+
+use crate::config::{self, Directive};
+
+/// What caller and operator allow for a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Neither read, nor store, nor join.
+    pub bypass: bool,
+    /// Fetch anew: do not read, do not join; the new answer replaces the old one.
+    pub refresh: bool,
+    /// The answer may be stored for this caller.
+    pub store: bool,
+    /// Refuse rather than ask the upstream.
+    pub only_if_cached: bool,
+    /// Greatest age of an answer.
+    pub max_age: Option<Duration>,
+    /// Least freshness left of an answer.
+    pub min_fresh: Option<Duration>,
+    /// How long past its lifetime an answer may be.
+    pub max_stale: Option<Duration>,
+    /// How long past its lifetime an entry may stand in for a failed upstream.
+    pub stale_if_error: Duration,
+    /// Lifetime of what this call stores.
+    pub lifetime: Duration,
+    /// Key space inside the scope; empty where none is named.
+    pub namespace: String,
+    /// Tags of what this call stores.
+    pub tags: Vec<String>,
+}
+
+/// What the operator says about plans; made once per configuration.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    allow: Vec<Directive>,
+    vendors: Vec<Vendor>,
+    max_ttl: Duration,
+    base: Plan,
+}
+
+/// A header of ours with a value that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the value of `{header}` must be {expected}")]
+pub struct BadHeader {
+    /// The header.
+    pub header: &'static str,
+    /// What would be fine.
+    pub expected: &'static str,
+}
+
+/// A gateway whose cache headers are understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Vendor {
+    Helicone,
+    Cloudflare,
+    Portkey,
+    OpenRouter,
+    Bifrost,
+}
+
+/// Most tags that a call may carry.
+pub const MAX_TAGS: usize = 16;
+/// Longest tag or namespace, bytes.
+pub const MAX_NAME: usize = 128;
+
+impl Policy {
+    /// Reads the policy from the configuration; `default_ttl` is the dialect's.
+    pub fn new(cache: &config::Cache, upstream: &config::BaseUrl, default_ttl: Duration) -> Self {
+        let host = upstream.authority.host().to_ascii_lowercase();
+        let vendors = Vendor::ALL
+            .into_iter()
+            .filter(|vendor| cache.aliases && !vendor.is_at(&host))
+            .collect();
+        Self {
+            allow: cache.allow.clone(),
+            vendors,
+            max_ttl: cache.max_ttl,
+            base: Plan {
+                bypass: false,
+                refresh: false,
+                store: true,
+                only_if_cached: false,
+                max_age: None,
+                min_fresh: None,
+                max_stale: None,
+                stale_if_error: cache.stale_if_error,
+                lifetime: cache.ttl.unwrap_or(default_ttl).min(cache.max_ttl),
+                namespace: String::new(),
+                tags: Vec::new(),
+            },
+        }
+    }
+
+    /// Reads the plan of a request.
+    pub fn plan(&self, headers: &HeaderMap) -> Result<Plan, BadHeader> {
+        let mut draft = Draft {
+            policy: self,
+            plan: self.base.clone(),
+            named_ttl: false,
+            named_namespace: false,
+        };
+        for (name, value) in headers {
+            let name = name.as_str();
+            match name {
+                "cache-control" => draft.cache_control(value),
+                "pragma" => draft.pragma(value, headers),
+                _ if name.starts_with("x-cache-") => draft.ours(name, value)?,
+                _ if self.vendor_of(name).is_some() => draft.alias(name, value),
+                _ => {}
+            }
+        }
+        Ok(draft.plan)
+    }
+
+    /// Returns whether `name` steers Refrain and so does not travel on.
+    pub fn is_ours(&self, name: &str) -> bool {
+        name.starts_with("x-cache-") || name == "x-fallback" || self.vendor_of(name).is_some()
+    }
+
+    fn vendor_of(&self, name: &str) -> Option<Vendor> {
+        Vendor::of(name).filter(|vendor| self.vendors.contains(vendor))
+    }
+
+    fn allows(&self, directive: Directive) -> bool {
+        self.allow.contains(&directive)
+    }
+}
+
+impl Vendor {
+    const ALL: [Self; 5] = [
+        Self::Helicone,
+        Self::Cloudflare,
+        Self::Portkey,
+        Self::OpenRouter,
+        Self::Bifrost,
+    ];
+
+    /// Returns whose cache header `name` is.
+    fn of(name: &str) -> Option<Self> {
+        match name {
+            "helicone-cache-enabled" | "helicone-cache-seed" => Some(Self::Helicone),
+            "cf-aig-skip-cache" | "cf-aig-cache-ttl" => Some(Self::Cloudflare),
+            "x-portkey-cache-force-refresh" | "x-portkey-cache-namespace" => Some(Self::Portkey),
+            "x-openrouter-cache" | "x-openrouter-cache-ttl" | "x-openrouter-cache-clear" => {
+                Some(Self::OpenRouter)
+            }
+            "x-bf-cache-ttl" | "x-bf-cache-no-store" => Some(Self::Bifrost),
+            _ => None,
+        }
+    }
+
+    /// Returns whether `host` is the vendor's own, which then reads its headers itself.
+    fn is_at(self, host: &str) -> bool {
+        let domain = match self {
+            Self::Helicone => "helicone.ai",
+            Self::Cloudflare => "cloudflare.com",
+            Self::Portkey => "portkey.ai",
+            Self::OpenRouter => "openrouter.ai",
+            Self::Bifrost => "getbifrost.ai",
+        };
+        host.strip_suffix(domain)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    }
+}
+
+/// A plan while its headers are read.
+struct Draft<'a> {
+    policy: &'a Policy,
+    plan: Plan,
+    named_ttl: bool,
+    named_namespace: bool,
+}
+
+impl Draft<'_> {
+    /// Reads a header whose name starts with `x-cache-`.
+    fn ours(&mut self, name: &str, value: &HeaderValue) -> Result<(), BadHeader> {
+        match name {
+            "x-cache-refresh" => {
+                let wish = boolean(value).ok_or(bad("X-Cache-Refresh", "`true` or `false`"))?;
+                self.plan.refresh |= wish && self.policy.allows(Directive::NoCache);
+            }
+            "x-cache-bypass" => {
+                let wish = boolean(value).ok_or(bad("X-Cache-Bypass", "`true` or `false`"))?;
+                self.plan.bypass |= wish && self.policy.allows(Directive::Bypass);
+            }
+            "x-cache-ttl" => {
+                let ttl = lifetime(value).ok_or(bad(
+                    "X-Cache-TTL",
+                    "seconds such as `90`, or a duration such as `10m`",
+                ))?;
+                self.named_ttl |= self.ttl(ttl);
+            }
+            "x-cache-namespace" => {
+                let name = label(value)
+                    .ok_or(bad("X-Cache-Namespace", "1 to 128 visible ASCII characters"))?;
+                self.named_namespace |= self.namespace(name);
+            }
+            "x-cache-tags" => {
+                let tags = tags(value, self.plan.tags.len()).ok_or(bad(
+                    "X-Cache-Tags",
+                    "at most 16 tags of 1 to 128 visible ASCII characters, separated by commas",
+                ))?;
+                if self.policy.allows(Directive::Tags) {
+                    self.plan.tags.extend(tags);
+                    self.plan.tags.sort_unstable();
+                    self.plan.tags.dedup();
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Reads another gateway's header; what is malformed is ignored.
+    fn alias(&mut self, name: &str, value: &HeaderValue) {
+        match name {
+            "helicone-cache-enabled" | "x-openrouter-cache" => {
+                self.plan.bypass |=
+                    boolean(value) == Some(false) && self.policy.allows(Directive::Bypass);
+            }
+            "cf-aig-skip-cache" => {
+                self.plan.bypass |=
+                    boolean(value) == Some(true) && self.policy.allows(Directive::Bypass);
+            }
+            "x-portkey-cache-force-refresh" | "x-openrouter-cache-clear" => {
+                self.plan.refresh |=
+                    boolean(value) == Some(true) && self.policy.allows(Directive::NoCache);
+            }
+            "x-bf-cache-no-store" => {
+                self.plan.store &=
+                    boolean(value) != Some(true) || !self.policy.allows(Directive::NoStore);
+            }
+            "cf-aig-cache-ttl" | "x-openrouter-cache-ttl" | "x-bf-cache-ttl" => {
+                if let Some(ttl) = lifetime(value).filter(|_| !self.named_ttl) {
+                    self.ttl(ttl);
+                }
+            }
+            "helicone-cache-seed" | "x-portkey-cache-namespace" => {
+                if let Some(name) = label(value).filter(|_| !self.named_namespace) {
+                    self.namespace(name);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Reads a `Cache-Control` line (RFC 9111 §5.2.1, RFC 5861 §4).
+    fn cache_control(&mut self, value: &HeaderValue) {
+        for part in value.as_bytes().split(|byte| *byte == b',') {
+            let part = part.trim_ascii();
+            let (name, argument) = match part.iter().position(|byte| *byte == b'=') {
+                Some(at) => (part.get(..at), part.get(at + 1..)),
+                None => (Some(part), None),
+            };
+            let argument = argument.map(|argument| delta_seconds(unquoted(argument)));
+            self.directive(name.unwrap_or_default().trim_ascii(), argument);
+        }
+    }
+
+    /// Obeys one directive. `argument` is `None` where there is none, `Some(None)` where it is malformed.
+    fn directive(&mut self, name: &[u8], argument: Option<Option<Duration>>) {
+        let named = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        let allows = |directive| self.policy.allows(directive);
+        if named("no-cache") {
+            self.plan.refresh |= allows(Directive::NoCache);
+        } else if named("no-store") {
+            self.plan.store &= !allows(Directive::NoStore);
+        } else if named("only-if-cached") {
+            self.plan.only_if_cached |= allows(Directive::OnlyIfCached);
+        } else if named("max-age") && allows(Directive::MaxAge) {
+            let age = argument.flatten().unwrap_or(Duration::ZERO);
+            self.plan.max_age = Some(self.plan.max_age.map_or(age, |known| known.min(age)));
+        } else if named("min-fresh") && allows(Directive::MinFresh) {
+            let left = argument.flatten().unwrap_or(Duration::MAX);
+            self.plan.min_fresh = Some(self.plan.min_fresh.map_or(left, |known| known.max(left)));
+        } else if named("max-stale") && allows(Directive::MaxStale) {
+            // Without an argument any staleness will do; a malformed one allows none.
+            let stale = argument.map_or(Duration::MAX, Option::unwrap_or_default);
+            self.plan.max_stale = Some(self.plan.max_stale.map_or(stale, |known| known.min(stale)));
+        } else if named("stale-if-error") && allows(Directive::StaleIfError) {
+            self.plan.stale_if_error = argument.flatten().unwrap_or_default();
+        }
+    }
+
+    /// Reads `Pragma`, which counts only where there is no `Cache-Control` (RFC 9111 §5.4).
+    fn pragma(&mut self, value: &HeaderValue, headers: &HeaderMap) {
+        let asks = value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"no-cache"));
+        let alone = !headers.contains_key(http::header::CACHE_CONTROL);
+        self.plan.refresh |= asks && alone && self.policy.allows(Directive::NoCache);
+    }
+
+    fn ttl(&mut self, ttl: Duration) -> bool {
+        let allowed = self.policy.allows(Directive::Ttl);
+        if allowed {
+            self.plan.lifetime = ttl.min(self.policy.max_ttl);
+        }
+        allowed
+    }
+
+    fn namespace(&mut self, name: String) -> bool {
+        let allowed = self.policy.allows(Directive::Namespace);
+        if allowed {
+            self.plan.namespace = name;
+        }
+        allowed
+    }
+}
+
+const fn bad(header: &'static str, expected: &'static str) -> BadHeader {
+    BadHeader { header, expected }
+}
+
+fn boolean(value: &HeaderValue) -> Option<bool> {
+    let value = value.as_bytes().trim_ascii();
+    if value.eq_ignore_ascii_case(b"true") || value == b"1" {
+        Some(true)
+    } else if value.eq_ignore_ascii_case(b"false") || value == b"0" {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// Reads seconds, or a duration with units.
+fn lifetime(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    delta_seconds(text.as_bytes()).or_else(|| humantime::parse_duration(text).ok())
+}
+
+/// Reads delta-seconds (RFC 9111 §1.2.2): what overflows is a very long time.
+fn delta_seconds(text: &[u8]) -> Option<Duration> {
+    let text = text.trim_ascii();
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let seconds = text.iter().fold(0_u64, |sum, digit| {
+        sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
+    });
+    Some(Duration::from_secs(seconds.min(1 << 31)))
+}
+
+fn unquoted(text: &[u8]) -> &[u8] {
+    let text = text.trim_ascii();
+    text.strip_prefix(b"\"")
+        .and_then(|rest| rest.strip_suffix(b"\""))
+        .unwrap_or(text)
+}
+
+/// Reads a namespace or tag: 1 to [`MAX_NAME`] visible ASCII characters.
+fn label(value: &HeaderValue) -> Option<String> {
+    name(value.to_str().ok()?)
+}
+
+fn name(text: &str) -> Option<String> {
+    let text = text.trim();
+    let fits = (1..=MAX_NAME).contains(&text.len());
+    (fits && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))).then(|| text.to_owned())
+}
+
+fn tags(value: &HeaderValue, already: usize) -> Option<Vec<String>> {
+    let tags: Vec<String> = value
+        .to_str()
+        .ok()?
+        .split(',')
+        .map(name)
+        .collect::<Option<_>>()?;
+    (already + tags.len() <= MAX_TAGS).then_some(tags)
+}
+
+#[cfg(test)]
+mod tests;

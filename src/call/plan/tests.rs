@@ -1,0 +1,165 @@
+use http::HeaderName;
+
+use super::*;
+use crate::config::{BaseUrl, Config};
+
+fn policy_at(host: &'static str, change: impl FnOnce(&mut config::Cache)) -> Policy {
+    let mut cache = Config::default().cache;
+    change(&mut cache);
+    let url = BaseUrl {
+        scheme: http::uri::Scheme::HTTPS,
+        authority: http::uri::Authority::from_static(host),
+        path: "/v1".to_owned(),
+    };
+    Policy::new(&cache, &url, Duration::from_secs(86_400))
+}
+
+fn policy() -> Policy {
+    policy_at("api.openai.com", |_| {})
+}
+
+fn plan_by(policy: &Policy, lines: &[(&'static str, &str)]) -> Result<Plan, BadHeader> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines {
+        headers.append(
+            HeaderName::from_static(name),
+            HeaderValue::from_str(value).unwrap(),
+        );
+    }
+    policy.plan(&headers)
+}
+
+fn plan(lines: &[(&'static str, &str)]) -> Plan {
+    plan_by(&policy(), lines).unwrap()
+}
+
+fn base() -> Plan {
+    plan(&[])
+}
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[test]
+fn without_headers_a_call_reads_and_stores_for_the_dialects_lifetime() {
+    let plan = base();
+    assert!(plan.store && !plan.refresh && !plan.bypass && !plan.only_if_cached);
+    assert_eq!(plan.lifetime, secs(86_400));
+    assert_eq!(plan.stale_if_error, secs(86_400));
+}
+
+#[test]
+fn every_header_has_its_effect() {
+    type Change = fn(&mut Plan);
+    let table: &[(&[(&'static str, &str)], Change, &str)] = &[
+        (&[("cache-control", "no-cache")], |p| p.refresh = true, "refresh"),
+        (&[("cache-control", "No-Cache , no-STORE")], |p| { p.refresh = true; p.store = false; }, "case and blanks"),
+        (&[("pragma", "no-cache")], |p| p.refresh = true, "pragma alone"),
+        (&[("pragma", "no-cache"), ("cache-control", "max-age=5")], |p| p.max_age = Some(secs(5)), "pragma gives way"),
+        (&[("x-cache-refresh", "true")], |p| p.refresh = true, "refresh"),
+        (&[("x-cache-refresh", "false")], |_| {}, "false means false"),
+        (&[("x-cache-bypass", "TRUE")], |p| p.bypass = true, "bypass"),
+        (&[("x-cache-bypass", "false")], |_| {}, "false means false"),
+        (&[("cache-control", "no-store")], |p| p.store = false, "no-store"),
+        (&[("cache-control", "only-if-cached")], |p| p.only_if_cached = true, "only-if-cached"),
+        (&[("cache-control", "max-age=10"), ("cache-control", "max-age=\"7\"")], |p| p.max_age = Some(secs(7)), "the stricter one, quoted"),
+        (&[("cache-control", "max-age=soon")], |p| p.max_age = Some(secs(0)), "in doubt: forward"),
+        (&[("cache-control", "min-fresh=30, min-fresh=20")], |p| p.min_fresh = Some(secs(30)), "the stricter one"),
+        (&[("cache-control", "max-stale")], |p| p.max_stale = Some(Duration::MAX), "any staleness"),
+        (&[("cache-control", "max-stale=60")], |p| p.max_stale = Some(secs(60)), "some staleness"),
+        (&[("cache-control", "max-stale=x")], |p| p.max_stale = Some(secs(0)), "none"),
+        (&[("cache-control", "stale-if-error=5")], |p| p.stale_if_error = secs(5), "stale-if-error"),
+        (&[("cache-control", "max-age=99999999999999999999999")], |p| p.max_age = Some(secs(1 << 31)), "overflow"),
+        (&[("cache-control", ",, =, ;x, private=\"a")], |_| {}, "garbage is no error"),
+        (&[("x-cache-ttl", "90")], |p| p.lifetime = secs(90), "seconds"),
+        (&[("x-cache-ttl", "10m")], |p| p.lifetime = secs(600), "units"),
+        (&[("x-cache-ttl", "9999d")], |p| p.lifetime = secs(60 * 86_400), "clamped to max_ttl"),
+        (&[("x-cache-namespace", " v7 ")], |p| p.namespace = "v7".into(), "namespace"),
+        (&[("x-cache-tags", "b, a"), ("x-cache-tags", "a")], |p| p.tags = vec!["a".into(), "b".into()], "tags"),
+        (&[("x-cache-semantic", "nonsense"), ("x-cache-vars", "{"), ("x-cache-variants", "x")], |_| {}, "later ones are ignored"),
+        (&[("helicone-cache-enabled", "false")], |p| p.bypass = true, "alias"),
+        (&[("helicone-cache-enabled", "true")], |_| {}, "alias"),
+        (&[("helicone-cache-seed", "s")], |p| p.namespace = "s".into(), "alias"),
+        (&[("cf-aig-skip-cache", "true")], |p| p.bypass = true, "alias"),
+        (&[("cf-aig-cache-ttl", "60")], |p| p.lifetime = secs(60), "alias"),
+        (&[("x-portkey-cache-force-refresh", "true")], |p| p.refresh = true, "alias"),
+        (&[("x-portkey-cache-force-refresh", "false")], |_| {}, "false means false"),
+        (&[("x-portkey-cache-namespace", "n")], |p| p.namespace = "n".into(), "alias"),
+        (&[("x-openrouter-cache", "false")], |p| p.bypass = true, "alias"),
+        (&[("x-openrouter-cache-ttl", "61")], |p| p.lifetime = secs(61), "alias"),
+        (&[("x-openrouter-cache-clear", "true")], |p| p.refresh = true, "alias"),
+        (&[("x-bf-cache-ttl", "30s")], |p| p.lifetime = secs(30), "alias"),
+        (&[("x-bf-cache-no-store", "true")], |p| p.store = false, "alias"),
+        (&[("cf-aig-cache-ttl", "soon"), ("cf-aig-skip-cache", "?")], |_| {}, "malformed aliases are ignored"),
+        (&[("x-cache-ttl", "90"), ("cf-aig-cache-ttl", "60")], |p| p.lifetime = secs(90), "ours wins"),
+        (&[("cf-aig-cache-ttl", "60"), ("x-cache-ttl", "90")], |p| p.lifetime = secs(90), "ours wins"),
+    ];
+    for (lines, change, why) in table {
+        let mut expected = base();
+        change(&mut expected);
+        assert_eq!(plan(lines), expected, "{why}: {lines:?}");
+    }
+}
+
+#[test]
+fn a_malformed_value_of_ours_is_refused_by_name() {
+    let long = "x".repeat(129);
+    let many = vec!["t"; 17].join(",");
+    let table = [
+        ("x-cache-refresh", "yes", "X-Cache-Refresh"),
+        ("x-cache-bypass", "", "X-Cache-Bypass"),
+        ("x-cache-ttl", "soon", "X-Cache-TTL"),
+        ("x-cache-ttl", "-1", "X-Cache-TTL"),
+        ("x-cache-namespace", "", "X-Cache-Namespace"),
+        ("x-cache-namespace", &long, "X-Cache-Namespace"),
+        ("x-cache-namespace", "a\tb", "X-Cache-Namespace"),
+        ("x-cache-tags", &many, "X-Cache-Tags"),
+        ("x-cache-tags", "a,,b", "X-Cache-Tags"),
+        ("x-cache-tags", &long, "X-Cache-Tags"),
+    ];
+    for (name, value, header) in table {
+        let refused = plan_by(&policy(), &[(name, value)]).unwrap_err();
+        assert_eq!(refused.header, header, "{value}");
+    }
+}
+
+#[test]
+fn the_operator_may_take_each_directive_away() {
+    let none = policy_at("api.openai.com", |cache| cache.allow.clear());
+    let lines: &[(&'static str, &str)] = &[
+        ("cache-control", "no-cache, no-store, only-if-cached, max-age=1, min-fresh=1, max-stale, stale-if-error=1"),
+        ("pragma", "no-cache"),
+        ("x-cache-refresh", "true"),
+        ("x-cache-bypass", "true"),
+        ("x-cache-ttl", "1"),
+        ("x-cache-namespace", "n"),
+        ("x-cache-tags", "t"),
+        ("helicone-cache-enabled", "false"),
+        ("x-bf-cache-no-store", "true"),
+        ("cf-aig-cache-ttl", "1"),
+        ("x-portkey-cache-force-refresh", "true"),
+        ("x-portkey-cache-namespace", "n"),
+    ];
+    assert_eq!(plan_by(&none, lines).unwrap(), base());
+}
+
+#[test]
+fn a_vendors_own_headers_are_left_to_the_vendor() {
+    let policy = policy_at("oai.helicone.ai", |_| {});
+    assert!(!policy.is_ours("helicone-cache-enabled"));
+    assert!(policy.is_ours("cf-aig-skip-cache"));
+    let plan = plan_by(&policy, &[("helicone-cache-enabled", "false")]).unwrap();
+    assert!(!plan.bypass);
+    let lookalike = policy_at("nothelicone.ai", |_| {});
+    assert!(lookalike.is_ours("helicone-cache-enabled"));
+}
+
+#[test]
+fn aliases_can_be_switched_off() {
+    let policy = policy_at("api.openai.com", |cache| cache.aliases = false);
+    assert!(!policy.is_ours("cf-aig-skip-cache"));
+    assert!(policy.is_ours("x-cache-anything"));
+    assert!(policy.is_ours("x-fallback"));
+    assert!(!policy.is_ours("cache-control"));
+}

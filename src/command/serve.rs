@@ -1,0 +1,180 @@
+//! `refrain serve`: its flags, the configuration that they lead to, the start and the end.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal},
+    net::SocketAddr,
+};
+
+use clap::Args;
+
+use super::{ConfigArgs, print, signals::Signals};
+use crate::{
+    app::App,
+    config::{Config, Flag, Problems},
+    error::Error,
+    ledger::log::Log,
+};
+
+/// Flags of `refrain serve`; each stands for a setting and counts more than file and environment.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Accept calls on this address, such as 0.0.0.0:8080; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Vec<String>,
+    /// Listen here for /healthz, /readyz and /metrics; `off` for not at all
+    #[arg(long, value_name = "ADDR|off")]
+    pub admin: Option<String>,
+    /// Send calls here: what an SDK would be given as its base URL
+    #[arg(long, value_name = "URL")]
+    pub upstream: Option<String>,
+    /// Write log lines as text or JSON; `auto` is text on a terminal
+    #[arg(long, value_name = "FORMAT", value_parser = ["auto", "text", "json"])]
+    pub log_format: Option<String>,
+    /// Log from this level on: `debug`, or a filter such as `info,refrain=debug`
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+}
+
+/// Serves until SIGINT or SIGTERM, then drains; a second signal ends at once.
+pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let config = args.config()?;
+    let mut signals = Signals::listen()?;
+    let (log, flush) = Log::start(&config.log, io::stderr().is_terminal(), io::stderr());
+    log.trace(&config.log.level);
+    let app = App::start(&config, log).await?;
+    print(&banner(&config, &app.proxy, app.admin))?;
+    signals.received().await;
+    tracing::info!("draining");
+    let drained = tokio::select! {
+        drained = app.stop() => drained,
+        () = signals.received() => {
+            tracing::warn!("stopped by a second signal");
+            Ok(())
+        }
+    };
+    drop(flush);
+    Ok(drained?)
+}
+
+/// Starts a proxy inside this process, which neither prints nor logs.
+pub async fn start(config: Config) -> Result<Running, Error> {
+    let (log, _) = Log::start(&config.log, false, io::sink());
+    let app = App::start(&config, log).await?;
+    Ok(Running {
+        proxy: app.proxy.clone(),
+        app,
+    })
+}
+
+/// A proxy inside this process.
+#[derive(Debug)]
+pub struct Running {
+    /// Addresses that it accepts calls on.
+    pub proxy: Vec<SocketAddr>,
+    app: App,
+}
+
+impl Running {
+    /// Drains and stops.
+    pub async fn stop(self) -> Result<(), Error> {
+        self.app.stop().await
+    }
+}
+
+/// What the start prints: where it listens, where calls go, what an app has to set.
+fn banner(config: &Config, proxy: &[SocketAddr], admin: Option<SocketAddr>) -> String {
+    let mut text = format!("refrain {}\n", env!("CARGO_PKG_VERSION"));
+    let mut row = |name: &str, value: &str| {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{name:<10} {value}");
+    };
+    for address in proxy {
+        row("proxy", &format!("http://{address}"));
+    }
+    match admin {
+        Some(address) => row("admin", &format!("http://{address}")),
+        None => row("admin", "off"),
+    }
+    let upstream = &config.upstream;
+    row("upstream", &format!("{} {}", upstream.name, upstream.base_url));
+    let memory = bytesize::ByteSize(config.store.memory).display().iec();
+    row("store", &format!("memory, at most {memory}"));
+    if let Some(address) = proxy.first() {
+        let _ = write!(text, "\nexport OPENAI_BASE_URL=http://{}/v1\n", reachable(*address));
+    }
+    text
+}
+
+/// Returns where a client on this machine finds a listener that may listen everywhere.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+impl ServeArgs {
+    /// Loads the configuration to serve with.
+    pub fn config(&self) -> Result<Config, Problems> {
+        self.config.load(self.flags())
+    }
+
+    /// Returns the flags that were given.
+    fn flags(&self) -> Vec<Flag> {
+        let one = |value: &Option<String>| value.iter().cloned().collect();
+        let flags = [
+            ("--listen", "listen", self.listen.clone()),
+            ("--admin", "admin.listen", one(&self.admin)),
+            ("--upstream", "upstream.base_url", one(&self.upstream)),
+            ("--log-format", "log.format", one(&self.log_format)),
+            ("--log-level", "log.level", one(&self.log_level)),
+        ];
+        flags
+            .into_iter()
+            .filter(|(.., values)| !values.is_empty())
+            .map(|(name, key, values)| Flag { name, key, values })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{LogFormat, Sources};
+
+    #[test]
+    fn every_flag_reaches_its_setting() {
+        let args = ServeArgs {
+            listen: vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()],
+            admin: Some("off".to_owned()),
+            upstream: Some("http://localhost:11434".to_owned()),
+            log_format: Some("json".to_owned()),
+            log_level: Some("debug".to_owned()),
+            ..ServeArgs::default()
+        };
+        let config = Config::load(Sources {
+            flags: args.flags(),
+            ..Sources::default()
+        })
+        .unwrap();
+        assert_eq!(config.listen, args.listen);
+        assert_eq!(config.admin.listen, None);
+        assert_eq!(
+            config.upstream.base_url.to_string(),
+            "http://localhost:11434/v1"
+        );
+        assert_eq!(config.log.format, LogFormat::Json);
+        assert_eq!(config.log.level, "debug");
+    }
+
+    #[test]
+    fn a_flag_that_is_not_given_leaves_its_setting_alone() {
+        assert_eq!(ServeArgs::default().flags(), []);
+    }
+}

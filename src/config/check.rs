@@ -1,0 +1,443 @@
+//! What was written turned into what holds, or all that is wrong with it.
+//!
+//! # Scope
+//! The file itself has been read by now: here stands what a value has to be beyond its type, and what values have to be
+//! to each other. Pure: the container's limit is an argument, so that a file is judged alike wherever it is read.
+
+use std::time::Duration;
+
+use http::HeaderName;
+use tracing_subscriber::EnvFilter;
+
+use super::{
+    Admin, Cache, Config, Directive, KEEPABLE, Key, Limits, Log, Store, Timeouts, Upstream,
+    address, file,
+    problem::Complaint,
+    read::{hint_for, item_key},
+    units::{Off, Size, Span},
+};
+
+/// Something that is wrong with a setting, or with two together.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    /// The settings concerned; the problem's place is that of the first one that was written.
+    pub(super) keys: Vec<String>,
+    pub(super) complaint: Complaint,
+}
+
+/// Checks `file` and fills in what was left to Refrain; `container` is the memory limit in bytes.
+pub(super) fn check(file: file::File, container: Option<u64>) -> Result<Config, Vec<Finding>> {
+    let mut findings = Findings::default();
+    check_listeners(&file, &mut findings);
+    check_limits(&file.limits, file.key.max_body, &mut findings);
+    let memory = memory(&file, container, &mut findings);
+    let upstream = the_upstream(file.upstream, &mut findings);
+    let cache = cache(file.cache, memory, &mut findings);
+    let key = key(file.key, &mut findings);
+    let log = log(file.log, &mut findings);
+    let config = upstream.map(|upstream| Config {
+        listen: file.listen,
+        admin: Admin {
+            listen: (file.admin.listen != OFF).then_some(file.admin.listen),
+        },
+        upstream,
+        cache,
+        key,
+        store: Store { memory },
+        limits: Limits {
+            buffered: file.limits.buffered.0,
+            header: file.limits.header.0,
+            drain: file.limits.drain.0,
+        },
+        log,
+    });
+    config.filter(|_| findings.0.is_empty()).ok_or(findings.0)
+}
+
+#[derive(Debug, Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    /// Notes what is wrong with `key`.
+    fn add(&mut self, key: impl Into<String>, what: impl Into<String>, hint: impl Into<String>) {
+        self.note(vec![key.into()], Complaint::new(what, hint));
+    }
+
+    /// Notes that two settings do not go together.
+    fn clash(&mut self, keys: [&str; 2], what: impl Into<String>, hint: impl Into<String>) {
+        self.note(keys.map(str::to_owned).to_vec(), Complaint::new(what, hint));
+    }
+
+    fn note(&mut self, keys: Vec<String>, complaint: Complaint) {
+        self.0.push(Finding { keys, complaint });
+    }
+
+    /// Returns what came out well, else notes what is wrong.
+    fn unless_ok<T>(&mut self, key: &str, result: Result<T, Complaint>) -> Option<T> {
+        result
+            .map_err(|complaint| self.note(vec![key.to_owned()], complaint))
+            .ok()
+    }
+
+    /// Notes a duration of nothing.
+    fn positive(&mut self, key: &str, span: Span, hint: &str) {
+        if span.0.is_zero() {
+            self.add(key, format!("`{span}` is no time at all"), hint);
+        }
+    }
+
+    /// Notes every item that stood in its list before; `same` tells when two mean the same.
+    fn distinct<T>(&mut self, key: &str, items: &[T], same: impl Fn(&T, &T) -> bool) {
+        for (i, item) in items.iter().enumerate() {
+            if items.iter().take(i).any(|earlier| same(earlier, item)) {
+                self.add(
+                    item_key(key, i, items.len()),
+                    "stands in the list twice",
+                    "leave one of the two out",
+                );
+            }
+        }
+    }
+}
+
+fn check_listeners(file: &file::File, findings: &mut Findings) {
+    if file.listen.is_empty() {
+        findings.add(
+            "listen",
+            "is empty",
+            "name at least one address, such as `127.0.0.1:8080`",
+        );
+    }
+    for (i, address) in file.listen.iter().enumerate() {
+        let key = item_key("listen", i, file.listen.len());
+        findings.unless_ok(&key, address::check_listen(address));
+    }
+    let collide = |a: &String, b: &String| a == b && address::port_of(a) != Ok(Some(0));
+    findings.distinct("listen", &file.listen, collide);
+    let admin = &file.admin.listen;
+    if admin == OFF {
+        return;
+    }
+    findings.unless_ok("admin.listen", address::check_listen(admin));
+    if file.listen.iter().any(|address| collide(address, admin)) {
+        findings.clash(
+            ["admin.listen", "listen"],
+            format!("`{admin}` is taken twice, by `listen` and by `admin.listen`"),
+            "give the admin listener an address of its own, or `off`",
+        );
+    }
+}
+
+fn the_upstream(mut upstreams: Vec<file::Upstream>, findings: &mut Findings) -> Option<Upstream> {
+    if upstreams.is_empty() {
+        findings.add(
+            "upstream",
+            "is empty",
+            "name one upstream, or leave it out for OpenAI",
+        );
+    }
+    if upstreams.len() > 1 {
+        findings.add(
+            "upstream[1]",
+            "is a second upstream; Refrain calls exactly one",
+            "keep one `[[upstream]]`",
+        );
+    }
+    let upstream = (!upstreams.is_empty()).then(|| upstreams.swap_remove(0))?;
+    if !is_name(&upstream.name) {
+        findings.add(
+            "upstream.name",
+            format!("`{}` is no name", upstream.name),
+            "expected at most 64 of `a-z`, `0-9`, `_` and `-`, a letter or digit first",
+        );
+    }
+    findings.positive(
+        "upstream.pool_idle",
+        upstream.pool_idle,
+        "write the time an idle connection is kept, such as `15s`",
+    );
+    let timeouts = timeouts(&upstream.timeouts, findings);
+    let base_url = findings.unless_ok("upstream.base_url", upstream.base_url.parse());
+    Some(Upstream {
+        name: upstream.name,
+        base_url: base_url?,
+        http: upstream.http,
+        timeouts,
+        pool_idle: upstream.pool_idle.0,
+    })
+}
+
+fn timeouts(timeouts: &file::Timeouts, findings: &mut Findings) -> Timeouts {
+    let mut timer = |key: &str, timer: Off<Span>| {
+        let span = timer.on()?;
+        findings.positive(
+            &format!("upstream.timeouts.{key}"),
+            span,
+            "write `off` to wait for as long as it takes",
+        );
+        Some(span.0)
+    };
+    Timeouts {
+        connect: timer("connect", timeouts.connect),
+        first_byte: timer("first_byte", timeouts.first_byte),
+        idle: timer("idle", timeouts.idle),
+        total: timer("total", timeouts.total),
+    }
+}
+
+fn cache(cache: file::Cache, memory: u64, findings: &mut Findings) -> Cache {
+    check_lifetimes(&cache, findings);
+    findings.positive(
+        "cache.stall",
+        cache.stall,
+        "write how long a reader may hold up others, such as `10s`",
+    );
+    if cache.finish_reasons.is_empty() {
+        findings.add(
+            "cache.finish_reasons",
+            "is empty, so nothing would be stored",
+            "for that, write `enabled = false`",
+        );
+    }
+    findings.distinct("cache.finish_reasons", &cache.finish_reasons, String::eq);
+    Cache {
+        enabled: cache.enabled,
+        ttl: cache.ttl.given().map(|ttl| ttl.0),
+        max_ttl: cache.max_ttl.0,
+        stale_if_error: cache
+            .stale_if_error
+            .on()
+            .map_or(Duration::ZERO, |span| span.0),
+        max_entry: cache.max_entry.0.min(memory / MEMORY_SHARE),
+        on_disconnect: cache.on_disconnect,
+        stall: cache.stall.0,
+        allow: directives(&cache.allow, findings),
+        aliases: cache.aliases,
+        vary: vary(&cache.vary, findings),
+        finish_reasons: cache.finish_reasons,
+    }
+}
+
+fn check_lifetimes(cache: &file::Cache, findings: &mut Findings) {
+    const NOTHING_STORED: &str = "to store nothing, write `enabled = false`";
+    findings.positive("cache.max_ttl", cache.max_ttl, NOTHING_STORED);
+    let Some(ttl) = cache.ttl.given() else { return };
+    findings.positive("cache.ttl", ttl, NOTHING_STORED);
+    if ttl > cache.max_ttl {
+        findings.clash(
+            ["cache.ttl", "cache.max_ttl"],
+            format!("`ttl` ({ttl}) is longer than `max_ttl` ({})", cache.max_ttl),
+            "shorten the one or lengthen the other",
+        );
+    }
+}
+
+fn directives(names: &[String], findings: &mut Findings) -> Vec<Directive> {
+    findings.distinct("cache.allow", names, String::eq);
+    let mut directives = Vec::new();
+    for (i, name) in names.iter().enumerate() {
+        match Directive::named(name) {
+            Some(directive) => directives.push(directive),
+            None => findings.add(
+                item_key("cache.allow", i, names.len()),
+                format!("`{name}` is no directive"),
+                hint_for(name, &Directive::ALL.map(Directive::as_str), str::to_owned),
+            ),
+        }
+    }
+    directives
+}
+
+fn vary(names: &[String], findings: &mut Findings) -> Vec<HeaderName> {
+    findings.distinct("cache.vary", names, |a, b| a.eq_ignore_ascii_case(b));
+    let mut headers = Vec::new();
+    for (i, name) in names.iter().enumerate() {
+        let key = item_key("cache.vary", i, names.len());
+        headers.extend(findings.unless_ok(&key, vary_header(name)));
+    }
+    headers
+}
+
+fn vary_header(name: &str) -> Result<HeaderName, Complaint> {
+    let header: HeaderName = name.parse().map_err(|_| {
+        Complaint::new(
+            format!("`{name}` is no header name"),
+            "write it as in `openai-beta`, without colon or blank",
+        )
+    })?;
+    let refused = |what: &str| Err(Complaint::new(format!("`{header}` {what}"), "leave it out"));
+    match header.as_str() {
+        text if CREDENTIALS.contains(&text) => {
+            refused("is a credential: whose entries a caller may read is not up to `vary`")
+        }
+        text if OF_THE_CONNECTION.contains(&text) => {
+            refused("belongs to the connection and not to the call")
+        }
+        text if OURS.contains(&text) || text.starts_with("x-cache-") => {
+            refused("is an instruction to Refrain and never part of a key")
+        }
+        _ => Ok(header),
+    }
+}
+
+fn key(key: file::Key, findings: &mut Findings) -> Key {
+    findings.distinct("key.keep", &key.keep, String::eq);
+    for (i, field) in key.keep.iter().enumerate() {
+        if !KEEPABLE.contains(&field.as_str()) {
+            findings.add(
+                item_key("key.keep", i, key.keep.len()),
+                format!("`{field}` is not among the fields that are left out of the key"),
+                hint_for(field, &KEEPABLE, str::to_owned),
+            );
+        }
+    }
+    if key.version.len() > LONGEST_VERSION {
+        findings.add(
+            "key.version",
+            "is too long",
+            format!("at most {LONGEST_VERSION} bytes"),
+        );
+    }
+    if key.max_body.0 == 0 {
+        findings.add(
+            "key.max_body",
+            "is zero, so nothing would be keyed",
+            "for that, write `enabled = false` in `[cache]`",
+        );
+    }
+    if key.max_body >= LARGEST_BODY {
+        findings.add(
+            "key.max_body",
+            format!("{} is too much", key.max_body),
+            "expected less than 4GiB",
+        );
+    }
+    Key {
+        version: key.version,
+        keep: key.keep,
+        fold_openai_defaults: key.fold_openai_defaults,
+        max_body: key.max_body.0,
+    }
+}
+
+/// Returns the bound of the memory tier, after checking that entries fit into it.
+///
+/// In a small container `auto` comes out small, too; then `max_entry` is lowered with it instead of being a problem,
+/// since neither was anybody's mistake.
+fn memory(file: &file::File, container: Option<u64>, findings: &mut Findings) -> u64 {
+    let written = file.store.memory.given();
+    let memory = written.unwrap_or(AUTO_MEMORY);
+    if memory < LEAST_MEMORY {
+        findings.add(
+            "store.memory",
+            format!("{memory} is too little"),
+            "expected at least 1MiB, or `auto`",
+        );
+    } else if file.cache.max_entry.0 > memory.0 / MEMORY_SHARE {
+        findings.clash(
+            ["cache.max_entry", "store.memory"],
+            format!(
+                "`cache.max_entry` ({}) is more than a quarter of `store.memory` ({memory})",
+                file.cache.max_entry
+            ),
+            "lower the one or raise the other",
+        );
+    }
+    if file.cache.max_entry.0 == 0 {
+        findings.add(
+            "cache.max_entry",
+            "is zero, so nothing would be stored",
+            "for that, write `enabled = false`",
+        );
+    }
+    written.map_or_else(|| auto_memory(container), |memory| memory.0)
+}
+
+/// Returns the bound of the memory tier that `auto` stands for: 256 MiB, at most 40 % of the container's limit.
+fn auto_memory(container: Option<u64>) -> u64 {
+    let share = container.map_or(u64::MAX, |limit| limit / 5 * 2);
+    AUTO_MEMORY.0.min(share).max(LEAST_MEMORY.0)
+}
+
+fn check_limits(limits: &file::Limits, max_body: Size, findings: &mut Findings) {
+    findings.positive(
+        "limits.header",
+        limits.header,
+        "write how long a client may take, such as `10s`",
+    );
+    if limits.buffered < max_body {
+        findings.clash(
+            ["limits.buffered", "key.max_body"],
+            format!(
+                "`limits.buffered` ({}) is less than `key.max_body` ({max_body})",
+                limits.buffered
+            ),
+            "raise the one or lower the other, else the largest bodies could never be keyed",
+        );
+    }
+}
+
+fn log(log: file::Log, findings: &mut Findings) -> Log {
+    const HINT: &str = "expected `off`, `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,refrain=debug`";
+    // A lone word that is no level is a legal filter, namely everything from a crate of that name: never what was meant.
+    let is_typo = |part: &str| {
+        !part.contains(['=', '[', ':']) && !LEVELS.contains(&part.to_ascii_lowercase().as_str())
+    };
+    if log.level.split(',').any(|part| is_typo(part.trim()))
+        || EnvFilter::builder().parse(&log.level).is_err()
+    {
+        findings.add(
+            "log.level",
+            format!("`{}` is no log level", log.level),
+            HINT,
+        );
+    }
+    Log {
+        format: log.format,
+        level: log.level,
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    name.len() <= 64
+        && name.bytes().next().is_some_and(is_plain)
+        && name
+            .bytes()
+            .all(|b| is_plain(b) || matches!(b, b'_' | b'-'))
+}
+
+/// Switches the admin listener off.
+const OFF: &str = "off";
+
+/// An entry takes at most one part in this many of the memory tier.
+const MEMORY_SHARE: u64 = 4;
+
+const AUTO_MEMORY: Size = Size(256 << 20);
+const LEAST_MEMORY: Size = Size(1 << 20);
+
+/// 32 bits hold every offset into a keyed body.
+const LARGEST_BODY: Size = Size(4 << 30);
+
+const LONGEST_VERSION: usize = 256;
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+const CREDENTIALS: [&str; 4] = ["authorization", "api-key", "x-api-key", "cookie"];
+
+const OF_THE_CONNECTION: [&str; 12] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+const OURS: [&str; 3] = ["cache-control", "pragma", "x-fallback"];

@@ -1,0 +1,241 @@
+//! `proxy.toml`, one to one: what may be written, and what holds where nothing is.
+//!
+//! What each setting means stands in `proxy.toml` and at its checked counterpart in [`Config`](super::Config). Words out
+//! of a small set that are written one by one are checked here; whatever comes in lists, in `check`, which reports every
+//! item.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{
+    Directive, HttpVersion, LogFormat, OnDisconnect,
+    units::{Auto, Off, Size, Span},
+};
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default, expecting = "sections and settings")]
+pub(super) struct File {
+    pub(super) listen: Vec<String>,
+    pub(super) admin: Admin,
+    pub(super) upstream: Vec<Upstream>,
+    pub(super) cache: Cache,
+    pub(super) key: Key,
+    pub(super) store: Store,
+    pub(super) limits: Limits,
+    pub(super) log: Log,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default, expecting = "a section, `[admin]`")]
+pub(super) struct Admin {
+    pub(super) listen: String,
+}
+
+/// `[[upstream]]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default, expecting = "a section, `[[upstream]]`")]
+pub(super) struct Upstream {
+    pub(super) name: String,
+    pub(super) base_url: String,
+    pub(super) http: HttpVersion,
+    pub(super) pool_idle: Span,
+    pub(super) timeouts: Timeouts,
+}
+
+/// `timeouts` of `[[upstream]]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a table such as `{ connect = \"5s\" }`"
+)]
+pub(super) struct Timeouts {
+    pub(super) connect: Off<Span>,
+    pub(super) first_byte: Off<Span>,
+    pub(super) idle: Off<Span>,
+    pub(super) total: Off<Span>,
+}
+
+/// `[cache]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default, expecting = "a section, `[cache]`")]
+pub(super) struct Cache {
+    pub(super) enabled: bool,
+    pub(super) ttl: Auto<Span>,
+    pub(super) max_ttl: Span,
+    pub(super) stale_if_error: Off<Span>,
+    pub(super) max_entry: Size,
+    pub(super) on_disconnect: OnDisconnect,
+    pub(super) stall: Span,
+    pub(super) allow: Vec<String>,
+    pub(super) aliases: bool,
+    pub(super) vary: Vec<String>,
+    pub(super) finish_reasons: Vec<String>,
+}
+
+/// `[key]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default, expecting = "a section, `[key]`")]
+pub(super) struct Key {
+    pub(super) version: String,
+    pub(super) keep: Vec<String>,
+    pub(super) fold_openai_defaults: bool,
+    pub(super) max_body: Size,
+}
+
+/// `[store]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default, expecting = "a section, `[store]`")]
+pub(super) struct Store {
+    pub(super) memory: Auto<Size>,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default, expecting = "a section, `[limits]`")]
+pub(super) struct Limits {
+    pub(super) buffered: Size,
+    pub(super) header: Span,
+    pub(super) drain: Span,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default, expecting = "a section, `[log]`")]
+pub(super) struct Log {
+    pub(super) format: LogFormat,
+    pub(super) level: String,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            listen: words(&["127.0.0.1:8080"]),
+            admin: Admin::default(),
+            upstream: vec![Upstream::default()],
+            cache: Cache::default(),
+            key: Key::default(),
+            store: Store::default(),
+            limits: Limits::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8081".to_owned(),
+        }
+    }
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            name: "openai".to_owned(),
+            base_url: "https://api.openai.com/v1".to_owned(),
+            http: HttpVersion::Http1,
+            pool_idle: seconds(15),
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Off::At(seconds(5)),
+            first_byte: Off::At(seconds(10 * MINUTE)),
+            idle: Off::At(seconds(5 * MINUTE)),
+            total: Off::Off,
+        }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            ttl: Auto::Auto,
+            max_ttl: seconds(60 * DAY),
+            stale_if_error: Off::At(seconds(DAY)),
+            max_entry: mebibytes(8),
+            on_disconnect: OnDisconnect::Finish,
+            stall: seconds(10),
+            allow: words(&Directive::ALL.map(Directive::as_str)),
+            aliases: true,
+            vary: words(&[
+                "openai-organization",
+                "openai-project",
+                "openai-beta",
+                "anthropic-version",
+                "anthropic-beta",
+            ]),
+            finish_reasons: words(&["stop", "tool_calls", "function_call"]),
+        }
+    }
+}
+
+impl Default for Key {
+    fn default() -> Self {
+        Self {
+            version: String::new(),
+            keep: Vec::new(),
+            fold_openai_defaults: false,
+            max_body: mebibytes(16),
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { memory: Auto::Auto }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            buffered: mebibytes(256),
+            header: seconds(10),
+            drain: seconds(30),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Auto,
+            level: "info".to_owned(),
+        }
+    }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn seconds(seconds: u64) -> Span {
+    Span(Duration::from_secs(seconds))
+}
+
+fn mebibytes(mebibytes: u64) -> Size {
+    Size(mebibytes << 20)
+}
+
+const MINUTE: u64 = 60;
+const DAY: u64 = 24 * 60 * MINUTE;

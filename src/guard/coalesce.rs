@@ -1,0 +1,400 @@
+//! Identical calls under way are joined into one: the first leads, the others read its tape.
+//!
+//! # Joining
+//! A call joins the flight of its slot unless it asked for a refresh; it gets what is there at once and the rest as it
+//! comes. The flight is stored iff a member wants it, with the least lifetime and all tags of its members. A refresh
+//! leads a flight of its own, which replaces the slot's. A leader that hangs up leaves a flight that goes on while
+//! anybody reads it; one that fails inside Refrain leaves followers that go on by themselves.
+//!
+//! # Scope
+//! Slots hold the scope, so members of a flight are one caller. A call without a key passes.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http_body_util::BodyExt;
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceExt};
+
+use crate::{
+    answer::{
+        Answer, Body, Head,
+        replay::Replay,
+        tape::{Keep, Reader, Recording, Source, Tape, Tapes},
+        verdict::{NotStored, Reason, Served, Verdict},
+    },
+    call::{Call, Keyed, Slot, key::Key, plan::Plan},
+    dialect::Listener,
+    error::{Error, Kind},
+    store::{Entry, memory::Memory},
+    upstream::headers,
+};
+
+/// The calls under way; clones share them.
+#[derive(Clone)]
+pub struct Flights(Arc<Inner>);
+
+/// Decides about a complete answer and, if it is good, makes an entry of it.
+pub type Judge = Arc<dyn Fn(Flown<'_>) -> Result<Entry, NotStored> + Send + Sync>;
+
+/// A flight whose tape is complete.
+#[derive(Debug)]
+pub struct Flown<'a> {
+    /// Where it belongs.
+    pub slot: Slot,
+    /// Whether a stream was asked for.
+    pub stream: bool,
+    /// What the members want together.
+    pub wishes: &'a Wishes,
+    /// The answer.
+    pub recording: Recording<'a>,
+    /// When it was complete.
+    pub now: Instant,
+}
+
+/// What the members of a flight that want it stored want together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// The least of their lifetimes.
+    pub lifetime: Option<Duration>,
+    /// All their tags, sorted.
+    pub tags: Vec<String>,
+}
+
+struct Inner {
+    tapes: Tapes,
+    memory: Memory,
+    judge: Judge,
+    under_way: Mutex<HashMap<Slot, Flight>>,
+    number: AtomicU64,
+    led: AtomicU64,
+    joined: AtomicU64,
+}
+
+#[derive(Clone, Debug)]
+struct Flight {
+    number: u64,
+    tape: Tape,
+    wishes: Arc<Mutex<Wishes>>,
+}
+
+/// The layer.
+#[derive(Clone, Debug)]
+pub struct CoalesceLayer {
+    flights: Flights,
+}
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Coalesce<S> {
+    inner: S,
+    flights: Flights,
+}
+
+/// How a call takes part in a flight.
+enum Part {
+    /// It is the first, or a refresh.
+    Leads(Reader),
+    /// It reads along.
+    Follows(Reader),
+    /// The flight has landed since the cache was asked.
+    Landed(Arc<Entry>),
+}
+
+impl fmt::Debug for Flights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Flights({} under way)", self.under_way())
+    }
+}
+
+impl Flights {
+    /// Makes an empty board; complete answers that pass `judge` go to `memory`.
+    pub fn new(tapes: Tapes, memory: Memory, judge: Judge) -> Self {
+        Self(Arc::new(Inner {
+            tapes,
+            memory,
+            judge,
+            under_way: Mutex::default(),
+            number: AtomicU64::new(0),
+            led: AtomicU64::new(0),
+            joined: AtomicU64::new(0),
+        }))
+    }
+
+    /// Returns how many flights are under way.
+    pub fn under_way(&self) -> u64 {
+        self.board().len() as u64
+    }
+
+    /// Returns how many flights were led since the start, and how many calls joined one.
+    pub fn counts(&self) -> (u64, u64) {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (load(&self.0.led), load(&self.0.joined))
+    }
+
+    fn board(&self) -> MutexGuard<'_, HashMap<Slot, Flight>> {
+        lock(&self.0.under_way)
+    }
+
+    /// Finds the call's part: in the flight of its slot, or at the head of a new one over `source`.
+    fn take_part(&self, call: &Ticket, source: impl FnOnce() -> Source) -> Part {
+        let mut refused = None;
+        loop {
+            let mut board = self.board();
+            let flight = board.get(&call.keyed.slot).cloned();
+            let flight = flight.filter(|flight| !call.plan.refresh && refused != Some(flight.number));
+            let Some(flight) = flight else {
+                return self.board_or_lead(&mut board, call, source);
+            };
+            // A landing flight holds its tape and wants the board: never hold the board and want the tape.
+            drop(board);
+            if let Some(reader) = flight.tape.join(call.plan.store) {
+                flight.wish(&call.plan);
+                self.0.joined.fetch_add(1, Ordering::Relaxed);
+                return Part::Follows(reader);
+            }
+            refused = Some(flight.number);
+        }
+    }
+
+    /// There is no flight to join: there may be one that has just landed, else the call leads.
+    fn board_or_lead(
+        &self,
+        board: &mut HashMap<Slot, Flight>,
+        call: &Ticket,
+        source: impl FnOnce() -> Source,
+    ) -> Part {
+        // An entry is put before its flight is taken off the board, so one of the two is always seen.
+        if !call.plan.refresh
+            && let Some(entry) = self.0.memory.get(&call.keyed.slot)
+            && call.passed_over.is_none_or(|old| entry.made.into_std() > old)
+        {
+            self.0.joined.fetch_add(1, Ordering::Relaxed);
+            return Part::Landed(entry);
+        }
+        let slot = call.keyed.slot;
+        let number = self.0.number.fetch_add(1, Ordering::Relaxed);
+        let wishes = Arc::new(Mutex::new(Wishes::default()));
+        let keep = self.keep(&call.keyed, number, wishes.clone());
+        let (tape, reader) = self.0.tapes.record(source(), keep, call.plan.store);
+        let flight = Flight {
+            number,
+            tape,
+            wishes,
+        };
+        flight.wish(&call.plan);
+        board.insert(slot, flight);
+        self.0.led.fetch_add(1, Ordering::Relaxed);
+        Part::Leads(reader)
+    }
+
+    /// What happens when a flight's tape is complete. However the tape ends, the flight is taken off the board when
+    /// its keeper is gone.
+    fn keep(&self, keyed: &Keyed, number: u64, wishes: Arc<Mutex<Wishes>>) -> Keep {
+        let stream = keyed.request.stream;
+        let landing = Landing {
+            flights: self.clone(),
+            slot: keyed.slot,
+            number,
+        };
+        Box::new(move |recording: Recording<'_>| {
+            let inner = &landing.flights.0;
+            let entry = (inner.judge)(Flown {
+                slot: landing.slot,
+                stream,
+                wishes: &lock(&wishes),
+                recording,
+                now: Instant::now(),
+            })?;
+            inner.memory.put(Arc::new(entry));
+            Ok(())
+        })
+    }
+}
+
+/// Takes its flight off the board when dropped, unless a later flight has replaced it.
+struct Landing {
+    flights: Flights,
+    slot: Slot,
+    number: u64,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        let mut board = self.flights.board();
+        if board
+            .get(&self.slot)
+            .is_some_and(|flight| flight.number == self.number)
+        {
+            board.remove(&self.slot);
+        }
+    }
+}
+
+impl Flight {
+    fn wish(&self, plan: &Plan) {
+        if !plan.store {
+            return;
+        }
+        let mut wishes = lock(&self.wishes);
+        let least = wishes.lifetime.map_or(plan.lifetime, |known| known.min(plan.lifetime));
+        wishes.lifetime = Some(least);
+        wishes.tags.extend_from_slice(&plan.tags);
+        wishes.tags.sort_unstable();
+        wishes.tags.dedup();
+    }
+}
+
+impl CoalesceLayer {
+    /// Makes a layer over `flights`.
+    pub fn new(flights: Flights) -> Self {
+        Self { flights }
+    }
+}
+
+impl<S> Layer<S> for CoalesceLayer {
+    type Service = Coalesce<S>;
+
+    fn layer(&self, inner: S) -> Coalesce<S> {
+        Coalesce {
+            inner,
+            flights: self.flights.clone(),
+        }
+    }
+}
+
+impl<S> Service<Call> for Coalesce<S>
+where
+    S: Service<Call, Response = Answer, Error = Error> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Answer;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let inner = self.inner.clone();
+        match call.keyed.clone() {
+            Err(_) => Box::pin(inner.oneshot(call)),
+            Ok(keyed) => {
+                let ticket = Ticket {
+                    keyed,
+                    plan: call.plan.clone(),
+                    passed_over: call.passed_over,
+                };
+                Box::pin(fly(self.flights.clone(), inner, call, ticket))
+            }
+        }
+    }
+}
+
+/// What the board needs to know of a call.
+struct Ticket {
+    keyed: Arc<Keyed>,
+    plan: Plan,
+    passed_over: Option<std::time::Instant>,
+}
+
+async fn fly<S>(flights: Flights, inner: S, call: Call, ticket: Ticket) -> Result<Answer, Error>
+where
+    S: Service<Call, Response = Answer, Error = Error> + Send + 'static,
+    S::Future: Send,
+{
+    let key = ticket.keyed.slot.key;
+    let limit = flights.0.tapes.max_entry();
+    let mut ready = Some((inner, call));
+    loop {
+        let part = flights.take_part(&ticket, || match ready.take() {
+            Some((inner, call)) => source(inner, call, limit),
+            None => Box::pin(async { Err(Error::new(Kind::Internal, "a call led twice")) }),
+        });
+        match part {
+            Part::Leads(mut reader) => {
+                let head = reader.head().await?;
+                return Ok(led(&head, reader, key));
+            }
+            Part::Follows(mut reader) => match reader.head().await {
+                Ok(head) => return Ok(followed(&head, reader, key)),
+                // The leader's own misfortune; nothing was sent to this client yet.
+                Err(error) if error.kind() == Kind::Internal => {}
+                Err(error) => return Err(error),
+            },
+            Part::Landed(entry) => return Ok(landed(&entry, key)),
+        }
+    }
+}
+
+/// Starts the upstream call of a flight.
+fn source<S>(inner: S, call: Call, limit: usize) -> Source
+where
+    S: Service<Call, Response = Answer, Error = Error> + Send + 'static,
+    S::Future: Send,
+{
+    let keyed = call.keyed.clone();
+    Box::pin(async move {
+        let answer = inner.oneshot(call).await?;
+        let listener = match &keyed {
+            Ok(keyed) => Listener::new(&answer.head.headers, &keyed.request, limit),
+            Err(_) => return Err(Error::new(Kind::Internal, "a call without a key led a flight")),
+        };
+        Ok((answer.head, answer.body.boxed_unsync(), listener))
+    })
+}
+
+fn led(head: &Head, reader: Reader, key: Key) -> Answer {
+    Answer {
+        head: head.clone(),
+        body: Body::Tape(reader),
+        served: Served {
+            upstream: Some(head.upstream.clone()),
+            ..Served::from_upstream(Verdict::Miss, Reason::NotFound, Some(key))
+        },
+    }
+}
+
+fn followed(head: &Head, reader: Reader, key: Key) -> Answer {
+    Answer {
+        head: Head {
+            headers: headers::end_to_end(&head.headers),
+            timing: Arc::default(),
+            ..head.clone()
+        },
+        body: Body::Tape(reader),
+        served: Served {
+            upstream: Some(head.upstream.clone()),
+            ..Served::from_upstream(Verdict::Collapsed, Reason::NotFound, Some(key))
+        },
+    }
+}
+
+fn landed(entry: &Entry, key: Key) -> Answer {
+    Answer {
+        head: entry.head(),
+        body: Body::Replay(Replay::new(entry.body.clone(), entry.usage)),
+        served: Served {
+            upstream: Some(entry.upstream.clone()),
+            ..Served::from_upstream(Verdict::Collapsed, Reason::NotFound, Some(key))
+        },
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

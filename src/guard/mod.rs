@@ -1,0 +1,3 @@
+//! What stands between the cache and the upstream.
+
+pub mod coalesce;

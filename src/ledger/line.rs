@@ -1,0 +1,137 @@
+//! The line that the log has for every call. Its fields are listed in `docs/telemetry.md`.
+//!
+//! # Scope
+//! Facts and sizes only: no credential, prompt or completion, at any level.
+
+use std::{io::Write, time::SystemTime};
+
+use serde::{Serialize, Serializer};
+
+/// The facts of one call.
+#[derive(Debug, Serialize)]
+pub struct Line<'a> {
+    /// When the call ended.
+    #[serde(serialize_with = "rfc3339")]
+    pub timestamp: SystemTime,
+    /// `INFO`.
+    pub level: &'static str,
+    /// `call`.
+    pub message: &'static str,
+    /// The request id.
+    #[serde(rename = "call.id")]
+    pub id: &'a str,
+    /// Fingerprint of the credential, or `anonymous`.
+    pub caller: String,
+    /// The dialect, or `other`.
+    pub dialect: &'static str,
+    /// The model asked for, where the call has a key.
+    pub model: Option<&'a str>,
+    /// The method.
+    #[serde(rename = "http.request.method")]
+    pub method: &'a str,
+    /// The path, without the query, which may hold secrets.
+    #[serde(rename = "url.path")]
+    pub path: &'a str,
+    /// The status; 499 where the client hung up before there was one.
+    #[serde(rename = "http.response.status_code")]
+    pub status: u16,
+    /// How the answer came to be; `none` where there was none.
+    #[serde(rename = "cache.verdict")]
+    pub verdict: &'static str,
+    /// Why it was not served from the cache.
+    #[serde(rename = "cache.reason")]
+    pub reason: Option<&'static str>,
+    /// First 12 digits of the key.
+    #[serde(rename = "cache.key")]
+    pub key: Option<&'a str>,
+    /// Whether the answer was stored, where that was this call's to bring about.
+    #[serde(rename = "cache.stored")]
+    pub stored: Option<bool>,
+    /// Why it was not.
+    #[serde(rename = "cache.not_stored")]
+    pub not_stored: Option<&'static str>,
+    /// Name of the upstream.
+    pub upstream: Option<&'a str>,
+    /// What went wrong; `client_gone` where the client hung up.
+    #[serde(rename = "error.kind")]
+    pub error: Option<&'static str>,
+    /// Tokens of the prompt.
+    #[serde(rename = "gen_ai.usage.input_tokens")]
+    pub input_tokens: Option<u64>,
+    /// Tokens of the completion.
+    #[serde(rename = "gen_ai.usage.output_tokens")]
+    pub output_tokens: Option<u64>,
+    /// Bytes of the body that went to the client.
+    pub bytes: u64,
+    /// Milliseconds to the first byte of the body.
+    pub ttfb_ms: Option<f64>,
+    /// Milliseconds to the end.
+    pub total_ms: f64,
+}
+
+impl Line<'_> {
+    /// Writes the line as JSON, or as text.
+    pub fn write(&self, json: bool, out: &mut Vec<u8>) {
+        // Writing to a Vec does not fail, and the type has nothing that JSON has not.
+        if json {
+            let _ = serde_json::to_writer(&mut *out, self);
+        } else {
+            let _ = self.write_text(out);
+        }
+        out.push(b'\n');
+    }
+
+    fn write_text(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
+        let Self {
+            timestamp,
+            level,
+            message,
+            id,
+            caller,
+            dialect,
+            model,
+            method,
+            path,
+            status,
+            verdict,
+            reason,
+            key,
+            stored,
+            not_stored,
+            upstream,
+            error,
+            input_tokens,
+            output_tokens,
+            bytes,
+            ttfb_ms,
+            total_ms,
+        } = self;
+        let date = humantime::format_rfc3339_millis(*timestamp);
+        write!(out, "{date} {level:>5} {message} {method} {path} {status}")?;
+        write!(out, " cache.verdict={verdict}")?;
+        text(out, "cache.reason", reason.as_ref())?;
+        text(out, "cache.key", key.as_ref())?;
+        text(out, "cache.stored", stored.as_ref())?;
+        text(out, "cache.not_stored", not_stored.as_ref())?;
+        text(out, "error.kind", error.as_ref())?;
+        write!(out, " dialect={dialect}")?;
+        text(out, "model", model.map(str::escape_default).as_ref())?;
+        text(out, "upstream", upstream.as_ref())?;
+        write!(out, " caller={caller} call.id={id} bytes={bytes}")?;
+        text(out, "gen_ai.usage.input_tokens", input_tokens.as_ref())?;
+        text(out, "gen_ai.usage.output_tokens", output_tokens.as_ref())?;
+        text(out, "ttfb_ms", ttfb_ms.as_ref())?;
+        write!(out, " total_ms={total_ms}")
+    }
+}
+
+fn text(out: &mut Vec<u8>, name: &str, value: Option<&impl std::fmt::Display>) -> std::io::Result<()> {
+    match value {
+        Some(value) => write!(out, " {name}={value}"),
+        None => Ok(()),
+    }
+}
+
+fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_millis(*time))
+}

@@ -1,0 +1,364 @@
+//! Counters and histograms, in Prometheus' form. All labels come from closed lists; `docs/telemetry.md` has them all.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use http::StatusCode;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use crate::{
+    answer::verdict::{NotStored, Verdict},
+    dialect::Dialect,
+};
+
+/// Every series that calls move; clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Series>);
+
+#[derive(Debug)]
+struct Series {
+    registry: Registry,
+    calls: [[[Counter; CLASSES]; VERDICTS]; DIALECTS],
+    under_way: Gauge,
+    ttfb: [Histogram; VERDICTS],
+    upstream: Histogram,
+    overhead: Histogram,
+    stored: Counter,
+    not_stored: [Counter; NotStored::ALL.len()],
+    sent: Counter,
+    saved_input: Counter,
+    saved_output: Counter,
+}
+
+/// What is counted elsewhere and read when the metrics are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Readings {
+    /// Entries in memory.
+    pub entries: u64,
+    /// What they take, bytes.
+    pub entry_bytes: u64,
+    /// Entries that gave way.
+    pub evicted: u64,
+    /// What open tapes hold, bytes.
+    pub tape_bytes: u64,
+    /// Flights under way.
+    pub flights: u64,
+    /// Flights led since the start.
+    pub led: u64,
+    /// Calls that joined a flight since the start.
+    pub followers: u64,
+    /// Log lines dropped since the start.
+    pub log_dropped: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    dialect: &'static str,
+    verdict: &'static str,
+    status_class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerdictLabel {
+    verdict: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabel {
+    kind: &'static str,
+}
+
+/// Label values, by position.
+const DIALECT_NAMES: [&str; DIALECTS] = ["chat", "other"];
+const CLASS_NAMES: [&str; CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+const DIALECTS: usize = 2;
+const CLASSES: usize = 5;
+/// The verdicts, and `none` for calls that got no answer.
+const VERDICTS: usize = Verdict::ALL.len() + 1;
+
+/// Seconds: from a hit's tens of microseconds to a reasoning model's minutes.
+const BUCKETS: [f64; 16] = [
+    0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0, 300.0,
+];
+
+impl Metrics {
+    /// Makes all series, at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("refrain");
+        let calls = Family::<CallLabels, Counter>::default();
+        registry.register("calls", "Calls by how they were answered", calls.clone());
+        let ttfb = Family::<VerdictLabel, Histogram>::new_with_constructor(histogram);
+        registry.register_with_unit(
+            "ttfb",
+            "Time from a call to the first byte of its answer's body",
+            Unit::Seconds,
+            ttfb.clone(),
+        );
+        let not_stored = Family::<ReasonLabel, Counter>::default();
+        registry.register(
+            "not_stored",
+            "Answers of keyed calls that were not stored, by reason",
+            not_stored.clone(),
+        );
+        let saved = Family::<TokenLabel, Counter>::default();
+        registry.register(
+            "saved_tokens",
+            "Tokens that answers from the cache or from another call would have cost",
+            saved.clone(),
+        );
+        let series = Series {
+            calls: std::array::from_fn(|dialect| {
+                std::array::from_fn(|verdict| {
+                    std::array::from_fn(|class| {
+                        let labels = CallLabels {
+                            dialect: name(&DIALECT_NAMES, dialect),
+                            verdict: verdict_name(verdict),
+                            status_class: name(&CLASS_NAMES, class),
+                        };
+                        calls.get_or_create(&labels).clone()
+                    })
+                })
+            }),
+            ttfb: std::array::from_fn(|verdict| {
+                let verdict = verdict_name(verdict);
+                ttfb.get_or_create(&VerdictLabel { verdict }).clone()
+            }),
+            not_stored: NotStored::ALL.map(|reason| {
+                let reason = reason.as_str();
+                not_stored.get_or_create(&ReasonLabel { reason }).clone()
+            }),
+            saved_input: saved.get_or_create(&TokenLabel { kind: "input" }).clone(),
+            saved_output: saved.get_or_create(&TokenLabel { kind: "output" }).clone(),
+            under_way: gauge(&mut registry, "calls_under_way", "Calls being answered"),
+            upstream: seconds(&mut registry, "upstream", "Time that upstreams took, per call"),
+            overhead: seconds(
+                &mut registry,
+                "overhead",
+                "Total time of a call, less what the upstream took",
+            ),
+            stored: counter(&mut registry, "stored", "Answers stored"),
+            sent: counter(&mut registry, "sent_bytes", "Body bytes sent to clients"),
+            registry,
+        };
+        Self(Arc::new(series))
+    }
+
+    /// Notes that a call has begun.
+    pub fn begun(&self) {
+        self.0.under_way.inc();
+    }
+
+    /// Notes that a call has ended.
+    pub fn ended(&self, ended: &Ended) {
+        let series = &*self.0;
+        series.under_way.dec();
+        let verdict = verdict_index(ended.verdict);
+        let dialect = usize::from(ended.dialect.is_none());
+        let calls = series.calls.get(dialect).and_then(|of| of.get(verdict));
+        if let Some(counter) = calls.and_then(|of| of.get(class_index(ended.status))) {
+            counter.inc();
+        }
+        if let (Some(ttfb), Some(histogram)) = (ended.ttfb, series.ttfb.get(verdict)) {
+            histogram.observe(ttfb.as_secs_f64());
+        }
+        if !ended.upstream.is_zero() {
+            series.upstream.observe(ended.upstream.as_secs_f64());
+        }
+        let overhead = ended.total.saturating_sub(ended.upstream);
+        series.overhead.observe(overhead.as_secs_f64());
+        series.sent.inc_by(ended.bytes);
+    }
+
+    /// Notes whether an answer was stored.
+    pub fn kept(&self, kept: Result<(), NotStored>) {
+        match kept {
+            Ok(()) => drop(self.0.stored.inc()),
+            Err(reason) => {
+                let index = NotStored::ALL.iter().position(|known| *known == reason);
+                if let Some(counter) = index.and_then(|index| self.0.not_stored.get(index)) {
+                    counter.inc();
+                }
+            }
+        }
+    }
+
+    /// Notes the tokens that a caller did not have to pay for.
+    pub fn saved(&self, input: u64, output: u64) {
+        self.0.saved_input.inc_by(input);
+        self.0.saved_output.inc_by(output);
+    }
+
+    /// Returns everything in the `OpenMetrics` text format.
+    pub fn render(&self, readings: &Readings) -> String {
+        let mut text = String::new();
+        // Encoding into a String does not fail.
+        let _ = encode(&mut text, &self.0.registry);
+        let end = "# EOF\n";
+        let body = text.strip_suffix(end).unwrap_or(&text).to_owned();
+        body + &readings.render() + end
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What the metrics need to know of a call that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Its dialect.
+    pub dialect: Option<Dialect>,
+    /// How it was answered, if it was.
+    pub verdict: Option<Verdict>,
+    /// With which status.
+    pub status: StatusCode,
+    /// Time to the first byte of the body.
+    pub ttfb: Option<Duration>,
+    /// Time to the end.
+    pub total: Duration,
+    /// Time that the upstream took; zero where it was not asked.
+    pub upstream: Duration,
+    /// Body bytes sent.
+    pub bytes: u64,
+}
+
+impl Readings {
+    fn render(&self) -> String {
+        let Self {
+            entries,
+            entry_bytes,
+            evicted,
+            tape_bytes,
+            flights,
+            led,
+            followers,
+            log_dropped,
+        } = *self;
+        let rows = [
+            ("store_entries", "gauge", "Entries in memory", entries),
+            ("store_bytes", "gauge", "What the entries in memory take", entry_bytes),
+            ("store_evictions", "counter", "Entries that gave way to others", evicted),
+            ("tape_bytes", "gauge", "What open recordings hold", tape_bytes),
+            ("flights", "gauge", "Upstream calls that others can join", flights),
+            ("flights_led", "counter", "Upstream calls that others could join", led),
+            ("followers", "counter", "Calls that joined another's", followers),
+            ("log_lines_dropped", "counter", "Log lines lost to a slow writer", log_dropped),
+        ];
+        let mut text = String::new();
+        for (name, kind, help, value) in rows {
+            let total = if kind == "counter" { "_total" } else { "" };
+            // Writing to a String does not fail.
+            let _ = write!(
+                text,
+                "# HELP refrain_{name} {help}.\n# TYPE refrain_{name} {kind}\nrefrain_{name}{total} {value}\n"
+            );
+        }
+        text
+    }
+}
+
+fn histogram() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+fn seconds(registry: &mut Registry, name: &str, help: &str) -> Histogram {
+    let histogram = histogram();
+    registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+    histogram
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
+    let counter = Counter::<u64, AtomicU64>::default();
+    registry.register(name, help, counter.clone());
+    counter
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
+    let gauge = Gauge::default();
+    registry.register(name, help, gauge.clone());
+    gauge
+}
+
+fn name(names: &[&'static str], index: usize) -> &'static str {
+    names.get(index).copied().unwrap_or("other")
+}
+
+fn verdict_name(index: usize) -> &'static str {
+    Verdict::ALL
+        .get(index)
+        .map_or("none", |verdict| verdict.as_str())
+}
+
+fn verdict_index(verdict: Option<Verdict>) -> usize {
+    let known = Verdict::ALL.iter();
+    verdict
+        .and_then(|verdict| known.clone().position(|known| *known == verdict))
+        .unwrap_or(VERDICTS - 1)
+}
+
+fn class_index(status: StatusCode) -> usize {
+    usize::from(status.as_u16() / 100).saturating_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_counted_by_verdict_and_status_class() {
+        let metrics = Metrics::new();
+        metrics.begun();
+        metrics.ended(&Ended {
+            dialect: Some(Dialect::Chat),
+            verdict: Some(Verdict::Hit),
+            status: StatusCode::OK,
+            ttfb: Some(Duration::from_micros(80)),
+            total: Duration::from_micros(90),
+            upstream: Duration::ZERO,
+            bytes: 12,
+        });
+        metrics.kept(Err(NotStored::Incomplete));
+        let text = metrics.render(&Readings {
+            entries: 3,
+            ..Readings::default()
+        });
+        for line in [
+            r#"refrain_calls_total{dialect="chat",verdict="hit",status_class="2xx"} 1"#,
+            r#"refrain_calls_total{dialect="other",verdict="none",status_class="5xx"} 0"#,
+            r#"refrain_ttfb_seconds_bucket{le="0.0001",verdict="hit"} 1"#,
+            r#"refrain_not_stored_total{reason="incomplete"} 1"#,
+            "refrain_calls_under_way 0",
+            "refrain_sent_bytes_total 12",
+            "refrain_store_entries 3",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+        assert_eq!(text.matches("# EOF").count(), 1);
+    }
+
+    #[test]
+    fn every_verdict_has_a_series_of_its_own() {
+        let mut names: Vec<_> = (0..VERDICTS).map(verdict_name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), VERDICTS);
+        assert_eq!(verdict_name(verdict_index(None)), "none");
+        assert_eq!(class_index(StatusCode::SWITCHING_PROTOCOLS), 0);
+    }
+}

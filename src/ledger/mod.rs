@@ -1,0 +1,339 @@
+//! The ledger: one line and one count per call, whoever answered it, including the client that hung up.
+//!
+//! # Scope
+//! The ledger writes down. Nothing is decided here, and nothing waits for it.
+
+pub mod clock;
+pub mod line;
+pub mod log;
+pub mod metrics;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
+use tower::{Layer, Service};
+
+use self::{
+    line::Line,
+    log::Log,
+    metrics::{Ended, Metrics},
+};
+use crate::{
+    answer::{
+        Answer, Body, Timing,
+        tape::Summary,
+        verdict::{Served, Verdict},
+    },
+    call::{Call, Keyed, caller::Caller},
+    dialect::{Dialect, usage::Usage},
+    error::Error,
+};
+
+/// Where calls are written down; clones share it.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    log: Log,
+    metrics: Metrics,
+}
+
+/// A request at the edge: a call, or why it is none.
+#[derive(Debug)]
+pub struct Arrival {
+    /// What is known of it in any case.
+    pub facts: Facts,
+    /// The call.
+    pub call: Result<Call, Error>,
+}
+
+/// What is known of a request from its head.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The request id.
+    pub id: HeaderValue,
+    /// The method.
+    pub method: Method,
+    /// Path and query.
+    pub target: PathAndQuery,
+    /// Who asks.
+    pub caller: Caller,
+    /// The dialect, if any.
+    pub dialect: Option<Dialect>,
+    /// When it arrived.
+    pub started: Instant,
+}
+
+/// What goes back, and the record of it that is still open.
+#[derive(Debug)]
+pub struct Recorded {
+    /// What goes back.
+    pub result: Result<Answer, Error>,
+    /// Written when it is dropped.
+    pub record: Record,
+}
+
+/// The record of one call. It is written when it is dropped; by then, what was not noted has not happened.
+#[derive(Debug)]
+pub struct Record {
+    ledger: Ledger,
+    facts: Facts,
+    keyed: Option<Arc<Keyed>>,
+    status: Option<StatusCode>,
+    served: Option<Served>,
+    timing: Option<Arc<Timing>>,
+    summary: Option<Summary>,
+    usage: Option<Usage>,
+    error: Option<&'static str>,
+    first_byte: Option<Instant>,
+    bytes: u64,
+    complete: bool,
+}
+
+/// The layer.
+#[derive(Clone, Debug)]
+pub struct RecordLayer {
+    ledger: Ledger,
+}
+
+/// The service. It does not fail: an error is what goes back.
+#[derive(Clone, Debug)]
+pub struct Recorder<S> {
+    inner: S,
+    ledger: Ledger,
+}
+
+/// Status of a call whose client hung up before there was one (nginx's word for it).
+const CLIENT_GONE: u16 = 499;
+
+impl Ledger {
+    /// Makes a ledger that writes to `log` and counts in `metrics`.
+    pub fn new(log: Log, metrics: Metrics) -> Self {
+        Self { log, metrics }
+    }
+
+    /// Returns the metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Returns the log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    fn open(&self, facts: Facts, keyed: Option<Arc<Keyed>>) -> Record {
+        self.metrics.begun();
+        Record {
+            ledger: self.clone(),
+            facts,
+            keyed,
+            status: None,
+            served: None,
+            timing: None,
+            summary: None,
+            usage: None,
+            error: None,
+            first_byte: None,
+            bytes: 0,
+            complete: false,
+        }
+    }
+}
+
+impl RecordLayer {
+    /// Makes a layer over `ledger`.
+    pub fn new(ledger: Ledger) -> Self {
+        Self { ledger }
+    }
+}
+
+impl<S> Layer<S> for RecordLayer {
+    type Service = Recorder<S>;
+
+    fn layer(&self, inner: S) -> Recorder<S> {
+        Recorder {
+            inner,
+            ledger: self.ledger.clone(),
+        }
+    }
+}
+
+impl<S> Service<Arrival> for Recorder<S>
+where
+    S: Service<Call, Response = Answer, Error = Error>,
+    S::Future: Send + 'static,
+{
+    type Response = Recorded;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Recorded, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // From the cache upwards a service is always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, arrival: Arrival) -> Self::Future {
+        let keyed = arrival.call.as_ref().ok();
+        let keyed = keyed.and_then(|call| call.keyed.as_ref().ok().cloned());
+        let mut record = self.ledger.open(arrival.facts, keyed);
+        let answering = arrival.call.map(|call| self.inner.call(call));
+        Box::pin(async move {
+            let result = match answering {
+                Ok(answering) => answering.await,
+                Err(error) => Err(error),
+            };
+            match &result {
+                Ok(answer) => record.answered(answer),
+                Err(error) => record.refused(error),
+            }
+            Ok(Recorded { result, record })
+        })
+    }
+}
+
+impl Record {
+    /// Returns the id of the call.
+    pub fn id(&self) -> &HeaderValue {
+        &self.facts.id
+    }
+
+    fn answered(&mut self, answer: &Answer) {
+        self.status = Some(answer.head.status);
+        self.served = Some(answer.served.clone());
+        self.timing = Some(answer.head.timing.clone());
+    }
+
+    fn refused(&mut self, error: &Error) {
+        self.status = Some(error.kind().status());
+        self.error = Some(error.kind().as_str());
+        if error.kind().is_upstream() || error.kind() == crate::error::Kind::Internal {
+            tracing::debug!(call.id = ?self.facts.id, error = %error, "call failed");
+        }
+    }
+
+    /// Notes a piece of the body on its way.
+    pub fn piece(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.first_byte.is_none() {
+            self.first_byte = Some(Instant::now());
+        }
+    }
+
+    /// Notes that the body ended as it should.
+    pub fn complete(&mut self, body: &Body) {
+        self.complete = true;
+        self.seen(body);
+    }
+
+    /// Notes that the body broke.
+    pub fn broken(&mut self, error: &Error, body: &Body) {
+        tracing::debug!(call.id = ?self.facts.id, error = %error, "answer broke off");
+        self.error = Some(error.kind().as_str());
+        self.seen(body);
+    }
+
+    fn seen(&mut self, body: &Body) {
+        match body {
+            Body::Tape(reader) => {
+                self.summary = reader.summary();
+                self.usage = self.summary.and_then(|summary| summary.usage);
+            }
+            Body::Replay(replay) => self.usage = replay.usage(),
+            Body::Stream(_) | Body::Tunnel(_) => {}
+        }
+    }
+
+    /// Returns what went wrong, if anything did.
+    fn error(&self) -> Option<&'static str> {
+        if std::thread::panicking() {
+            return Some(crate::error::Kind::Internal.as_str());
+        }
+        self.error.or((!self.complete).then_some("client_gone"))
+    }
+
+    fn verdict(&self) -> Option<Verdict> {
+        self.served.as_ref().map(|served| served.verdict)
+    }
+
+    fn count(&self, now: Instant) {
+        let metrics = &self.ledger.metrics;
+        let upstream = self.timing.as_ref().map(|timing| timing.read().1);
+        metrics.ended(&Ended {
+            dialect: self.facts.dialect,
+            verdict: self.verdict(),
+            status: self.status.unwrap_or_else(client_gone),
+            ttfb: self.first_byte.map(|first| first - self.facts.started),
+            total: now - self.facts.started,
+            upstream: upstream.unwrap_or_default(),
+            bytes: self.bytes,
+        });
+        match (self.verdict(), self.summary, self.usage) {
+            (Some(Verdict::Miss), Some(summary), _) => metrics.kept(summary.kept),
+            (Some(Verdict::Hit | Verdict::Stale | Verdict::Collapsed), _, Some(usage)) => {
+                metrics.saved(usage.input_tokens, usage.output_tokens);
+            }
+            _ => {}
+        }
+    }
+
+    fn write(&self, now: Instant) {
+        let keyed = self.keyed.as_deref();
+        let key = keyed.map(|keyed| keyed.slot.key.short());
+        let served = self.served.as_ref();
+        let led = served.filter(|served| served.verdict == Verdict::Miss);
+        let kept = led.and(self.summary).map(|summary| summary.kept);
+        let line = Line {
+            timestamp: clock::wall(),
+            level: "INFO",
+            message: "call",
+            id: self.facts.id.to_str().unwrap_or_default(),
+            caller: self.facts.caller.to_string(),
+            dialect: self.facts.dialect.map_or("other", Dialect::as_str),
+            model: keyed.map(|keyed| keyed.request.model.as_str()),
+            method: self.facts.method.as_str(),
+            path: self.facts.target.path(),
+            status: self.status.unwrap_or_else(client_gone).as_u16(),
+            verdict: self.verdict().map_or("none", Verdict::as_str),
+            reason: served.and_then(|served| Some(served.reason?.as_str())),
+            key: key.as_ref().map(|key| key.as_str()),
+            stored: kept.map(|kept| kept.is_ok()),
+            not_stored: kept.and_then(|kept| Some(kept.err()?.as_str())),
+            upstream: served.and_then(|served| served.upstream.as_ref()?.to_str().ok()),
+            error: self.error(),
+            input_tokens: self.usage.map(|usage| usage.input_tokens),
+            output_tokens: self.usage.map(|usage| usage.output_tokens),
+            bytes: self.bytes,
+            ttfb_ms: self.first_byte.map(|first| ms(self.facts.started, first)),
+            total_ms: ms(self.facts.started, now),
+        };
+        let mut text = Vec::with_capacity(640);
+        line.write(self.ledger.log.is_json(), &mut text);
+        self.ledger.log.add(&text);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        self.count(now);
+        if tracing::enabled!(tracing::Level::INFO) {
+            self.write(now);
+        }
+    }
+}
+
+fn client_gone() -> StatusCode {
+    StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+/// Milliseconds between two moments, to the microsecond.
+fn ms(from: Instant, to: Instant) -> f64 {
+    let micros = u32::try_from((to - from).as_micros()).unwrap_or(u32::MAX);
+    f64::from(micros) / 1e3
+}

@@ -1,0 +1,299 @@
+//! The edge: an HTTP request becomes a call, an answer or an error becomes an HTTP response. Nothing above this line
+//! fails.
+//!
+//! # Scope
+//! The only place that makes HTTP of an [`Error`]. An upstream's own error is an answer and passes byte for byte.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header,
+    uri::PathAndQuery,
+};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use tower::Service;
+
+use super::{
+    incoming::{self, Budget},
+    outgoing::Outgoing,
+    socket::OnLine,
+};
+use crate::{
+    admin::{self, Readiness},
+    answer::{Body, replay::Replay, tasks::Tasks},
+    call::{
+        Call, Keyed, Payload, Unkeyed,
+        caller::Caller,
+        keying::{self, Keying},
+        plan::{Plan, Policy},
+    },
+    dialect::{Dialect, envelope::error_body},
+    error::{Error, Kind},
+    ledger::{Arrival, Facts, Recorded},
+    stack::Stack,
+    upstream::headers::{self, REQUEST_ID},
+};
+
+/// The edge; clones share everything.
+#[derive(Clone, Debug)]
+pub struct Edge(Arc<Inner>);
+
+/// What the edge works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The layers below.
+    pub stack: Stack,
+    /// From requests to keys.
+    pub keying: Keying,
+    /// From headers to plans.
+    pub policy: Arc<Policy>,
+    /// What request bodies may hold.
+    pub budget: Budget,
+    /// Owner of the tunnels.
+    pub tasks: Tasks,
+    /// Whether calls should be sent here.
+    pub readiness: Readiness,
+}
+
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    ids: Ids,
+}
+
+/// Makes request ids: random per process, counted within.
+#[derive(Debug)]
+struct Ids {
+    process: u64,
+    next: AtomicU64,
+}
+
+impl Edge {
+    /// Makes the edge.
+    pub fn new(parts: Parts) -> Result<Self, Error> {
+        let process = getrandom::u64()
+            .map_err(|error| Error::with_source(Kind::Internal, "no random bytes", error))?;
+        let ids = Ids {
+            process,
+            next: AtomicU64::new(0),
+        };
+        Ok(Self(Arc::new(Inner { parts, ids })))
+    }
+
+    /// Answers one request. A panic on the way is one call's internal error.
+    pub async fn handle(&self, request: Request<Incoming>, line: OnLine) -> Response<Outgoing> {
+        let started = Instant::now();
+        let version = request.version();
+        if let Some((status, headers, body)) = self.0.probe(request.uri().path()) {
+            return response(status, headers, Outgoing::unrecorded(body, line, version));
+        }
+        let id = self.0.ids.of(request.headers());
+        let facts = self.0.facts(&request, id, started);
+        let answering = AssertUnwindSafe(self.0.answer(request, facts.clone()));
+        let (recorded, client) = match answering.catch_unwind().await {
+            Ok(answered) => answered,
+            Err(_) => {
+                let error = Error::new(Kind::Internal, "the call failed inside Refrain");
+                (self.0.refuse(facts, error).await, None)
+            }
+        };
+        self.0.respond(recorded, client, line, version)
+    }
+}
+
+impl Inner {
+    fn facts(&self, request: &Request<Incoming>, id: HeaderValue, started: Instant) -> Facts {
+        let target = request.uri().path_and_query().cloned();
+        let target = target.unwrap_or_else(|| PathAndQuery::from_static("*"));
+        Facts {
+            id,
+            method: request.method().clone(),
+            caller: Caller::of(request.headers(), self.parts.keying.secret()),
+            dialect: Dialect::of(request.method(), target.path()),
+            target,
+            started,
+        }
+    }
+
+    async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        facts: Facts,
+    ) -> (Recorded, Option<OnUpgrade>) {
+        if facts.target.path().starts_with("/_refrain/") {
+            let message = format!("nothing lives at `{}`", facts.target.path());
+            return (self.refuse(facts, Error::new(Kind::NotFound, message)).await, None);
+        }
+        let upgrade = headers::asks_upgrade(request.headers());
+        let client = upgrade.then(|| hyper::upgrade::on(&mut request));
+        let call = self.call(request, &facts, upgrade).await;
+        (self.pass(Arrival { facts, call }).await, client)
+    }
+
+    async fn pass(&self, arrival: Arrival) -> Recorded {
+        match self.parts.stack.clone().call(arrival).await {
+            Ok(recorded) => recorded,
+            Err(never) => match never {},
+        }
+    }
+
+    async fn refuse(&self, facts: Facts, error: Error) -> Recorded {
+        let call = Err(error);
+        self.pass(Arrival { facts, call }).await
+    }
+
+    /// Makes a call of a request: reads its plan, and its body where that may be keyed.
+    async fn call(
+        &self,
+        request: Request<Incoming>,
+        facts: &Facts,
+        upgrade: bool,
+    ) -> Result<Call, Error> {
+        let (parts, body) = request.into_parts();
+        let plan = self
+            .parts
+            .policy
+            .plan(&parts.headers)
+            .map_err(|bad| Error::new(Kind::BadHeader, bad.to_string()))?;
+        let head = keying::Head {
+            method: &facts.method,
+            target: &facts.target,
+            headers: &parts.headers,
+            dialect: facts.dialect,
+            upgrade,
+        };
+        let (payload, keyed) = match self.parts.keying.admits(&head, &plan) {
+            Ok(dialect) => self.read(body, &head, dialect, facts, &plan).await?,
+            Err(why) => (incoming::stream(body), Err(why)),
+        };
+        Ok(Call {
+            id: facts.id.clone(),
+            method: facts.method.clone(),
+            target: facts.target.clone(),
+            headers: parts.headers,
+            payload,
+            dialect: facts.dialect,
+            caller: facts.caller,
+            plan,
+            keyed,
+            passed_over: None,
+            upgrade,
+        })
+    }
+
+    async fn read(
+        &self,
+        body: Incoming,
+        head: &keying::Head<'_>,
+        dialect: Dialect,
+        facts: &Facts,
+        plan: &Plan,
+    ) -> Result<(Payload, Result<Arc<Keyed>, Unkeyed>), Error> {
+        let keying = &self.parts.keying;
+        let (payload, read) = self.parts.budget.read(body, keying.max_body()).await?;
+        let keyed = match (&payload, read) {
+            (Payload::Whole(bytes), Ok(())) => {
+                keying.key(head, dialect, bytes, &facts.caller, plan)
+            }
+            (_, Err(why)) => Err(why),
+            (Payload::Stream(_), Ok(())) => Err(Unkeyed::TooLarge),
+        };
+        Ok((payload, keyed))
+    }
+
+    /// Returns what lives at `path` of Refrain's own, for load balancers; probes are no calls and leave no line.
+    fn probe(&self, path: &str) -> Option<(StatusCode, HeaderMap, Body)> {
+        let (status, text) = match path {
+            "/_refrain/healthz" => admin::healthz(),
+            "/_refrain/readyz" => self.parts.readiness.readyz(),
+            _ => return None,
+        };
+        let body = ours(Bytes::from_static(text.as_bytes()));
+        Some((status, content_type("text/plain; charset=utf-8"), body))
+    }
+
+    fn respond(
+        &self,
+        recorded: Recorded,
+        client: Option<OnUpgrade>,
+        line: OnLine,
+        version: Version,
+    ) -> Response<Outgoing> {
+        let Recorded { result, record } = recorded;
+        let (status, mut headers, body) = match result {
+            Ok(answer) => {
+                let mut headers = answer.head.headers;
+                answer.served.write(&mut headers);
+                (answer.head.status, headers, answer.body)
+            }
+            Err(error) => of_error(&error),
+        };
+        if !headers.contains_key(REQUEST_ID) {
+            headers.insert(REQUEST_ID, record.id().clone());
+        }
+        if let Body::Tunnel(upstream) = &body
+            && let Some(client) = client
+        {
+            self.connect(client, upstream.clone());
+        }
+        response(status, headers, Outgoing::new(body, record, line, version))
+    }
+}
+
+impl Inner {
+    /// Connects the two sides of a switched protocol until either ends.
+    fn connect(&self, client: OnUpgrade, upstream: OnUpgrade) {
+        self.parts.tasks.spawn(async move {
+            let Ok((client, upstream)) = futures_util::future::try_join(client, upstream).await else {
+                return;
+            };
+            let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+            // Either side may go at any time; there is nobody left to tell.
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
+        });
+    }
+}
+
+impl Ids {
+    /// Returns the client's request id, else a new one.
+    fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        if let Some(id) = headers.get(REQUEST_ID) {
+            return id.clone();
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = format!("req_{:016x}{number:08x}", self.process);
+        HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("req_0"))
+    }
+}
+
+fn response(status: StatusCode, headers: HeaderMap, body: Outgoing) -> Response<Outgoing> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Makes the response of an error: OpenAI's envelope.
+fn of_error(error: &Error) -> (StatusCode, HeaderMap, Body) {
+    let kind = error.kind();
+    let body = error_body(error.message(), kind.as_str(), None);
+    (kind.status(), content_type("application/json"), ours(body))
+}
+
+fn ours(body: Bytes) -> Body {
+    Body::Replay(Replay::new(body, None))
+}
+
+fn content_type(value: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))])
+}

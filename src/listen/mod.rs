@@ -1,0 +1,122 @@
+//! Accepting calls: HTTP/1.1 and h2c on one port, deadlines, drain.
+//!
+//! # Drain
+//! Once told to stop, a listener accepts no more, tells its connections to end after the call under way
+//! (`Connection: close`, GOAWAY), and waits for them; the caller bounds the wait.
+
+pub mod edge;
+pub mod incoming;
+pub mod outgoing;
+pub mod socket;
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    edge::Edge,
+    socket::{Deadlines, Line, Socket},
+};
+use crate::{
+    answer::tasks::Tasks,
+    error::{Error, Kind},
+};
+
+/// Opens a listening socket at `address`, `host:port`.
+pub async fn bind(address: &str) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let message = format!("no way to listen on `{address}`");
+        Error::with_source(Kind::Internal, message, error)
+    })
+}
+
+/// Returns the address that a socket really listens on.
+pub fn address(listener: &TcpListener) -> Result<SocketAddr, Error> {
+    listener.local_addr().map_err(|error| {
+        Error::with_source(Kind::Internal, "a listener without an address", error)
+    })
+}
+
+/// Accepts and answers until `stop`, then until the calls under way have ended.
+pub async fn serve(
+    listener: TcpListener,
+    edge: Edge,
+    deadlines: Deadlines,
+    tasks: Tasks,
+    stop: CancellationToken,
+) {
+    let connections = GracefulShutdown::new();
+    let builder = builder();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = connection(&builder, stream, edge.clone(), deadlines);
+                let watched = connections.watch(connection);
+                tasks.spawn(async move {
+                    // How a connection ends is the client's business; its calls are in the ledger.
+                    if let Err(error) = watched.await {
+                        tracing::debug!(error = %error, "connection ended");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "no connection accepted");
+                // Out of descriptors, most likely: they come back when calls end.
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().header_read_timeout(None);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .adaptive_window(true)
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(PING);
+    builder
+}
+
+fn connection(
+    builder: &auto::Builder<TokioExecutor>,
+    stream: TcpStream,
+    edge: Edge,
+    deadlines: Deadlines,
+) -> impl hyper_util::server::graceful::GracefulConnection<Error = BoxError> + Send + 'static {
+    // A lost option costs a little speed, and a dead connection shows itself soon enough.
+    let _ = stream.set_nodelay(true);
+    let line = Arc::new(Line::default());
+    let socket = Socket::new(stream, line.clone(), deadlines);
+    let service = service_fn(move |request| {
+        let edge = edge.clone();
+        let call = line.begin();
+        async move { Ok::<_, Infallible>(edge.handle(request, call).await) }
+    });
+    builder
+        .serve_connection_with_upgrades(TokioIo::new(socket), service)
+        .into_owned()
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Pause after a connection could not be accepted.
+const RETRY: Duration = Duration::from_millis(50);
+/// Calls at a time on an h2 connection.
+const STREAMS: u32 = 1024;
+/// Between pings on an h2 connection.
+const PING: Duration = Duration::from_secs(30);

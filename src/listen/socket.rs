@@ -1,0 +1,192 @@
+//! A client's connection: its deadlines, and whether what was written has left.
+//!
+//! hyper's own header timer also ends idle connections, long before a client's pool would; so both deadlines are kept
+//! here, by one timer that is set anew only when it goes off.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep},
+};
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Socket {
+    stream: TcpStream,
+    line: Arc<Line>,
+    deadlines: Deadlines,
+    /// Since when no call has been under way.
+    idle_since: Option<Instant>,
+    /// Since when bytes of a next call have been coming.
+    head_since: Option<Instant>,
+    /// HTTP/2 has no heads to wait for: its connections may chat without a call.
+    is_h2: Option<bool>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// For the head of a request to arrive.
+    pub header: Duration,
+    /// Between two calls.
+    pub idle: Duration,
+}
+
+/// What a connection and the calls on it know of each other.
+#[derive(Debug, Default)]
+pub struct Line {
+    calls: AtomicUsize,
+    flushes: AtomicU64,
+    flushed: AtomicWaker,
+}
+
+/// Counts one call on a connection.
+#[derive(Debug)]
+pub struct OnLine(Arc<Line>);
+
+impl Line {
+    /// Notes that a call has begun, until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> OnLine {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        OnLine(self.clone())
+    }
+}
+
+impl OnLine {
+    /// Returns how often everything written has left for the kernel.
+    pub fn flushes(&self) -> u64 {
+        self.0.flushes.load(Ordering::Acquire)
+    }
+
+    /// Has the task woken at the next flush.
+    pub fn wake_on_flush(&self, cx: &Context<'_>) {
+        self.0.flushed.register(cx.waker());
+    }
+}
+
+impl Drop for OnLine {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Socket {
+    /// Wraps an accepted connection.
+    pub fn new(stream: TcpStream, line: Arc<Line>, deadlines: Deadlines) -> Self {
+        Self {
+            stream,
+            line,
+            deadlines,
+            idle_since: None,
+            head_since: None,
+            is_h2: None,
+            timer: None,
+        }
+    }
+
+    /// Returns when the client's patience with us, or ours with it, ends; `None` while a call is under way.
+    fn deadline(&mut self) -> Option<Instant> {
+        if self.line.calls.load(Ordering::Relaxed) > 0 {
+            self.idle_since = None;
+            self.head_since = None;
+            return None;
+        }
+        if let Some(since) = self.head_since {
+            return Some(since + self.deadlines.header);
+        }
+        let since = *self.idle_since.get_or_insert_with(Instant::now);
+        Some(since + self.deadlines.idle)
+    }
+
+    /// Fails once the deadline has passed.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        loop {
+            let deadline = self.deadline();
+            // Without a deadline the timer runs on: it only has to look again some time.
+            let look = deadline.unwrap_or_else(|| Instant::now() + self.deadlines.idle);
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(look)));
+            if timer.deadline() > look {
+                timer.as_mut().reset(look);
+            }
+            ready!(timer.as_mut().poll(cx));
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+            timer.as_mut().reset(look);
+        }
+    }
+
+    fn has_read(&mut self, bytes: &[u8]) {
+        let is_h2 = *self.is_h2.get_or_insert_with(|| bytes.starts_with(b"PRI"));
+        if !is_h2 && !bytes.is_empty() && self.line.calls.load(Ordering::Relaxed) == 0 {
+            self.head_since.get_or_insert_with(Instant::now);
+        }
+        self.idle_since = None;
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buffer) {
+            this.has_read(buffer.filled().get(before..).unwrap_or_default());
+            return Poll::Ready(read);
+        }
+        this.poll_deadline(cx).map(Err)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = ready!(Pin::new(&mut this.stream).poll_flush(cx));
+        this.line.flushes.fetch_add(1, Ordering::Release);
+        this.line.flushed.wake();
+        Poll::Ready(flushed)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

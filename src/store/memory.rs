@@ -1,0 +1,172 @@
+//! The memory tier: entries as they are served, bounded in bytes.
+//!
+//! The least useful entry gives way when room is needed (`quick_cache`: Clock-PRO); what is past its lifetime stays
+//! until then, as it may still stand in for a failed upstream.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
+
+use super::Entry;
+use crate::call::Slot;
+
+/// The memory tier; clones share it.
+#[derive(Clone, Debug)]
+pub struct Memory(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    entries: Cache<Slot, Arc<Entry>, Weight, DefaultHashBuilder, Evictions>,
+    evicted: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Debug)]
+struct Weight;
+
+/// Counts what gives way.
+#[derive(Clone, Debug)]
+struct Evictions(Arc<AtomicU64>);
+
+impl Memory {
+    /// Makes a tier that holds at most `bytes`, and entries of up to `max_entry` bytes.
+    pub fn new(bytes: u64, max_entry: u64) -> Self {
+        let evicted = Arc::new(AtomicU64::new(0));
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(usize::try_from(bytes / TYPICAL).unwrap_or(usize::MAX))
+            .weight_capacity(bytes)
+            .shards(shards(bytes, max_entry))
+            .build();
+        // Building fails only where one of the capacities is missing; both were given.
+        let entries = match options {
+            Ok(options) => Cache::with_options(
+                options,
+                Weight,
+                DefaultHashBuilder::default(),
+                Evictions(evicted.clone()),
+            ),
+            Err(_) => Cache::with(
+                usize::try_from(bytes / TYPICAL).unwrap_or(usize::MAX),
+                bytes,
+                Weight,
+                DefaultHashBuilder::default(),
+                Evictions(evicted.clone()),
+            ),
+        };
+        Self(Arc::new(Inner { entries, evicted }))
+    }
+
+    /// Returns the entry at `slot`.
+    pub fn get(&self, slot: &Slot) -> Option<Arc<Entry>> {
+        self.0.entries.get(slot).filter(|entry| entry.slot == *slot)
+    }
+
+    /// Keeps `entry`, in place of an older one.
+    pub fn put(&self, entry: Arc<Entry>) {
+        self.0.entries.insert(entry.slot, entry);
+    }
+
+    /// Returns the number of entries.
+    pub fn entries(&self) -> u64 {
+        self.0.entries.len() as u64
+    }
+
+    /// Returns the bytes that the entries take.
+    pub fn bytes(&self) -> u64 {
+        self.0.entries.weight()
+    }
+
+    /// Returns how many entries have given way since the start.
+    pub fn evicted(&self) -> u64 {
+        self.0.evicted.load(Ordering::Relaxed)
+    }
+}
+
+impl Weighter<Slot, Arc<Entry>> for Weight {
+    fn weight(&self, _: &Slot, entry: &Arc<Entry>) -> u64 {
+        entry.weight()
+    }
+}
+
+impl Lifecycle<Slot, Arc<Entry>> for Evictions {
+    type RequestState = ();
+
+    fn on_evict(&self, (): &mut Self::RequestState, _: Slot, _: Arc<Entry>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The bound is split evenly over the shards, and an entry larger than its shard's part would not be taken: so only as
+/// many shards as leave room for four of the largest entries in each.
+fn shards(bytes: u64, max_entry: u64) -> usize {
+    let fit = bytes / max_entry.saturating_mul(4).max(1);
+    usize::try_from(fit.clamp(1, 16)).unwrap_or(1)
+}
+
+/// Bytes of a typical entry, to size the map.
+const TYPICAL: u64 = 4 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue, StatusCode};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::call::key::Key;
+
+    fn entry(number: u64, size: usize) -> Arc<Entry> {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&number.to_le_bytes());
+        Arc::new(Entry {
+            slot: Slot {
+                key: Key::from_bytes(key),
+                delivery: 0,
+            },
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: Bytes::from(vec![b'x'; size]),
+            upstream: HeaderValue::from_static("up"),
+            usage: None,
+            made: Instant::now(),
+            lifetime: Duration::from_secs(60),
+            tags: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn ten_thousand_large_entries_stay_within_the_bound() {
+        let memory = Memory::new(32 << 20, 8 << 20);
+        for number in 0..10_001 {
+            memory.put(entry(number, 100_000));
+        }
+        assert!(memory.bytes() <= 32 << 20, "{}", memory.bytes());
+        assert!(memory.evicted() > 9_000, "{}", memory.evicted());
+        assert!(memory.entries() > 100, "{}", memory.entries());
+    }
+
+    #[test]
+    fn an_entry_of_the_greatest_size_is_taken() {
+        let memory = Memory::new(256 << 20, 8 << 20);
+        let large = entry(1, 8 << 20);
+        memory.put(large.clone());
+        assert!(memory.get(&large.slot).is_some());
+    }
+
+    #[test]
+    fn another_delivery_of_the_same_key_is_another_entry() {
+        let memory = Memory::new(1 << 20, 1 << 10);
+        let plain = entry(1, 10);
+        memory.put(plain.clone());
+        let stream = Slot {
+            delivery: 7,
+            ..plain.slot
+        };
+        assert!(memory.get(&stream).is_none());
+        assert!(memory.get(&plain.slot).is_some());
+    }
+}

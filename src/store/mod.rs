@@ -1,0 +1,67 @@
+//! Where entries are kept.
+//!
+//! # Scope
+//! A store keeps and finds; whether an entry may be served is `cache::freshness`'s decision, whether an answer becomes
+//! an entry `cache::storable`'s.
+
+pub mod memory;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio::time::Instant;
+
+use crate::{answer::Head, call::Slot, dialect::usage::Usage};
+
+/// A complete answer, kept for later calls.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its place; checked on every read.
+    pub slot: Slot,
+    /// Status of the answer.
+    pub status: StatusCode,
+    /// The headers that outlive the exchange.
+    pub headers: HeaderMap,
+    /// The body, as recorded.
+    pub body: Bytes,
+    /// Name of the upstream that made it.
+    pub upstream: HeaderValue,
+    /// Its tokens, where it tells.
+    pub usage: Option<Usage>,
+    /// When it was complete.
+    pub made: Instant,
+    /// How long it is fresh from then on.
+    pub lifetime: Duration,
+    /// Its tags, sorted.
+    pub tags: Vec<String>,
+}
+
+impl Entry {
+    /// Returns the head of an answer made of this entry.
+    pub fn head(&self) -> Head {
+        Head {
+            status: self.status,
+            headers: self.headers.clone(),
+            framed: true,
+            upstream: self.upstream.clone(),
+            timing: Arc::default(),
+        }
+    }
+
+    /// Returns about how much memory the entry takes, bytes.
+    pub fn weight(&self) -> u64 {
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + HEADER)
+            .sum();
+        let tags: usize = self.tags.iter().map(|tag| tag.len() + HEADER).sum();
+        (self.body.len() + headers + tags + OVERHEAD) as u64
+    }
+}
+
+/// Bytes of bookkeeping for one header or tag.
+const HEADER: usize = 64;
+/// Bytes of bookkeeping for one entry: itself, its place in the map, the allocator's rounding.
+const OVERHEAD: usize = 512;

@@ -1,0 +1,76 @@
+//! Connecting to an upstream: TCP and TLS within one timer. Certificates are always verified, by the system's roots.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use tokio::net::TcpStream;
+use tower::Service;
+
+use crate::{
+    config::HttpVersion,
+    error::{Error, Kind},
+};
+
+/// Connects over TCP, with TLS where the scheme asks for it.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    inner: HttpsConnector<HttpConnector>,
+    limit: Option<Duration>,
+}
+
+/// The connect timer ran out.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("no connection within {0:?}")]
+pub struct TimedOut(pub Duration);
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Connector {
+    /// Makes a connector that offers `http` by ALPN and gives up after `limit`.
+    pub fn new(http: HttpVersion, limit: Option<Duration>) -> Result<Self, Error> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(Duration::from_secs(30)));
+        let builder = HttpsConnectorBuilder::new()
+            .try_with_platform_verifier()
+            .map_err(|error| Error::with_source(Kind::Internal, "no TLS here", error))?
+            .https_or_http();
+        let inner = match http {
+            HttpVersion::Http1 => builder.enable_http1().wrap_connector(tcp),
+            HttpVersion::Http2 => builder.enable_http2().wrap_connector(tcp),
+        };
+        Ok(Self { inner, limit })
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.inner.call(uri);
+        let limit = self.limit;
+        Box::pin(async move {
+            match limit {
+                Some(limit) => match tokio::time::timeout(limit, connecting).await {
+                    Ok(connected) => connected,
+                    Err(_) => Err(TimedOut(limit).into()),
+                },
+                None => connecting.await,
+            }
+        })
+    }
+}

@@ -1,0 +1,318 @@
+//! Which headers travel: hop-by-hop fields out, steering out, nothing invented. Pure.
+//!
+//! RFC 9110 §7.6.1: a proxy removes `Connection`, the fields it nominates, and the known hop-by-hop fields, both ways.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// Counts how often a call came through Refrain; ends loops.
+pub const HOPS: HeaderName = HeaderName::from_static("x-refrain-hops");
+/// `X-Request-Id`.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Where the first answer's `X-Request-Id` stays on a hit.
+pub const ORIGIN_REQUEST_ID: HeaderName = HeaderName::from_static("x-cache-origin-request-id");
+
+/// Most times that a call may come through Refrain.
+pub const MAX_HOPS: u8 = 3;
+
+/// Returns the headers that a request takes to the upstream.
+///
+/// `is_ours` names the headers that steer Refrain. A keyed call is the cache's to steer: its `Cache-Control` stays
+/// here, and it asks for an unencoded answer.
+pub fn request(
+    headers: &HeaderMap,
+    is_ours: impl Fn(&str) -> bool,
+    keyed: bool,
+    upgrade: bool,
+) -> HeaderMap {
+    let mut out = HeaderMap::with_capacity(headers.len() + 2);
+    let nominated = nominated(headers);
+    for (name, value) in headers {
+        let dropped = is_hop_by_hop(name)
+            || nominated.contains(name)
+            || is_ours(name.as_str())
+            // The upstream gets its own Host, our hop count, and no `Expect`: that handshake ends here.
+            || *name == header::HOST
+            || *name == header::EXPECT
+            || *name == HOPS
+            || keyed && (*name == header::CACHE_CONTROL || *name == header::PRAGMA);
+        if !dropped {
+            out.append(name, value.clone());
+        }
+    }
+    if keyed {
+        out.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
+    }
+    if upgrade {
+        keep_upgrade(headers, &mut out);
+    } else if takes_trailers(headers) {
+        // TE is a matter of each hop; this one can carry trailers too.
+        out.insert(header::TE, HeaderValue::from_static("trailers"));
+        out.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
+    out.insert(HOPS, HeaderValue::from(u16::from(hops(headers)) + 1));
+    out
+}
+
+/// Removes what belongs to the connection with the upstream from an answer's headers.
+pub fn response(headers: &mut HeaderMap, upgrade: bool) {
+    let kept = upgrade.then(|| headers.clone());
+    let nominated = nominated(headers);
+    for name in &nominated {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    if let Some(original) = kept {
+        keep_upgrade(&original, headers);
+    }
+}
+
+/// Returns the headers of an answer that outlive the exchange (DESIGN §5): what a hit or a follower gets.
+pub fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let mut out = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        if *name == REQUEST_ID {
+            out.append(ORIGIN_REQUEST_ID, value.clone());
+        } else if !belongs_to_exchange(name.as_str()) {
+            out.append(name, value.clone());
+        }
+    }
+    out
+}
+
+/// Returns how often the call has come through Refrain.
+pub fn hops(headers: &HeaderMap) -> u8 {
+    headers
+        .get(HOPS)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Returns whether the client asks to switch protocols (RFC 9110 §7.8).
+pub fn asks_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::UPGRADE) && nominated(headers).contains(&header::UPGRADE)
+}
+
+fn keep_upgrade(from: &HeaderMap, to: &mut HeaderMap) {
+    for value in from.get_all(header::UPGRADE) {
+        to.append(header::UPGRADE, value.clone());
+    }
+    to.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+}
+
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::TE).iter();
+    let mut parts = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    parts.any(|part| part.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Returns the fields that `Connection` nominates, except those that no sender may nominate away from the recipient.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !PROTECTED.contains(name))
+        .collect()
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+}
+
+fn belongs_to_exchange(name: &str) -> bool {
+    matches!(
+        name,
+        "set-cookie"
+            | "date"
+            | "age"
+            | "via"
+            | "alt-svc"
+            | "strict-transport-security"
+            | "openai-processing-ms"
+            | "server-timing"
+            | "x-cache"
+            | "x-cache-reason"
+            | "x-cache-key"
+            | "x-cache-tier"
+            | "x-cache-ttl"
+            | "x-upstream"
+            | "cache-status"
+            | "connection"
+            | "trailer"
+    ) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+const PREFIXES: [&str; 4] = ["x-ratelimit-", "retry-after", "cf-", "access-control-"];
+
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+];
+
+/// Nominating these would let a client strip what makes the call its own.
+const PROTECTED: [HeaderName; 7] = [
+    header::AUTHORIZATION,
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-api-key"),
+    header::COOKIE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn lines(headers: &HeaderMap) -> Vec<String> {
+        let mut lines: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn hop_by_hop_and_nominated_fields_stay_and_everything_else_travels() {
+        let headers = map(&[
+            ("connection", "close, x-mine"),
+            ("x-mine", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("proxy-authorization", "secret"),
+            ("te", "gzip"),
+            ("host", "localhost"),
+            ("expect", "100-continue"),
+            ("accept-encoding", "br"),
+            ("cache-control", "no-cache"),
+            ("x-unknown", "a"),
+            ("x-unknown", "b"),
+        ]);
+        assert_eq!(
+            lines(&request(&headers, |_| false, false, false)),
+            [
+                "accept-encoding: br",
+                "cache-control: no-cache",
+                "x-refrain-hops: 1",
+                "x-unknown: a",
+                "x-unknown: b"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_keyed_call_keeps_its_cache_control_here_and_asks_for_plain_bytes() {
+        let headers = map(&[
+            ("accept-encoding", "br"),
+            ("cache-control", "max-age=5"),
+            ("pragma", "no-cache"),
+            ("x-cache-ttl", "5"),
+        ]);
+        let sent = request(&headers, |name| name.starts_with("x-cache-"), true, false);
+        assert_eq!(
+            lines(&sent),
+            ["accept-encoding: identity", "x-refrain-hops: 1"]
+        );
+    }
+
+    #[test]
+    fn a_client_cannot_nominate_its_credential_away() {
+        let headers = map(&[
+            ("connection", "authorization, content-type"),
+            ("authorization", "Bearer a"),
+            ("content-type", "application/json"),
+        ]);
+        assert_eq!(
+            lines(&request(&headers, |_| false, false, false)),
+            [
+                "authorization: Bearer a",
+                "content-type: application/json",
+                "x-refrain-hops: 1"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_upgrade_keeps_its_two_fields_both_ways() {
+        let headers = map(&[("connection", "Upgrade, keep-alive"), ("upgrade", "websocket")]);
+        assert!(asks_upgrade(&headers));
+        assert!(!asks_upgrade(&map(&[("upgrade", "websocket")])));
+        let sent = request(&headers, |_| false, false, true);
+        assert_eq!(
+            lines(&sent),
+            ["connection: upgrade", "upgrade: websocket", "x-refrain-hops: 1"]
+        );
+        let mut answer = headers.clone();
+        response(&mut answer, true);
+        assert_eq!(lines(&answer), ["connection: upgrade", "upgrade: websocket"]);
+    }
+
+    #[test]
+    fn trailers_are_asked_for_where_the_client_takes_them() {
+        let sent = request(&map(&[("te", "gzip, Trailers")]), |_| false, false, false);
+        assert_eq!(
+            lines(&sent),
+            ["connection: te", "te: trailers", "x-refrain-hops: 1"]
+        );
+    }
+
+    #[test]
+    fn hops_are_counted_and_garbage_counts_as_none() {
+        assert_eq!(hops(&map(&[("x-refrain-hops", "2")])), 2);
+        assert_eq!(hops(&map(&[("x-refrain-hops", "many")])), 0);
+        let sent = request(&map(&[("x-refrain-hops", "2")]), |_| false, false, false);
+        assert_eq!(lines(&sent), ["x-refrain-hops: 3"]);
+    }
+
+    #[test]
+    fn what_belongs_to_one_exchange_is_not_replayed() {
+        let headers = map(&[
+            ("content-type", "application/json"),
+            ("openai-version", "2020-10-01"),
+            ("x-request-id", "req_1"),
+            ("set-cookie", "__cf_bm=1"),
+            ("date", "now"),
+            ("age", "1"),
+            ("via", "x"),
+            ("alt-svc", "x"),
+            ("strict-transport-security", "x"),
+            ("x-ratelimit-remaining-tokens", "1"),
+            ("retry-after", "1"),
+            ("retry-after-ms", "1"),
+            ("openai-processing-ms", "1"),
+            ("cf-ray", "1"),
+            ("server-timing", "x"),
+            ("access-control-allow-origin", "*"),
+        ]);
+        assert_eq!(
+            lines(&end_to_end(&headers)),
+            [
+                "content-type: application/json",
+                "openai-version: 2020-10-01",
+                "x-cache-origin-request-id: req_1"
+            ]
+        );
+    }
+}

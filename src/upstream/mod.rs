@@ -1,0 +1,256 @@
+//! The leaf of the stack: the only station that leaves the machine.
+//!
+//! It sends a call as it came, through hyper's client: path, query and body travel byte for byte, redirects are passed
+//! on, nothing is decompressed, nothing invented. It tells a failed connection from a time-out from a broken answer,
+//! and runs the four timers: connect, first byte, idle, total.
+//!
+//! # Scope
+//! One try. What to do about a failure is decided above.
+
+pub mod connect;
+pub mod flow;
+pub mod headers;
+pub mod target;
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::time::Instant;
+use tower::Service;
+
+use self::{
+    connect::{Connector, TimedOut},
+    flow::{Flow, Progress, Upload},
+};
+use crate::{
+    answer::{Answer, Body, Head, Timing, verdict::Served},
+    call::{Call, Payload, Unkeyed, plan::Policy},
+    config::{self, HttpVersion, Timeouts},
+    error::{Error, Kind},
+};
+
+/// The way to one upstream.
+#[derive(Clone, Debug)]
+pub struct Upstream(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: config::Upstream,
+    name: HeaderValue,
+    policy: Arc<Policy>,
+    client: HttpClient,
+    /// Protocol switches need HTTP/1.1, whatever else is spoken.
+    switching: HttpClient,
+}
+
+type Content = UnsyncBoxBody<Bytes, Error>;
+type HttpClient = Client<Connector, Content>;
+
+impl Upstream {
+    /// Prepares the way to `config`'s upstream; connects to nothing yet.
+    pub fn new(config: &config::Upstream, policy: Arc<Policy>) -> Result<Self, Error> {
+        let name = HeaderValue::from_str(&config.name)
+            .map_err(|error| Error::with_source(Kind::Internal, "bad upstream name", error))?;
+        Ok(Self(Arc::new(Inner {
+            name,
+            policy,
+            client: client(config, config.http)?,
+            switching: client(config, HttpVersion::Http1)?,
+            config: config.clone(),
+        })))
+    }
+}
+
+fn client(config: &config::Upstream, http: HttpVersion) -> Result<HttpClient, Error> {
+    let connector = Connector::new(http, config.timeouts.connect)?;
+    Ok(Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(config.pool_idle)
+        .http2_only(http == HttpVersion::Http2)
+        .http2_adaptive_window(true)
+        .build(connector))
+}
+
+impl Service<Call> for Upstream {
+    type Response = Answer;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let inner = self.0.clone();
+        Box::pin(async move { inner.send(call).await })
+    }
+}
+
+impl Inner {
+    async fn send(&self, call: Call) -> Result<Answer, Error> {
+        let started = Instant::now();
+        let timeouts = self.config.timeouts;
+        let deadline = timeouts.total.map(|total| started + total);
+        let unkeyed = call.keyed.as_ref().err().copied();
+        let upgrade = call.upgrade;
+        let client = if upgrade { &self.switching } else { &self.client };
+        let progress = Progress::default();
+        let request = self.request(call, &progress)?;
+
+        let head = client.request(request);
+        let response = match first_byte(head, &progress, timeouts, deadline).await {
+            Ok(response) => response.map_err(|error| self.failure(error))?,
+            Err(error) => return Err(self.timed_out(&error)),
+        };
+        let timing = Arc::new(Timing::default());
+        timing.head(started.elapsed());
+        let content = |body: Incoming| {
+            Flow::new(body, timeouts.idle, deadline, started, timing.clone()).boxed_unsync()
+        };
+        Ok(self.answer(response, content, unkeyed, upgrade, timing.clone()))
+    }
+
+    fn request(&self, call: Call, progress: &Progress) -> Result<Request<Content>, Error> {
+        let hops = headers::hops(&call.headers);
+        if hops >= headers::MAX_HOPS {
+            let message = format!("the call came through Refrain {hops} times already");
+            return Err(Error::new(Kind::Loop, message));
+        }
+        let uri = target::uri(&self.config.base_url, &call.target)?;
+        let keyed = call.keyed.is_ok();
+        let is_ours = |name: &str| self.policy.is_ours(name);
+        let headers = headers::request(&call.headers, is_ours, keyed, call.upgrade);
+        let body = match call.payload {
+            Payload::Whole(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed_unsync(),
+            Payload::Stream(stream) => Upload::new(stream, progress.clone()).boxed_unsync(),
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = call.method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        if self.config.http == HttpVersion::Http2 && !call.upgrade {
+            *request.version_mut() = Version::HTTP_2;
+            request.headers_mut().remove(header::CONNECTION);
+        }
+        Ok(request)
+    }
+
+    fn answer(
+        &self,
+        mut response: Response<Incoming>,
+        content: impl FnOnce(Incoming) -> Content,
+        unkeyed: Option<Unkeyed>,
+        upgrade: bool,
+        timing: Arc<Timing>,
+    ) -> Answer {
+        let switched = upgrade && response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let tunnel = switched.then(|| hyper::upgrade::on(&mut response));
+        let framed = is_framed(&response);
+        let (mut parts, body) = response.into_parts();
+        headers::response(&mut parts.headers, switched);
+        Answer {
+            head: Head {
+                status: parts.status,
+                headers: parts.headers,
+                framed,
+                upstream: self.name.clone(),
+                timing,
+            },
+            body: tunnel.map_or_else(|| Body::Stream(content(body)), Body::Tunnel),
+            served: Served {
+                upstream: Some(self.name.clone()),
+                // A keyed call's verdict is the cache's to give.
+                ..Served::bypass(unkeyed.unwrap_or(Unkeyed::Endpoint))
+            },
+        }
+    }
+
+    fn failure(&self, error: hyper_util::client::legacy::Error) -> Error {
+        let name = &self.config.name;
+        if let Some(client_fault) = find::<Error>(&error) {
+            // The client's own body failed while it was sent.
+            return client_fault.clone();
+        }
+        if let Some(TimedOut(after)) = find::<TimedOut>(&error) {
+            let message = format!("no connection to upstream `{name}` within {after:?}");
+            return Error::new(Kind::Timeout, message);
+        }
+        if error.is_connect() {
+            let message = format!("no connection to upstream `{name}`");
+            return Error::with_source(Kind::Unreachable, message, error);
+        }
+        let message = format!("upstream `{name}` broke off before its answer");
+        Error::with_source(Kind::Broken, message, error)
+    }
+
+    fn timed_out(&self, after: &Elapsed) -> Error {
+        let name = &self.config.name;
+        let Elapsed(timer, after) = after;
+        let message = format!("upstream `{name}` did not answer within {after:?} ({timer})");
+        Error::new(Kind::Timeout, message)
+    }
+}
+
+/// Which timer ran out, and what it was set to.
+struct Elapsed(&'static str, Duration);
+
+/// Waits for the head of an answer. The first-byte timer starts anew with every piece of the request that is sent, so
+/// that a long upload is not taken for a slow upstream.
+async fn first_byte<F: Future>(
+    head: F,
+    progress: &Progress,
+    timeouts: Timeouts,
+    deadline: Option<Instant>,
+) -> Result<F::Output, Elapsed> {
+    tokio::pin!(head);
+    loop {
+        let patience = timeouts.first_byte.map(|limit| progress.last() + limit);
+        let until = [patience, deadline].into_iter().flatten().min();
+        let Some(until) = until else {
+            return Ok(head.await);
+        };
+        if let Ok(answer) = tokio::time::timeout_at(until, &mut head).await {
+            return Ok(answer);
+        }
+        let now = Instant::now();
+        if let (Some(total), Some(deadline)) = (timeouts.total, deadline)
+            && now >= deadline
+        {
+            return Err(Elapsed("total", total));
+        }
+        if let Some(limit) = timeouts.first_byte
+            && now >= progress.last() + limit
+        {
+            return Err(Elapsed("first_byte", limit));
+        }
+    }
+}
+
+/// Returns whether a body ends by its own framing rather than by the connection's end (RFC 9112 §6.3).
+fn is_framed(response: &Response<Incoming>) -> bool {
+    response.version() >= Version::HTTP_2
+        || response.headers().contains_key(header::CONTENT_LENGTH)
+        || response.headers().contains_key(header::TRANSFER_ENCODING)
+}
+
+/// Looks for a cause of type `E` behind `error`.
+fn find<'a, E: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a E> {
+    std::iter::successors(Some(error), |error| error.source())
+        .find_map(|error| error.downcast_ref::<E>())
+}
