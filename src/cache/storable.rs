@@ -180,11 +180,11 @@ mod tests {
             (|o| o.all_finished = false, NotStored::Incomplete),
             (|o| o.empty = true, NotStored::Empty),
             (
-                |o| drop(o.finish.insert("length".into())),
+                |o| o.finish = BTreeSet::from(["stop".into(), "length".into()]),
                 NotStored::FinishReason,
             ),
             (
-                |o| drop(o.finish.insert("content_filter".into())),
+                |o| o.finish = BTreeSet::from(["content_filter".into()]),
                 NotStored::FinishReason,
             ),
             (|o| o.invalid_output = true, NotStored::InvalidOutput),
