@@ -7,6 +7,7 @@ pub mod clock;
 pub mod line;
 pub mod log;
 pub mod metrics;
+mod object;
 
 use std::{
     convert::Infallible,
