@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, header};
 
-use super::key::{Fingerprint, Secret};
+use super::key::{Fingerprint, Hex, Secret};
 
 /// Headers that carry a credential; all of them together are the caller's.
 pub static CREDENTIALS: [HeaderName; 4] = [
@@ -50,11 +50,7 @@ impl fmt::Display for Caller {
         if self.anonymous {
             return f.write_str("anonymous");
         }
-        self.fingerprint
-            .as_bytes()
-            .iter()
-            .take(4)
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(Hex::<8>::of(self.fingerprint.as_bytes()).as_str())
     }
 }
 

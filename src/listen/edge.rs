@@ -33,6 +33,7 @@ use crate::{
     call::{
         Call, Keyed, Payload, Unkeyed,
         caller::Caller,
+        key::Hex,
         keying::{self, Keying},
         plan::{Plan, Policy},
     },
@@ -274,8 +275,9 @@ impl Ids {
             return id.clone();
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let id = format!("req_{:016x}{number:08x}", self.process);
-        HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("req_0"))
+        let bytes = (u128::from(self.process) << 64 | u128::from(number)).to_be_bytes();
+        let id = [b"req_", Hex::<32>::of(&bytes).as_str().as_bytes()].concat();
+        HeaderValue::from_maybe_shared(Bytes::from(id)).unwrap_or(HeaderValue::from_static("req_0"))
     }
 }
 
