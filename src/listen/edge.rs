@@ -98,7 +98,7 @@ impl Edge {
             return response(status, headers, Outgoing::unrecorded(body, line, version));
         }
         let id = self.0.ids.of(request.headers());
-        let facts = self.0.facts(&request, id, started);
+        let facts = Arc::new(self.0.facts(&request, id, started));
         let answering = AssertUnwindSafe(self.0.answer(request, facts.clone()));
         let (recorded, client) = if let Ok(answered) = answering.catch_unwind().await {
             answered
@@ -127,7 +127,7 @@ impl Inner {
     async fn answer(
         &self,
         mut request: Request<Incoming>,
-        facts: Facts,
+        facts: Arc<Facts>,
     ) -> (Recorded, Option<OnUpgrade>) {
         if facts.target.path().starts_with("/_refrain/") {
             let message = format!("nothing lives at `{}`", facts.target.path());
@@ -150,7 +150,7 @@ impl Inner {
         }
     }
 
-    async fn refuse(&self, facts: Facts, error: Error) -> Recorded {
+    async fn refuse(&self, facts: Arc<Facts>, error: Error) -> Recorded {
         let call = Err(error);
         self.pass(Arrival { facts, call }).await
     }
