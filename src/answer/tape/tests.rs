@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;
 use crate::answer::Timing;
+use crate::error::Kind;
 
 /// What the upstream does next.
 enum Step {
@@ -134,6 +135,13 @@ async fn rest(reader: &mut Reader) -> Result<String, (String, Error)> {
     Ok(text)
 }
 
+#[expect(clippy::disallowed_methods, reason = "it ends with its test")]
+fn spawn<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    tokio::spawn(work)
+}
+
 /// Lets every task that can run, run.
 async fn settle() {
     for _ in 0..100 {
@@ -191,7 +199,7 @@ async fn a_leader_that_waits_is_woken_after_the_task_has_taken_over() {
     let (tape, mut leader, _) = record(&tapes, source);
     script.head();
     leader.head().await.unwrap();
-    let waiting = tokio::spawn(async move { rest(&mut leader).await });
+    let waiting = spawn(async move { rest(&mut leader).await });
     settle().await;
     let mut follower = tape.join(true).unwrap();
     settle().await;
@@ -237,7 +245,7 @@ async fn an_answer_that_nobody_reads_any_more_is_finished_for_the_store() {
 async fn an_answer_that_nobody_reads_any_more_is_given_up_after_a_while() {
     let (mut script, source) = Script::new();
     let tapes = tapes(|_| {});
-    let watcher = tokio::spawn(tapes.clone().look_after());
+    let watcher = spawn(tapes.clone().look_after());
     let (tape, mut leader, notes) = record(&tapes, source);
     script.head();
     leader.head().await.unwrap();
@@ -385,7 +393,7 @@ async fn all_open_tapes_together_stay_within_their_share() {
 async fn a_reader_that_stalls_holds_others_up_for_a_while_and_is_let_go() {
     let (mut script, source) = Script::new();
     let tapes = tapes(|_| {});
-    let watcher = tokio::spawn(tapes.clone().look_after());
+    let watcher = spawn(tapes.clone().look_after());
     let (tape, mut stalled, _) = record(&tapes, source);
     script.head();
     stalled.head().await.unwrap();
@@ -416,7 +424,7 @@ async fn a_reader_that_stalls_holds_others_up_for_a_while_and_is_let_go() {
 async fn a_task_takes_over_from_a_leader_that_does_not_come_back() {
     let (mut script, source) = Script::new();
     let tapes = tapes(|_| {});
-    let watcher = tokio::spawn(tapes.clone().look_after());
+    let watcher = spawn(tapes.clone().look_after());
     let (_tape, mut leader, notes) = record(&tapes, source);
     script.head();
     script.piece("a");
@@ -438,7 +446,7 @@ async fn a_task_takes_over_from_a_leader_that_does_not_come_back() {
 async fn a_leader_that_waits_for_a_slow_upstream_is_not_taken_for_stalled() {
     let (mut script, source) = Script::new();
     let tapes = tapes(|_| {});
-    let watcher = tokio::spawn(tapes.clone().look_after());
+    let watcher = spawn(tapes.clone().look_after());
     let (_tape, mut leader, _) = record(&tapes, source);
     script.head();
     leader.head().await.unwrap();

@@ -1,0 +1,26 @@
+//! The README's promises, one file each, held by the real binary between a scripted upstream and a client that sees
+//! every byte.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+mod support;
+
+mod admin;
+mod check;
+mod coalesce;
+mod hit;
+mod json;
+mod rehearsal;
+mod scope;
+mod shutdown;
+mod steer;
+mod storable;
+mod stream;
+mod timeouts;
+mod transparent;

@@ -1,0 +1,90 @@
+//! SIGTERM drains: what runs is finished, what is new is refused, and the exit code is 0.
+
+use tokio::net::TcpStream;
+
+use crate::support::{
+    client::{End, chat, chat_stream},
+    gate,
+    proxy::proxy,
+    upstream::{completion, stream, upstream},
+};
+
+#[tokio::test]
+async fn a_running_stream_is_finished_whole() {
+    let reply = stream(&["a", "b", "c"]);
+    let gate = gate();
+    let up = upstream()
+        .answers(reply.clone().pausing_after(2, &gate))
+        .start()
+        .await;
+    let proxy = proxy(&up).start().await;
+    let mut exchange = proxy.open(&chat_stream("hi")).await;
+    exchange.body(reply.first(2).len()).await;
+    proxy.terminate();
+    proxy.refusing().await;
+    gate.open();
+    let answer = exchange.finish().await;
+    assert_eq!((answer.body, answer.end), (reply.bytes(), End::Clean));
+    assert_eq!(proxy.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_its_head_is_finished_too() {
+    let gate = gate();
+    let up = upstream()
+        .answers(completion("hello").after(&gate))
+        .start()
+        .await;
+    let proxy = proxy(&up).start().await;
+    let exchange = proxy.open(&chat("hi")).await;
+    up.arrived(1).await;
+    proxy.terminate();
+    proxy.refusing().await;
+    gate.open();
+    assert_eq!(exchange.finish().await.body, completion("hello").bytes());
+    assert_eq!(proxy.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn readiness_fails_while_calls_drain_and_health_does_not() {
+    let gate = gate();
+    let up = upstream()
+        .answers(completion("hello").after(&gate))
+        .start()
+        .await;
+    let proxy = proxy(&up).start().await;
+    let exchange = proxy.open(&chat("hi")).await;
+    up.arrived(1).await;
+    proxy.terminate();
+    proxy.refusing().await;
+    assert_eq!(proxy.admin("/readyz").await.status, 503);
+    assert_eq!(proxy.admin("/healthz").await.status, 200);
+    gate.open();
+    assert_eq!(exchange.finish().await.status, 200);
+    assert_eq!(proxy.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn idle_and_silent_connections_do_not_hold_it_up() {
+    let up = upstream().answers(completion("hello")).start().await;
+    let proxy = proxy(&up).start().await;
+    let mut idle = proxy.open(&chat("hi")).await;
+    assert_eq!(idle.next().await.status, 200);
+    let _silent = TcpStream::connect(proxy.addr).await.unwrap();
+    proxy.terminate();
+    assert_eq!(proxy.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_call_that_never_ends_is_aborted_when_the_time_to_drain_is_over() {
+    let up = upstream()
+        .answers(stream(&["a"]).silent_after(2))
+        .start()
+        .await;
+    let proxy = proxy(&up).with("[limits]\ndrain = \"200ms\"").start().await;
+    let mut exchange = proxy.open(&chat_stream("hi")).await;
+    exchange.body(1).await;
+    proxy.terminate();
+    assert_eq!(exchange.finish().await.end, End::Aborted);
+    assert_eq!(proxy.exit().await.code(), Some(0));
+}
