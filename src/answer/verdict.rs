@@ -202,7 +202,7 @@ impl NotStored {
             Self::Incomplete => "incomplete",
             Self::Broken => "broken",
             Self::Unreadable => "unreadable",
-            Self::Error => "error",
+            Self::Error => "error_object",
             Self::Empty => "empty",
             Self::FinishReason => "finish_reason",
             Self::InvalidOutput => "invalid_output",
@@ -305,10 +305,9 @@ impl Served {
         if let Some(ttl) = self.ttl {
             let _ = write!(text, "; ttl={ttl}");
         }
-        let detail = self
-            .reason
-            .map(Reason::as_str)
-            .or(self.tier.map(Tier::as_str));
+        // A plain miss needs no more words.
+        let reason = self.reason.filter(|reason| *reason != Reason::NotFound);
+        let detail = reason.map(Reason::as_str).or(self.tier.map(Tier::as_str));
         if let Some(detail) = detail {
             text.extend_from_slice(b"; detail=");
             text.extend_from_slice(detail.as_bytes());
@@ -364,13 +363,10 @@ mod tests {
             let served = Served::from_upstream(verdict, reason, None);
             String::from_utf8(served.cache_status()).unwrap()
         };
-        assert_eq!(
-            status(Verdict::Miss, Reason::NotFound),
-            "refrain; fwd=miss; detail=not_found"
-        );
+        assert_eq!(status(Verdict::Miss, Reason::NotFound), "refrain; fwd=miss");
         assert_eq!(
             status(Verdict::Collapsed, Reason::NotFound),
-            "refrain; fwd=miss; collapsed; detail=not_found"
+            "refrain; fwd=miss; collapsed"
         );
         assert_eq!(
             status(Verdict::Miss, Reason::Expired),
@@ -388,6 +384,6 @@ mod tests {
         headers.insert(CACHE_STATUS, HeaderValue::from_static("origin; hit"));
         Served::from_upstream(Verdict::Miss, Reason::NotFound, None).write(&mut headers);
         let all: Vec<_> = headers.get_all(CACHE_STATUS).iter().collect();
-        assert_eq!(all, ["origin; hit", "refrain; fwd=miss; detail=not_found"]);
+        assert_eq!(all, ["origin; hit", "refrain; fwd=miss"]);
     }
 }
