@@ -74,6 +74,8 @@ pub enum NotStored {
     TooLarge,
     /// The lifetime is zero.
     NoLifetime,
+    /// A refresh was asked for while this answer was on its way.
+    Superseded,
 }
 
 /// Where a hit was found; the value of `X-Cache-Tier`.
@@ -174,7 +176,7 @@ impl Reason {
 
 impl NotStored {
     /// Every reason, in the order of the docs.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NoStore,
         Self::Status,
         Self::Forbidden,
@@ -189,6 +191,7 @@ impl NotStored {
         Self::InvalidOutput,
         Self::TooLarge,
         Self::NoLifetime,
+        Self::Superseded,
     ];
 
     /// Returns the word in log and metrics.
@@ -208,6 +211,7 @@ impl NotStored {
             Self::InvalidOutput => "invalid_output",
             Self::TooLarge => "too_large",
             Self::NoLifetime => "no_lifetime",
+            Self::Superseded => "superseded",
         }
     }
 }
