@@ -25,13 +25,21 @@ fn main() -> io::Result<()> {
     ];
     let secret = Secret::from_bytes([7; 32]);
     let mut out = io::stdout().lock();
-    writeln!(out, "{:<12} {:>7} {:>12} {:>12}", "body", "bytes", "canonical ns", "key ns")?;
+    writeln!(
+        out,
+        "{:<12} {:>7} {:>12} {:>12}",
+        "body", "bytes", "canonical ns", "key ns"
+    )?;
     for (name, body) in bodies {
         let mut scratch = Scratch::default();
         let canonical = measure(|| canonicalise(&body, &mut scratch));
         let form = canonicalise(&body, &mut scratch);
         let key = measure(|| material(&form).key(&secret, Mask::NONE));
-        writeln!(out, "{name:<12} {:>7} {canonical:>12.0} {key:>12.0}", body.len())?;
+        writeln!(
+            out,
+            "{name:<12} {:>7} {canonical:>12.0} {key:>12.0}",
+            body.len()
+        )?;
     }
     Ok(())
 }
@@ -50,8 +58,15 @@ fn measure<T>(mut work: impl FnMut() -> T) -> f64 {
 }
 
 fn canonicalise(body: &str, scratch: &mut Scratch) -> Vec<u8> {
-    let canonical = canon::canonicalise(black_box(body.as_bytes()), Dialect::Chat, &Options::default(), scratch);
-    canonical.map(|canonical| canonical.body).unwrap_or_default()
+    let canonical = canon::canonicalise(
+        black_box(body.as_bytes()),
+        Dialect::Chat,
+        &Options::default(),
+        scratch,
+    );
+    canonical
+        .map(|canonical| canonical.body)
+        .unwrap_or_default()
 }
 
 fn material(body: &[u8]) -> Material<'_> {
@@ -72,9 +87,18 @@ fn material(body: &[u8]) -> Material<'_> {
 /// A conversation as the SDKs send it: compact, with line feeds and quotes in its text.
 fn chat(messages: usize, length: usize) -> String {
     let line = r#"The quick brown fox said \"jump\" over the lazy dog.\n"#;
-    let text: String = line.chars().cycle().take(length / line.len() * line.len()).collect();
+    let text: String = line
+        .chars()
+        .cycle()
+        .take(length / line.len() * line.len())
+        .collect();
     let messages: Vec<_> = (0..messages)
-        .map(|at| ["system", "user", "assistant"].get(at % 3).copied().unwrap_or_default())
+        .map(|at| {
+            ["system", "user", "assistant"]
+                .get(at % 3)
+                .copied()
+                .unwrap_or_default()
+        })
         .map(|role| format!(r#"{{"role":"{role}","content":"{text}"}}"#))
         .collect();
     format!(
