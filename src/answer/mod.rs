@@ -110,7 +110,7 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match self.get_mut() {
             Self::Tape(reader) => reader.poll_chunk(cx).map_ok(Frame::data),
-            Self::Replay(replay) => Poll::Ready(replay.next().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Replay(replay) => Poll::Ready(replay.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
             Self::Tunnel(_) => Poll::Ready(None),
         }

@@ -20,8 +20,8 @@ impl Replay {
         }
     }
 
-    /// Returns the next piece, until there is none.
-    pub fn next(&mut self) -> Option<Bytes> {
+    /// Returns the bytes, once.
+    pub fn take(&mut self) -> Option<Bytes> {
         self.rest.take()
     }
 

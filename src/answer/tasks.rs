@@ -25,6 +25,16 @@ impl Tasks {
         });
     }
 
+    /// Returns how many tasks are running.
+    pub fn len(&self) -> usize {
+        self.tracker.len()
+    }
+
+    /// Returns whether no task is running.
+    pub fn is_empty(&self) -> bool {
+        self.tracker.is_empty()
+    }
+
     /// Waits at most `patience` for the tasks to end; returns whether they all did.
     pub async fn finish(&self, patience: Duration) -> bool {
         self.stop.cancel();

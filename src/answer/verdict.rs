@@ -251,7 +251,10 @@ impl Served {
         if let Some(reason) = self.reason {
             headers.insert(X_CACHE_REASON, HeaderValue::from_static(reason.as_str()));
         }
-        if let Some(value) = self.key.and_then(|key| header_value(key.hex().as_str().as_bytes())) {
+        if let Some(value) = self
+            .key
+            .and_then(|key| header_value(key.hex().as_str().as_bytes()))
+        {
             headers.insert(X_CACHE_KEY, value);
         }
         if let Some(tier) = self.tier {
@@ -291,7 +294,10 @@ impl Served {
         if let Some(ttl) = self.ttl {
             let _ = write!(text, "; ttl={ttl}");
         }
-        let detail = self.reason.map(Reason::as_str).or(self.tier.map(Tier::as_str));
+        let detail = self
+            .reason
+            .map(Reason::as_str)
+            .or(self.tier.map(Tier::as_str));
         if let Some(detail) = detail {
             text.extend_from_slice(b"; detail=");
             text.extend_from_slice(detail.as_bytes());
@@ -347,12 +353,18 @@ mod tests {
             let served = Served::from_upstream(verdict, reason, None);
             String::from_utf8(served.cache_status()).unwrap()
         };
-        assert_eq!(status(Verdict::Miss, Reason::NotFound), "refrain; fwd=miss; detail=not_found");
+        assert_eq!(
+            status(Verdict::Miss, Reason::NotFound),
+            "refrain; fwd=miss; detail=not_found"
+        );
         assert_eq!(
             status(Verdict::Collapsed, Reason::NotFound),
             "refrain; fwd=miss; collapsed; detail=not_found"
         );
-        assert_eq!(status(Verdict::Miss, Reason::Expired), "refrain; fwd=stale; detail=expired");
+        assert_eq!(
+            status(Verdict::Miss, Reason::Expired),
+            "refrain; fwd=stale; detail=expired"
+        );
         assert_eq!(
             status(Verdict::Bypass, Reason::Unkeyed(call::Unkeyed::Endpoint)),
             "refrain; fwd=bypass; detail=endpoint"

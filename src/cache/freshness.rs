@@ -119,9 +119,17 @@ mod tests {
             (9, |p| p.max_age = Some(secs(10)), Fit::Fresh),
             (10, |p| p.max_age = Some(secs(10)), Fit::No(Reason::MaxAge)),
             (50, |p| p.min_fresh = Some(secs(50)), Fit::Fresh),
-            (51, |p| p.min_fresh = Some(secs(50)), Fit::No(Reason::MinFresh)),
+            (
+                51,
+                |p| p.min_fresh = Some(secs(50)),
+                Fit::No(Reason::MinFresh),
+            ),
             (110, |p| p.max_stale = Some(secs(10)), Fit::Stale),
-            (111, |p| p.max_stale = Some(secs(10)), Fit::No(Reason::Expired)),
+            (
+                111,
+                |p| p.max_stale = Some(secs(10)),
+                Fit::No(Reason::Expired),
+            ),
             (9_999, |p| p.max_stale = Some(Duration::MAX), Fit::Stale),
             (
                 110,
@@ -152,7 +160,10 @@ mod tests {
         let mut plan = plan();
         assert!(!stands_in(at(101), &plan));
         plan.stale_if_error = secs(5);
-        assert!(stands_in(at(50), &plan), "also one that only lacked min-fresh");
+        assert!(
+            stands_in(at(50), &plan),
+            "also one that only lacked min-fresh"
+        );
         assert!(stands_in(at(105), &plan));
         assert!(!stands_in(at(106), &plan));
         plan.max_age = Some(secs(104));
@@ -160,7 +171,10 @@ mod tests {
         assert!(!stands_in(at(104), &plan), "the caller's own bound stands");
         plan.max_age = None;
         plan.refresh = true;
-        assert!(!stands_in(at(50), &plan), "who asks for a new answer does not get an old one");
+        assert!(
+            !stands_in(at(50), &plan),
+            "who asks for a new answer does not get an old one"
+        );
     }
 
     #[test]

@@ -44,13 +44,8 @@ pub struct Cache<S> {
     memory: Memory,
 }
 
-/// What the look-up found.
-enum Look {
-    /// An answer.
-    Answer(Answer),
-    /// None, for this reason; an entry of old may be there.
-    Miss(Reason, Option<Arc<Entry>>),
-}
+/// Why a look-up found no answer; an entry of old may be there.
+struct Miss(Reason, Option<Arc<Entry>>);
 
 impl CacheLayer {
     /// Makes a layer over `memory`.
@@ -92,8 +87,8 @@ where
         };
         let now = Instant::now();
         let (reason, old) = match look(&self.memory, &call, now) {
-            Look::Answer(answer) => return Either::Left(ready(Ok(answer))),
-            Look::Miss(reason, old) => (reason, old),
+            Ok(answer) => return Either::Left(ready(Ok(answer))),
+            Err(Miss(reason, old)) => (reason, old),
         };
         if call.plan.only_if_cached {
             let message = format!("nothing cached can answer this call ({})", reason.as_str());
@@ -116,9 +111,9 @@ where
     }
 }
 
-fn look(memory: &Memory, call: &Call, now: Instant) -> Look {
+fn look(memory: &Memory, call: &Call, now: Instant) -> Result<Answer, Miss> {
     let Ok(keyed) = &call.keyed else {
-        return Look::Miss(Reason::NotFound, None);
+        return Err(Miss(Reason::NotFound, None));
     };
     let Some(entry) = memory.get(&keyed.slot) else {
         let reason = if call.plan.refresh {
@@ -126,12 +121,12 @@ fn look(memory: &Memory, call: &Call, now: Instant) -> Look {
         } else {
             Reason::NotFound
         };
-        return Look::Miss(reason, None);
+        return Err(Miss(reason, None));
     };
     match freshness::fit(facts(&entry, now), &call.plan) {
-        Fit::Fresh => Look::Answer(fresh(&entry, keyed.slot.key, now)),
-        Fit::Stale => Look::Answer(stale(&entry, keyed.slot.key, Reason::MaxStale, now)),
-        Fit::No(reason) => Look::Miss(reason, Some(entry)),
+        Fit::Fresh => Ok(from_entry(&entry, keyed.slot.key, Verdict::Hit, None, now)),
+        Fit::Stale => Ok(stale(&entry, keyed.slot.key, Reason::MaxStale, now)),
+        Fit::No(reason) => Err(Miss(reason, Some(entry))),
     }
 }
 
@@ -148,10 +143,6 @@ fn failed(result: &Result<Answer, Error>) -> bool {
         Ok(answer) => answer.head.status.is_server_error(),
         Err(error) => error.kind().is_upstream(),
     }
-}
-
-fn fresh(entry: &Entry, key: Key, now: Instant) -> Answer {
-    from_entry(entry, key, Verdict::Hit, None, now)
 }
 
 fn stale(entry: &Entry, key: Key, reason: Reason, now: Instant) -> Answer {

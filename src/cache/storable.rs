@@ -179,8 +179,14 @@ mod tests {
             (|o| o.ended = false, NotStored::Incomplete),
             (|o| o.all_finished = false, NotStored::Incomplete),
             (|o| o.empty = true, NotStored::Empty),
-            (|o| drop(o.finish.insert("length".into())), NotStored::FinishReason),
-            (|o| drop(o.finish.insert("content_filter".into())), NotStored::FinishReason),
+            (
+                |o| o.finish = BTreeSet::from(["stop".into(), "length".into()]),
+                NotStored::FinishReason,
+            ),
+            (
+                |o| o.finish = BTreeSet::from(["content_filter".into()]),
+                NotStored::FinishReason,
+            ),
             (|o| o.invalid_output = true, NotStored::InvalidOutput),
         ];
         for (change, reason) in table {
@@ -195,12 +201,21 @@ mod tests {
     fn the_head_has_its_say() {
         let outcome = good();
         let table = [
-            (with(header::CACHE_CONTROL, "max-age=5, No-Store"), Some(NotStored::Forbidden)),
-            (with(header::CACHE_CONTROL, "private=\"x\""), Some(NotStored::Forbidden)),
+            (
+                with(header::CACHE_CONTROL, "max-age=5, No-Store"),
+                Some(NotStored::Forbidden),
+            ),
+            (
+                with(header::CACHE_CONTROL, "private=\"x\""),
+                Some(NotStored::Forbidden),
+            ),
             (with(header::CACHE_CONTROL, "no-cache"), None),
             (with(header::VARY, "accept, *"), Some(NotStored::Forbidden)),
             (with(header::VARY, "origin"), None),
-            (with(header::CONTENT_ENCODING, "gzip"), Some(NotStored::Encoded)),
+            (
+                with(header::CONTENT_ENCODING, "gzip"),
+                Some(NotStored::Encoded),
+            ),
             (with(header::CONTENT_ENCODING, "identity"), None),
         ];
         for (headers, reason) in table {
@@ -217,11 +232,35 @@ mod tests {
         let status = |status| Facts { status, ..fine };
         assert_eq!(verdict(status(StatusCode::NOT_FOUND)), NotStored::Status);
         assert_eq!(verdict(status(StatusCode::FOUND)), NotStored::Status);
-        assert_eq!(verdict(Facts { stream: true, ..fine }), NotStored::OtherMode);
-        assert_eq!(verdict(Facts { length: 1_001, ..fine }), NotStored::TooLarge);
+        assert_eq!(
+            verdict(Facts {
+                stream: true,
+                ..fine
+            }),
+            NotStored::OtherMode
+        );
+        assert_eq!(
+            verdict(Facts {
+                length: 1_001,
+                ..fine
+            }),
+            NotStored::TooLarge
+        );
         assert_eq!(verdict(Facts { length: 0, ..fine }), NotStored::Empty);
-        assert_eq!(verdict(Facts { lifetime: None, ..fine }), NotStored::NoStore);
+        assert_eq!(
+            verdict(Facts {
+                lifetime: None,
+                ..fine
+            }),
+            NotStored::NoStore
+        );
         let none = Some(Duration::ZERO);
-        assert_eq!(verdict(Facts { lifetime: none, ..fine }), NotStored::NoLifetime);
+        assert_eq!(
+            verdict(Facts {
+                lifetime: none,
+                ..fine
+            }),
+            NotStored::NoLifetime
+        );
     }
 }

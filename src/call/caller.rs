@@ -105,7 +105,10 @@ mod tests {
 
     #[test]
     fn the_credential_itself_is_never_written() {
-        let written = format!("{0} {0:?}", caller(&[("authorization", "Bearer sk-canary")]));
+        let written = format!(
+            "{0} {0:?}",
+            caller(&[("authorization", "Bearer sk-canary")])
+        );
         assert!(!written.contains("canary"), "{written}");
     }
 }

@@ -56,7 +56,7 @@ pub enum Unkeyed {
     NumberRange,
     /// Arrays and objects are nested deeper than 128.
     TooDeep,
-    /// There are more object members than any honest request has (2^18).
+    /// There are more object members than any honest request has (2^18), or more bytes (256 MiB).
     TooComplex,
     /// The body is JSON, but no object.
     NotAnObject,
@@ -120,7 +120,8 @@ impl Scratch {
 
 /// Returns the canonical form of `body`, or the reason why it has none.
 ///
-/// Reads the body once, in time linear in its length whatever it contains.
+/// Reads the body once. Whatever it contains, the time grows with its length, and with the logarithm of the number of
+/// members where they have to be sorted.
 pub fn canonicalise(
     body: &[u8],
     dialect: Dialect,
@@ -129,6 +130,9 @@ pub fn canonicalise(
 ) -> Result<Canonical, Unkeyed> {
     if body.starts_with("\u{feff}".as_bytes()) {
         return Err(Unkeyed::Bom);
+    }
+    if body.len() > MAX_BODY {
+        return Err(Unkeyed::TooComplex);
     }
     let body = str::from_utf8(body).map_err(|_| Unkeyed::InvalidUtf8)?;
     let scanner = Scanner::new(body, scratch);
@@ -139,5 +143,10 @@ pub fn canonicalise(
     canonical
 }
 
+/// Longest body that is read, bytes: far above what an operator would key, and its form has places of 32 bits.
+const MAX_BODY: usize = 1 << 28;
 /// Bytes that room is kept for.
 const MAX_KEPT_BYTES: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -208,3 +208,6 @@ impl Hash {
 
 /// Version of the material's and the canonical body's format; to be raised with every change of either.
 const FORMAT_VERSION: u16 = 1;
+
+#[cfg(test)]
+mod tests;

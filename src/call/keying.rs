@@ -96,7 +96,10 @@ impl Keying {
         if head.headers.contains_key(header::CONTENT_ENCODING) {
             return Err(Unkeyed::Encoded);
         }
-        if CONDITIONAL.iter().any(|name| head.headers.contains_key(name)) {
+        if CONDITIONAL
+            .iter()
+            .any(|name| head.headers.contains_key(name))
+        {
             return Err(Unkeyed::Conditional);
         }
         let length = head.headers.get(header::CONTENT_LENGTH);

@@ -126,7 +126,10 @@ impl Unkeyed {
 impl Call {
     /// Returns the model asked for, where the call has a key.
     pub fn model(&self) -> Option<&str> {
-        self.keyed.as_ref().ok().map(|keyed| keyed.request.model.as_str())
+        self.keyed
+            .as_ref()
+            .ok()
+            .map(|keyed| keyed.request.model.as_str())
     }
 }
 

@@ -12,6 +12,10 @@ use http::{HeaderMap, HeaderValue};
 use crate::config::{self, Directive};
 
 /// What caller and operator allow for a call.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent wishes of one caller"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Neither read, nor store, nor join.
@@ -172,6 +176,32 @@ impl Vendor {
     }
 }
 
+/// The argument of a `Cache-Control` directive.
+#[derive(Clone, Copy)]
+enum Argument {
+    None,
+    Malformed,
+    Time(Duration),
+}
+
+impl Argument {
+    fn time(self) -> Option<Duration> {
+        match self {
+            Self::Time(time) => Some(time),
+            Self::None | Self::Malformed => None,
+        }
+    }
+
+    /// Returns the time given, `absent` where there is no argument, and none at all where it is malformed.
+    fn time_or(self, absent: Duration) -> Duration {
+        match self {
+            Self::Time(time) => time,
+            Self::None => absent,
+            Self::Malformed => Duration::ZERO,
+        }
+    }
+}
+
 /// A plan while its headers are read.
 struct Draft<'a> {
     policy: &'a Policy,
@@ -200,8 +230,10 @@ impl Draft<'_> {
                 self.named_ttl |= self.ttl(ttl);
             }
             "x-cache-namespace" => {
-                let name = label(value)
-                    .ok_or(bad("X-Cache-Namespace", "1 to 128 visible ASCII characters"))?;
+                let name = label(value).ok_or(bad(
+                    "X-Cache-Namespace",
+                    "1 to 128 visible ASCII characters",
+                ))?;
                 self.named_namespace |= self.namespace(name);
             }
             "x-cache-tags" => {
@@ -261,13 +293,18 @@ impl Draft<'_> {
                 Some(at) => (part.get(..at), part.get(at + 1..)),
                 None => (Some(part), None),
             };
-            let argument = argument.map(|argument| delta_seconds(unquoted(argument)));
+            let argument = match argument {
+                None => Argument::None,
+                Some(text) => {
+                    delta_seconds(unquoted(text)).map_or(Argument::Malformed, Argument::Time)
+                }
+            };
             self.directive(name.unwrap_or_default().trim_ascii(), argument);
         }
     }
 
-    /// Obeys one directive. `argument` is `None` where there is none, `Some(None)` where it is malformed.
-    fn directive(&mut self, name: &[u8], argument: Option<Option<Duration>>) {
+    /// Obeys one directive.
+    fn directive(&mut self, name: &[u8], argument: Argument) {
         let named = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         let allows = |directive| self.policy.allows(directive);
         if named("no-cache") {
@@ -277,17 +314,17 @@ impl Draft<'_> {
         } else if named("only-if-cached") {
             self.plan.only_if_cached |= allows(Directive::OnlyIfCached);
         } else if named("max-age") && allows(Directive::MaxAge) {
-            let age = argument.flatten().unwrap_or(Duration::ZERO);
+            let age = argument.time().unwrap_or(Duration::ZERO);
             self.plan.max_age = Some(self.plan.max_age.map_or(age, |known| known.min(age)));
         } else if named("min-fresh") && allows(Directive::MinFresh) {
-            let left = argument.flatten().unwrap_or(Duration::MAX);
+            let left = argument.time().unwrap_or(Duration::MAX);
             self.plan.min_fresh = Some(self.plan.min_fresh.map_or(left, |known| known.max(left)));
         } else if named("max-stale") && allows(Directive::MaxStale) {
             // Without an argument any staleness will do; a malformed one allows none.
-            let stale = argument.map_or(Duration::MAX, Option::unwrap_or_default);
+            let stale = argument.time_or(Duration::MAX);
             self.plan.max_stale = Some(self.plan.max_stale.map_or(stale, |known| known.min(stale)));
         } else if named("stale-if-error") && allows(Directive::StaleIfError) {
-            self.plan.stale_if_error = argument.flatten().unwrap_or_default();
+            self.plan.stale_if_error = argument.time().unwrap_or_default();
         }
     }
 
@@ -346,7 +383,8 @@ fn delta_seconds(text: &[u8]) -> Option<Duration> {
         return None;
     }
     let seconds = text.iter().fold(0_u64, |sum, digit| {
-        sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
+        sum.saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
     });
     Some(Duration::from_secs(seconds.min(1 << 31)))
 }

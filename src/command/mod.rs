@@ -20,8 +20,8 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-pub use self::{check::Check, demo::Demo, health::Health, mock::Mock, serve::ServeArgs};
 use self::failure::Failure;
+pub use self::{check::Check, demo::Demo, health::Health, mock::Mock, serve::ServeArgs};
 use crate::config::{self, Config, Flag, Problems, Sources};
 
 /// The command line.
@@ -157,8 +157,11 @@ mod tests {
            refrain <COMMAND>
 
     Commands:
-      serve  Serve calls; what `refrain` alone does
-      check  Say everything that is wrong with a configuration
+      serve   Serve calls; what `refrain` alone does
+      check   Say everything that is wrong with a configuration
+      demo    Show what it does: a mock upstream, a proxy, a handful of calls
+      health  Ask a running Refrain whether it is ready
+      mock    Be an OpenAI-shaped upstream, for trying things out
 
     Options:
           --config <FILE>        Read the settings of this file; without it, no file is read [env: REFRAIN_CONFIG]

@@ -13,7 +13,7 @@ use crate::{
     app::App,
     config::{Config, Flag, Problems},
     error::Error,
-    ledger::log::Log,
+    ledger::log::{Flush, Log},
 };
 
 /// Flags of `refrain serve`; each stands for a setting and counts more than file and environment.
@@ -61,11 +61,12 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
 
 /// Starts a proxy inside this process, which neither prints nor logs.
 pub async fn start(config: Config) -> Result<Running, Error> {
-    let (log, _) = Log::start(&config.log, false, io::sink());
+    let (log, flush) = Log::start(&config.log, false, io::sink());
     let app = App::start(&config, log).await?;
     Ok(Running {
         proxy: app.proxy.clone(),
         app,
+        _flush: flush,
     })
 }
 
@@ -75,6 +76,7 @@ pub struct Running {
     /// Addresses that it accepts calls on.
     pub proxy: Vec<SocketAddr>,
     app: App,
+    _flush: Flush,
 }
 
 impl Running {
@@ -99,11 +101,18 @@ fn banner(config: &Config, proxy: &[SocketAddr], admin: Option<SocketAddr>) -> S
         None => row("admin", "off"),
     }
     let upstream = &config.upstream;
-    row("upstream", &format!("{} {}", upstream.name, upstream.base_url));
+    row(
+        "upstream",
+        &format!("{} {}", upstream.name, upstream.base_url),
+    );
     let memory = bytesize::ByteSize(config.store.memory).display().iec();
     row("store", &format!("memory, at most {memory}"));
     if let Some(address) = proxy.first() {
-        let _ = write!(text, "\nexport OPENAI_BASE_URL=http://{}/v1\n", reachable(*address));
+        let _ = write!(
+            text,
+            "\nexport OPENAI_BASE_URL=http://{}/v1\n",
+            reachable(*address)
+        );
     }
     text
 }

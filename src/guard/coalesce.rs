@@ -152,7 +152,8 @@ impl Flights {
         loop {
             let mut board = self.board();
             let flight = board.get(&call.keyed.slot).cloned();
-            let flight = flight.filter(|flight| !call.plan.refresh && refused != Some(flight.number));
+            let flight =
+                flight.filter(|flight| !call.plan.refresh && refused != Some(flight.number));
             let Some(flight) = flight else {
                 return self.board_or_lead(&mut board, call, source);
             };
@@ -177,7 +178,9 @@ impl Flights {
         // An entry is put before its flight is taken off the board, so one of the two is always seen.
         if !call.plan.refresh
             && let Some(entry) = self.0.memory.get(&call.keyed.slot)
-            && call.passed_over.is_none_or(|old| entry.made.into_std() > old)
+            && call
+                .passed_over
+                .is_none_or(|old| entry.made.into_std() > old)
         {
             self.0.joined.fetch_add(1, Ordering::Relaxed);
             return Part::Landed(entry);
@@ -247,7 +250,9 @@ impl Flight {
             return;
         }
         let mut wishes = lock(&self.wishes);
-        let least = wishes.lifetime.map_or(plan.lifetime, |known| known.min(plan.lifetime));
+        let least = wishes
+            .lifetime
+            .map_or(plan.lifetime, |known| known.min(plan.lifetime));
         wishes.lifetime = Some(least);
         wishes.tags.extend_from_slice(&plan.tags);
         wishes.tags.sort_unstable();
@@ -349,7 +354,12 @@ where
         let answer = inner.oneshot(call).await?;
         let listener = match &keyed {
             Ok(keyed) => Listener::new(&answer.head.headers, &keyed.request, limit),
-            Err(_) => return Err(Error::new(Kind::Internal, "a call without a key led a flight")),
+            Err(_) => {
+                return Err(Error::new(
+                    Kind::Internal,
+                    "a call without a key led a flight",
+                ));
+            }
         };
         Ok((answer.head, answer.body.boxed_unsync(), listener))
     })
@@ -395,6 +405,3 @@ fn landed(entry: &Entry, key: Key) -> Answer {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-#[cfg(test)]
-mod tests;

@@ -125,7 +125,11 @@ impl Line<'_> {
     }
 }
 
-fn text(out: &mut Vec<u8>, name: &str, value: Option<&impl std::fmt::Display>) -> std::io::Result<()> {
+fn text(
+    out: &mut Vec<u8>,
+    name: &str,
+    value: Option<&impl std::fmt::Display>,
+) -> std::io::Result<()> {
     match value {
         Some(value) => write!(out, " {name}={value}"),
         None => Ok(()),

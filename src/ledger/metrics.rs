@@ -9,7 +9,12 @@ use std::{
 use http::StatusCode;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{
+        counter::Counter,
+        family::{Family, MetricConstructor},
+        gauge::Gauge,
+        histogram::Histogram,
+    },
     registry::{Registry, Unit},
 };
 
@@ -100,7 +105,8 @@ impl Metrics {
         let mut registry = Registry::with_prefix("refrain");
         let calls = Family::<CallLabels, Counter>::default();
         registry.register("calls", "Calls by how they were answered", calls.clone());
-        let ttfb = Family::<VerdictLabel, Histogram>::new_with_constructor(histogram);
+        let ttfb =
+            Family::<VerdictLabel, Histogram, fn() -> Histogram>::new_with_constructor(histogram);
         registry.register_with_unit(
             "ttfb",
             "Time from a call to the first byte of its answer's body",
@@ -128,22 +134,26 @@ impl Metrics {
                             verdict: verdict_name(verdict),
                             status_class: name(&CLASS_NAMES, class),
                         };
-                        calls.get_or_create(&labels).clone()
+                        member(&calls, &labels)
                     })
                 })
             }),
             ttfb: std::array::from_fn(|verdict| {
                 let verdict = verdict_name(verdict);
-                ttfb.get_or_create(&VerdictLabel { verdict }).clone()
+                member(&ttfb, &VerdictLabel { verdict })
             }),
             not_stored: NotStored::ALL.map(|reason| {
                 let reason = reason.as_str();
-                not_stored.get_or_create(&ReasonLabel { reason }).clone()
+                member(&not_stored, &ReasonLabel { reason })
             }),
-            saved_input: saved.get_or_create(&TokenLabel { kind: "input" }).clone(),
-            saved_output: saved.get_or_create(&TokenLabel { kind: "output" }).clone(),
+            saved_input: member(&saved, &TokenLabel { kind: "input" }),
+            saved_output: member(&saved, &TokenLabel { kind: "output" }),
             under_way: gauge(&mut registry, "calls_under_way", "Calls being answered"),
-            upstream: seconds(&mut registry, "upstream", "Time that upstreams took, per call"),
+            upstream: seconds(
+                &mut registry,
+                "upstream",
+                "Time that upstreams took, per call",
+            ),
             overhead: seconds(
                 &mut registry,
                 "overhead",
@@ -251,13 +261,48 @@ impl Readings {
         } = *self;
         let rows = [
             ("store_entries", "gauge", "Entries in memory", entries),
-            ("store_bytes", "gauge", "What the entries in memory take", entry_bytes),
-            ("store_evictions", "counter", "Entries that gave way to others", evicted),
-            ("tape_bytes", "gauge", "What open recordings hold", tape_bytes),
-            ("flights", "gauge", "Upstream calls that others can join", flights),
-            ("flights_led", "counter", "Upstream calls that others could join", led),
-            ("followers", "counter", "Calls that joined another's", followers),
-            ("log_lines_dropped", "counter", "Log lines lost to a slow writer", log_dropped),
+            (
+                "store_bytes",
+                "gauge",
+                "What the entries in memory take",
+                entry_bytes,
+            ),
+            (
+                "store_evictions",
+                "counter",
+                "Entries that gave way to others",
+                evicted,
+            ),
+            (
+                "tape_bytes",
+                "gauge",
+                "What open recordings hold",
+                tape_bytes,
+            ),
+            (
+                "flights",
+                "gauge",
+                "Upstream calls that others can join",
+                flights,
+            ),
+            (
+                "flights_led",
+                "counter",
+                "Upstream calls that others could join",
+                led,
+            ),
+            (
+                "followers",
+                "counter",
+                "Calls that joined another's",
+                followers,
+            ),
+            (
+                "log_lines_dropped",
+                "counter",
+                "Log lines lost to a slow writer",
+                log_dropped,
+            ),
         ];
         let mut text = String::new();
         for (name, kind, help, value) in rows {
@@ -270,6 +315,17 @@ impl Readings {
         }
         text
     }
+}
+
+/// Returns one series of a family. The guard that the family hands out must not outlive the look-up: the next one would
+/// wait for it for ever.
+fn member<L, M, C>(family: &Family<L, M, C>, labels: &L) -> M
+where
+    L: Clone + Eq + std::hash::Hash,
+    M: Clone,
+    C: MetricConstructor<M>,
+{
+    family.get_or_create(labels).clone()
 }
 
 fn histogram() -> Histogram {

@@ -31,7 +31,7 @@ use crate::{
         tape::Summary,
         verdict::{Served, Verdict},
     },
-    call::{Call, Keyed, caller::Caller},
+    call::{Call, Keyed, caller::Caller, key::Hex},
     dialect::{Dialect, usage::Usage},
     error::Error,
 };
@@ -301,7 +301,7 @@ impl Record {
             status: self.status.unwrap_or_else(client_gone).as_u16(),
             verdict: self.verdict().map_or("none", Verdict::as_str),
             reason: served.and_then(|served| Some(served.reason?.as_str())),
-            key: key.as_ref().map(|key| key.as_str()),
+            key: key.as_ref().map(Hex::as_str),
             stored: kept.map(|kept| kept.is_ok()),
             not_stored: kept.and_then(|kept| Some(kept.err()?.as_str())),
             upstream: served.and_then(|served| served.upstream.as_ref()?.to_str().ok()),

@@ -16,8 +16,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header,
-    uri::PathAndQuery,
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, uri::PathAndQuery,
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
@@ -100,12 +99,11 @@ impl Edge {
         let id = self.0.ids.of(request.headers());
         let facts = self.0.facts(&request, id, started);
         let answering = AssertUnwindSafe(self.0.answer(request, facts.clone()));
-        let (recorded, client) = match answering.catch_unwind().await {
-            Ok(answered) => answered,
-            Err(_) => {
-                let error = Error::new(Kind::Internal, "the call failed inside Refrain");
-                (self.0.refuse(facts, error).await, None)
-            }
+        let (recorded, client) = if let Ok(answered) = answering.catch_unwind().await {
+            answered
+        } else {
+            let error = Error::new(Kind::Internal, "the call failed inside Refrain");
+            (self.0.refuse(facts, error).await, None)
         };
         self.0.respond(recorded, client, line, version)
     }
@@ -132,7 +130,11 @@ impl Inner {
     ) -> (Recorded, Option<OnUpgrade>) {
         if facts.target.path().starts_with("/_refrain/") {
             let message = format!("nothing lives at `{}`", facts.target.path());
-            return (self.refuse(facts, Error::new(Kind::NotFound, message)).await, None);
+            return (
+                self.refuse(facts, Error::new(Kind::NotFound, message))
+                    .await,
+                None,
+            );
         }
         let upgrade = headers::asks_upgrade(request.headers());
         let client = upgrade.then(|| hyper::upgrade::on(&mut request));
@@ -254,7 +256,8 @@ impl Inner {
     /// Connects the two sides of a switched protocol until either ends.
     fn connect(&self, client: OnUpgrade, upstream: OnUpgrade) {
         self.parts.tasks.spawn(async move {
-            let Ok((client, upstream)) = futures_util::future::try_join(client, upstream).await else {
+            let Ok((client, upstream)) = futures_util::future::try_join(client, upstream).await
+            else {
                 return;
             };
             let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));

@@ -33,7 +33,8 @@ struct Account {
 #[derive(Debug)]
 struct Held {
     bytes: Bytes,
-    share: Share,
+    /// Given back with the bytes.
+    _share: Share,
 }
 
 /// A part of a budget, given back when dropped.
@@ -82,7 +83,13 @@ impl Budget {
             }
         }
         let bytes = read.into_bytes();
-        Ok((Payload::Whole(Bytes::from_owner(Held { bytes, share })), Ok(())))
+        Ok((
+            Payload::Whole(Bytes::from_owner(Held {
+                bytes,
+                _share: share,
+            })),
+            Ok(()),
+        ))
     }
 
     fn share(&self) -> Share {
@@ -100,7 +107,10 @@ pub fn stream(body: Incoming) -> Payload {
 
 /// Puts what was read in front of what is still to come.
 fn resumed(read: Bytes, share: Share, rest: Incoming) -> Payload {
-    let head = Bytes::from_owner(Held { bytes: read, share });
+    let head = Bytes::from_owner(Held {
+        bytes: read,
+        _share: share,
+    });
     let rest = rest.map_err(incomplete).boxed_unsync();
     let frames = futures_util::stream::unfold((Some(head), rest), next_frame);
     Payload::Stream(StreamBody::new(frames).boxed_unsync())

@@ -38,9 +38,9 @@ pub async fn bind(address: &str) -> Result<TcpListener, Error> {
 
 /// Returns the address that a socket really listens on.
 pub fn address(listener: &TcpListener) -> Result<SocketAddr, Error> {
-    listener.local_addr().map_err(|error| {
-        Error::with_source(Kind::Internal, "a listener without an address", error)
-    })
+    listener
+        .local_addr()
+        .map_err(|error| Error::with_source(Kind::Internal, "a listener without an address", error))
 }
 
 /// Accepts and answers until `stop`, then until the calls under way have ended.

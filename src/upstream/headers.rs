@@ -256,17 +256,27 @@ mod tests {
 
     #[test]
     fn an_upgrade_keeps_its_two_fields_both_ways() {
-        let headers = map(&[("connection", "Upgrade, keep-alive"), ("upgrade", "websocket")]);
+        let headers = map(&[
+            ("connection", "Upgrade, keep-alive"),
+            ("upgrade", "websocket"),
+        ]);
         assert!(asks_upgrade(&headers));
         assert!(!asks_upgrade(&map(&[("upgrade", "websocket")])));
         let sent = request(&headers, |_| false, false, true);
         assert_eq!(
             lines(&sent),
-            ["connection: upgrade", "upgrade: websocket", "x-refrain-hops: 1"]
+            [
+                "connection: upgrade",
+                "upgrade: websocket",
+                "x-refrain-hops: 1"
+            ]
         );
         let mut answer = headers.clone();
         response(&mut answer, true);
-        assert_eq!(lines(&answer), ["connection: upgrade", "upgrade: websocket"]);
+        assert_eq!(
+            lines(&answer),
+            ["connection: upgrade", "upgrade: websocket"]
+        );
     }
 
     #[test]

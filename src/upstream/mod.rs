@@ -107,7 +107,11 @@ impl Inner {
         let deadline = timeouts.total.map(|total| started + total);
         let unkeyed = call.keyed.as_ref().err().copied();
         let upgrade = call.upgrade;
-        let client = if upgrade { &self.switching } else { &self.client };
+        let client = if upgrade {
+            &self.switching
+        } else {
+            &self.client
+        };
         let progress = Progress::default();
         let request = self.request(call, &progress)?;
 
@@ -135,7 +139,9 @@ impl Inner {
         let is_ours = |name: &str| self.policy.is_ours(name);
         let headers = headers::request(&call.headers, is_ours, keyed, call.upgrade);
         let body = match call.payload {
-            Payload::Whole(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed_unsync(),
+            Payload::Whole(bytes) => Full::new(bytes)
+                .map_err(|never| match never {})
+                .boxed_unsync(),
             Payload::Stream(stream) => Upload::new(stream, progress.clone()).boxed_unsync(),
         };
         let mut request = Request::new(body);

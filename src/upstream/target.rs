@@ -128,15 +128,27 @@ mod tests {
     fn paths_and_queries_arrive_as_sent() {
         let table = [
             ("/v1", "/v1/models", "https://host:1/v1/models"),
-            ("/openai/v1", "/v1/models?a=b", "https://host:1/openai/v1/models?a=b"),
+            (
+                "/openai/v1",
+                "/v1/models?a=b",
+                "https://host:1/openai/v1/models?a=b",
+            ),
             ("", "/v1/models", "https://host:1/models"),
             ("", "/v1", "https://host:1/"),
             ("/openai/v1", "/v1", "https://host:1/openai/v1"),
             ("/openai/v1", "/v1beta/x", "https://host:1/v1beta/x"),
             ("/openai/v1", "/health", "https://host:1/health"),
-            ("/v1", "/v1/files/a%2Fb?q='x'&y=%27{}|", "https://host:1/v1/files/a%2Fb?q='x'&y=%27{}|"),
+            (
+                "/v1",
+                "/v1/files/a%2Fb?q='x'&y=%27{}|",
+                "https://host:1/v1/files/a%2Fb?q='x'&y=%27{}|",
+            ),
             ("/v1", "/v1//x/?", "https://host:1/v1//x/?"),
-            ("/v1", "/v1/a.b/..c/.hidden", "https://host:1/v1/a.b/..c/.hidden"),
+            (
+                "/v1",
+                "/v1/a.b/..c/.hidden",
+                "https://host:1/v1/a.b/..c/.hidden",
+            ),
         ];
         for (base, target, expected) in table {
             assert_eq!(sent_to(base, target), expected);
@@ -170,7 +182,13 @@ mod tests {
 
     #[test]
     fn a_percent_sign_that_hides_nothing_passes() {
-        for path in ["/v1/100%", "/v1/%zz", "/v1/a%2Fb", "/v1/%25", "/v1/%E2%82%AC"] {
+        for path in [
+            "/v1/100%",
+            "/v1/%zz",
+            "/v1/a%2Fb",
+            "/v1/%25",
+            "/v1/%E2%82%AC",
+        ] {
             assert!(check(path).is_ok(), "{path}");
         }
     }

@@ -58,16 +58,18 @@ struct Facts {
 
 impl Reader<'_> {
     fn root(&mut self) -> Result<(), Unkeyed> {
-        let mut root = self.scanner.object()?;
-        while let Some(member) = self.scanner.name(&mut root)? {
-            let field = Field::named(self.scanner.text(&member));
+        self.scanner.object()?;
+        while self.scanner.name()? {
+            let field = str::from_utf8(self.scanner.current())
+                .ok()
+                .and_then(Field::named);
             let counts = match field {
                 Some(field) => self.field(field)?,
                 None => self.scanner.value().map(|()| true)?,
             };
-            self.scanner.member(member, counts)?;
+            self.scanner.member(counts);
         }
-        self.scanner.close(&root)
+        self.scanner.close()
     }
 
     /// Reads the value of a field; returns whether it counts.
@@ -102,8 +104,8 @@ impl Reader<'_> {
 
     fn messages(&mut self) -> Result<(), Unkeyed> {
         self.facts.messages = true;
-        let mut array = self.scanner.array()?;
-        while self.scanner.item(&mut array)? {
+        self.scanner.array()?;
+        while self.scanner.item()? {
             match self.scanner.peek() {
                 Some(b'{') => self.message()?,
                 _ => self.scanner.value()?,
@@ -113,24 +115,23 @@ impl Reader<'_> {
     }
 
     fn message(&mut self) -> Result<(), Unkeyed> {
-        let mut message = self.scanner.object()?;
+        self.scanner.object()?;
         let (mut role, mut nulls) = (Role::Other, false);
-        while let Some(member) = self.scanner.name(&mut message)? {
+        while self.scanner.name()? {
             let mark = self.scanner.mark();
             let next = self.scanner.peek();
-            match self.scanner.text(&member) {
-                "content" if next == Some(b'"') => self.content()?,
-                "role" => role = self.role()?,
+            match self.scanner.current() {
+                b"content" if next == Some(b'"') => self.content()?,
+                b"role" => role = self.role()?,
                 _ => self.scanner.value()?,
             }
             nulls |= self.scanner.since(mark) == NULL;
-            self.scanner.member(member, true)?;
+            self.scanner.member(true);
         }
         if nulls {
-            self.scanner
-                .drop_nulls(&message, |member| role.may_be_null(member));
+            self.scanner.drop_nulls(|member| role.may_be_null(member));
         }
-        self.scanner.close(&message)
+        self.scanner.close()
     }
 
     fn role(&mut self) -> Result<Role, Unkeyed> {
@@ -156,12 +157,12 @@ impl Reader<'_> {
     }
 
     fn tools(&mut self) -> Result<(), Unkeyed> {
-        let mut array = self.scanner.array()?;
-        while self.scanner.item(&mut array)? {
+        self.scanner.array()?;
+        while self.scanner.item()? {
             let mut kind_is_known = false;
             match self.scanner.peek() {
                 Some(b'{') => self.object(|name, value| {
-                    kind_is_known |= name == "type"
+                    kind_is_known |= name == b"type"
                         && text::content(value).is_some_and(request::runs_at_the_caller);
                 })?,
                 _ => self.scanner.value()?,
@@ -174,7 +175,7 @@ impl Reader<'_> {
     fn response_format(&mut self) -> Result<(), Unkeyed> {
         let mut json = false;
         self.object(|name, value| {
-            json |= name == "type" && text::content(value).is_some_and(request::is_json_format);
+            json |= name == b"type" && text::content(value).is_some_and(request::is_json_format);
         })?;
         self.facts.request.wants_json = json;
         Ok(())
@@ -182,21 +183,21 @@ impl Reader<'_> {
 
     fn stream_options(&mut self) -> Result<(), Unkeyed> {
         let mut usage = false;
-        self.object(|name, value| usage |= name == "include_usage" && value == TRUE)?;
+        self.object(|name, value| usage |= name == b"include_usage" && value == TRUE)?;
         self.facts.request.include_usage = usage;
         Ok(())
     }
 
     /// Reads an object all of whose members count, and shows each name and canonical value to `look`.
-    fn object(&mut self, mut look: impl FnMut(&str, &[u8])) -> Result<(), Unkeyed> {
-        let mut object = self.scanner.object()?;
-        while let Some(member) = self.scanner.name(&mut object)? {
+    fn object(&mut self, mut look: impl FnMut(&[u8], &[u8])) -> Result<(), Unkeyed> {
+        self.scanner.object()?;
+        while self.scanner.name()? {
             let mark = self.scanner.mark();
             self.scanner.value()?;
-            look(self.scanner.text(&member), self.scanner.since(mark));
-            self.scanner.member(member, true)?;
+            look(self.scanner.current(), self.scanner.since(mark));
+            self.scanner.member(true);
         }
-        self.scanner.close(&object)
+        self.scanner.close()
     }
 }
 
@@ -205,14 +206,11 @@ impl Reader<'_> {
     fn conclude(self, start: Mark) -> Canonical {
         let Self { scanner, facts, .. } = self;
         let mut body = Vec::with_capacity(scanner.since(start).len());
-        scanner.copy(&scanner.span(start), &mut body);
+        scanner.copy(scanner.span(start), &mut body);
         let mut delivery = Vec::new();
-        if let Some(stream) = &facts.stream {
+        if let Some(stream) = facts.stream {
             scanner.copy(stream, &mut delivery);
-            facts
-                .stream_options
-                .iter()
-                .for_each(|options| scanner.copy(options, &mut delivery));
+            scanner.copy(facts.stream_options.unwrap_or_default(), &mut delivery);
         }
         let mut request = facts.request;
         request.include_usage &= request.stream;

@@ -16,11 +16,9 @@
 //! Knows JSON and nothing of any dialect. Callers that need to look at members or items on the way drive
 //! [`Scanner::object`] and [`Scanner::array`] themselves; the rest goes through [`Scanner::value`].
 
-use std::ops::Range;
-
 use super::{
     Scratch, Unkeyed, number,
-    order::{Mark, Open, Order, Span},
+    order::{Mark, Order, Span},
     text,
 };
 
@@ -43,23 +41,8 @@ pub(super) struct Scanner<'a> {
     order: &'a mut Order,
     /// Arrays and objects that are open.
     depth: usize,
-}
-
-/// An object whose members are being read.
-pub(super) struct Object {
-    open: Open,
+    /// Whether the innermost of them has just been opened, so that no comma is due.
     fresh: bool,
-}
-
-/// An array whose items are being read.
-pub(super) struct Array {
-    fresh: bool,
-}
-
-/// The member whose value is being read.
-pub(super) struct Member {
-    mark: Mark,
-    name: Range<usize>,
 }
 
 impl<'a> Scanner<'a> {
@@ -74,6 +57,7 @@ impl<'a> Scanner<'a> {
             form,
             order,
             depth: 0,
+            fresh: false,
         }
     }
 
@@ -100,53 +84,55 @@ impl<'a> Scanner<'a> {
     }
 
     /// Opens an object.
-    pub(super) fn object(&mut self) -> Result<Object, Unkeyed> {
+    pub(super) fn object(&mut self) -> Result<(), Unkeyed> {
         self.open(b'{')?;
-        let open = self.order.open(self.form.len())?;
-        Ok(Object { open, fresh: true })
+        self.order.open(self.form)
     }
 
-    /// Reads the next member's name and colon; `None` past the last one. Its value and [`Scanner::member`] must follow.
-    pub(super) fn name(&mut self, object: &mut Object) -> Result<Option<Member>, Unkeyed> {
-        if !self.more(b'}', &mut object.fresh)? {
-            return Ok(None);
+    /// Reads the next member's name and colon; `false` past the last one. Its value and [`Scanner::member`] must follow.
+    pub(super) fn name(&mut self) -> Result<bool, Unkeyed> {
+        if !self.more(b'}')? {
+            return Ok(false);
         }
-        let mark = self.mark();
+        let start = self.mark();
         self.string()?;
-        let name = mark.byte()..self.form.len();
+        self.order.name(start, self.form)?;
         self.expect(b':')?;
-        Ok(Some(Member { mark, name }))
+        Ok(true)
+    }
+
+    /// Returns the name of the member whose value is being read.
+    pub(super) fn current(&self) -> &[u8] {
+        self.order.current(self.form)
     }
 
     /// Ends the member whose value has just been read; one that does not `count` is left out.
-    pub(super) fn member(&mut self, member: Member, counts: bool) -> Result<(), Unkeyed> {
-        let span = self.span(member.mark);
-        self.order.member(self.form, member.name, span, counts)
+    pub(super) fn member(&mut self, counts: bool) {
+        self.order.member(self.form, counts);
     }
 
-    /// Leaves out those members of an open object that are null and for whose name `dropped` holds.
-    pub(super) fn drop_nulls(&mut self, object: &Object, dropped: impl Fn(&str) -> bool) {
+    /// Leaves out those members of the innermost object that are null and for whose name `dropped` holds.
+    pub(super) fn drop_nulls(&mut self, dropped: impl Fn(&str) -> bool) {
         let both = |name: &str, value: &[u8]| value == NULL && dropped(name);
-        self.order.leave_out(&object.open, self.form, both);
+        self.order.leave_out(self.form, both);
     }
 
-    /// Closes an object; refuses doubles.
-    pub(super) fn close(&mut self, object: &Object) -> Result<(), Unkeyed> {
-        self.order.close(&object.open, self.form)?;
+    /// Closes the innermost object; refuses doubles.
+    pub(super) fn close(&mut self) -> Result<(), Unkeyed> {
+        self.order.close(self.form)?;
         self.form.push(b'}');
         self.depth -= 1;
         Ok(())
     }
 
     /// Opens an array.
-    pub(super) fn array(&mut self) -> Result<Array, Unkeyed> {
-        self.open(b'[')?;
-        Ok(Array { fresh: true })
+    pub(super) fn array(&mut self) -> Result<(), Unkeyed> {
+        self.open(b'[')
     }
 
-    /// Returns whether another item follows; closes the array where none does.
-    pub(super) fn item(&mut self, array: &mut Array) -> Result<bool, Unkeyed> {
-        let more = self.more(b']', &mut array.fresh)?;
+    /// Returns whether the innermost array has another item; closes it where it has none.
+    pub(super) fn item(&mut self) -> Result<bool, Unkeyed> {
+        let more = self.more(b']')?;
         if !more {
             self.form.push(b']');
             self.depth -= 1;
@@ -170,23 +156,17 @@ impl<'a> Scanner<'a> {
 
     /// Returns the place that the next value will be written at.
     pub(super) fn mark(&self) -> Mark {
-        self.order.mark(self.form.len())
+        self.order.mark(self.form)
     }
 
     /// Returns the place of what was written since `mark`, to be copied by [`Scanner::copy`].
     pub(super) fn span(&self, mark: Mark) -> Span {
-        self.order.span(mark, self.form.len())
+        self.order.span(mark, self.form)
     }
 
     /// Returns what was written since `mark`, with members in the order read: canonical for any value with at most one.
     pub(super) fn since(&self, mark: Mark) -> &[u8] {
         self.form.get(mark.byte()..).unwrap_or_default()
-    }
-
-    /// Returns a member's name.
-    pub(super) fn text(&self, member: &Member) -> &str {
-        let name = self.form.get(member.name.clone()).unwrap_or_default();
-        text::content(name).unwrap_or_default()
     }
 
     /// Returns whether what was written since `mark` is what `json` spells, a value with at most one member.
@@ -210,22 +190,22 @@ impl<'a> Scanner<'a> {
     }
 
     /// Appends the canonical form of what was written at `span` to `out`. All objects around it must be closed.
-    pub(super) fn copy(&self, span: &Span, out: &mut Vec<u8>) {
+    pub(super) fn copy(&self, span: Span, out: &mut Vec<u8>) {
         self.order.write(span, self.form, out);
     }
 
     fn any_object(&mut self) -> Result<(), Unkeyed> {
-        let mut object = self.object()?;
-        while let Some(member) = self.name(&mut object)? {
+        self.object()?;
+        while self.name()? {
             self.value()?;
-            self.member(member, true)?;
+            self.member(true);
         }
-        self.close(&object)
+        self.close()
     }
 
     fn any_array(&mut self) -> Result<(), Unkeyed> {
-        let mut array = self.array()?;
-        while self.item(&mut array)? {
+        self.array()?;
+        while self.item()? {
             self.value()?;
         }
         Ok(())
@@ -252,34 +232,38 @@ impl<'a> Scanner<'a> {
             return Err(Unkeyed::TooDeep);
         }
         self.form.push(bracket);
+        self.fresh = true;
         Ok(())
     }
 
     /// Consumes the comma before the next item, or the bracket after the last one.
-    fn more(&mut self, bracket: u8, fresh: &mut bool) -> Result<bool, Unkeyed> {
-        if self.eat(bracket) {
-            return Ok(false);
+    fn more(&mut self, bracket: u8) -> Result<bool, Unkeyed> {
+        let fresh = std::mem::take(&mut self.fresh);
+        match self.peek() {
+            Some(byte) if byte == bracket => {
+                self.advance();
+                Ok(false)
+            }
+            Some(_) if fresh => Ok(true),
+            Some(b',') => {
+                self.advance();
+                Ok(true)
+            }
+            _ => Err(Unkeyed::InvalidJson),
         }
-        if !std::mem::take(fresh) {
-            self.expect(b',')?;
-        }
-        Ok(true)
     }
 
     fn expect(&mut self, byte: u8) -> Result<(), Unkeyed> {
-        if self.eat(byte) {
-            Ok(())
-        } else {
-            Err(Unkeyed::InvalidJson)
+        if self.peek() != Some(byte) {
+            return Err(Unkeyed::InvalidJson);
         }
+        self.advance();
+        Ok(())
     }
 
-    fn eat(&mut self, byte: u8) -> bool {
-        let found = self.peek() == Some(byte);
-        if found {
-            self.rest = self.rest.get(1..).unwrap_or_default();
-        }
-        found
+    /// Consumes the byte that has just been peeked at.
+    fn advance(&mut self) {
+        self.rest = self.rest.get(1..).unwrap_or_default();
     }
 }
 

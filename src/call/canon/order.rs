@@ -9,67 +9,73 @@
 //! last. It folds by Unicode's simple folding; as fields have ASCII names, the letters A to Z and the two characters
 //! that fold into them (U+017F to `s`, U+212A to `k`) are all that can make such a double.
 
-use std::{cmp::Ordering, ops::Range};
+use std::cmp::Ordering;
 
 use super::{Unkeyed, text};
 
 /// The members of open objects and the objects to be rewritten.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    /// Members of the open objects, innermost last.
-    open: Vec<Member>,
+    /// The objects that are open, innermost last.
+    open: Vec<Open>,
+    /// Their members, innermost last.
+    members: Vec<Member>,
     /// Members of the objects to be rewritten, each object's together and sorted.
     sorted: Vec<Member>,
     /// Objects in the order of their beginnings.
     objects: Vec<Object>,
 }
 
+/// A place in the form, and the number of objects that begin before it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mark {
+    byte: u32,
+    objects: u32,
+}
+
+/// What has been written between two marks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Span {
+    start: Mark,
+    end: Mark,
+}
+
 /// An object whose members are being read.
-pub(super) struct Open {
+#[derive(Clone, Copy, Debug)]
+struct Open {
     /// Its place in the list of objects.
     object: usize,
-    /// Its first member's place in the list of open members.
+    /// Its first member's place in the list of members.
     first: usize,
 }
 
-/// A place in the form: where something has been written, and which objects begin there.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Span {
-    bytes: Range<usize>,
-    objects: Range<usize>,
-}
-
-/// The beginning of a [`Span`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mark {
-    byte: usize,
-    object: usize,
-}
-
-#[derive(Clone, Debug)]
 struct Member {
     /// The first bytes of the folded name, big-endian: decides nearly every comparison.
     prefix: u64,
-    name: Range<usize>,
-    /// Name and value.
+    /// Name and value; ends with the name until the value has been read.
     span: Span,
+    /// Where the name ends.
+    name_end: u32,
     counts: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Object {
     /// Its members in the form, without the brackets.
-    bytes: Range<usize>,
+    start: u32,
+    end: u32,
     /// The first object that begins behind it.
-    next: usize,
-    /// Its members in the sorted list; `None` where it can be copied as it is.
-    members: Option<Range<usize>>,
+    next: u32,
+    /// Its members in the sorted list; none where it can be copied as it is.
+    first_member: u32,
+    end_member: u32,
 }
 
 impl Mark {
     /// Returns the place in the form's bytes.
     pub(super) fn byte(self) -> usize {
-        self.byte
+        self.byte as usize
     }
 }
 
@@ -77,99 +83,116 @@ impl Order {
     /// Forgets everything, and gives back what an unusually large body needed.
     pub(super) fn clear(&mut self) {
         self.open.clear();
-        self.open.shrink_to(MAX_KEPT);
+        self.members.clear();
+        self.members.shrink_to(MAX_KEPT);
         self.sorted.clear();
         self.sorted.shrink_to(MAX_KEPT);
         self.objects.clear();
         self.objects.shrink_to(MAX_KEPT);
     }
 
-    /// Returns the place that is written next, at `byte` of the form.
-    pub(super) fn mark(&self, byte: usize) -> Mark {
+    /// Returns the place behind the form written so far.
+    pub(super) fn mark(&self, form: &[u8]) -> Mark {
         Mark {
-            byte,
-            object: self.objects.len(),
+            byte: narrow(form.len()),
+            objects: narrow(self.objects.len()),
         }
     }
 
-    /// Returns the place from `mark` to `byte` of the form.
-    pub(super) fn span(&self, mark: Mark, byte: usize) -> Span {
-        Span {
-            bytes: mark.byte..byte,
-            objects: mark.object..self.objects.len(),
-        }
+    /// Returns what has been written since `start`.
+    pub(super) fn span(&self, start: Mark, form: &[u8]) -> Span {
+        let end = self.mark(form);
+        Span { start, end }
     }
 
-    /// Notes an object whose first member will be written at `byte`.
-    pub(super) fn open(&mut self, byte: usize) -> Result<Open, Unkeyed> {
-        if self.objects.len() >= MAX_MEMBERS {
+    /// Notes an object whose opening bracket has just been written.
+    pub(super) fn open(&mut self, form: &[u8]) -> Result<(), Unkeyed> {
+        let (object, first) = (self.objects.len(), self.members.len());
+        if object >= MAX_MEMBERS {
             return Err(Unkeyed::TooComplex);
         }
-        let object = self.objects.len();
+        self.open.push(Open { object, first });
         self.objects.push(Object {
-            bytes: byte..byte,
+            start: narrow(form.len()),
             ..Object::default()
         });
-        let first = self.open.len();
-        Ok(Open { object, first })
+        Ok(())
     }
 
-    /// Notes a member of the innermost object: its name, and all of it.
-    pub(super) fn member(
-        &mut self,
-        form: &[u8],
-        name: Range<usize>,
-        span: Span,
-        counts: bool,
-    ) -> Result<(), Unkeyed> {
-        if self.open.len() + self.sorted.len() >= MAX_MEMBERS {
+    /// Notes a member of the innermost object, whose name has just been written from `start` on.
+    pub(super) fn name(&mut self, start: Mark, form: &[u8]) -> Result<(), Unkeyed> {
+        if self.members.len() + self.sorted.len() >= MAX_MEMBERS {
             return Err(Unkeyed::TooComplex);
         }
-        self.open.push(Member {
-            prefix: prefix(content(form, &name)),
-            name,
+        let span = self.span(start, form);
+        let name_end = span.end.byte;
+        self.members.push(Member {
+            prefix: prefix(content(form, start.byte, name_end)),
             span,
-            counts,
+            name_end,
+            counts: true,
         });
         Ok(())
     }
 
-    /// Lets those members not count whose name and value, both canonical, `dropped` holds for.
-    pub(super) fn leave_out(
-        &mut self,
-        object: &Open,
-        form: &[u8],
-        dropped: impl Fn(&str, &[u8]) -> bool,
-    ) {
-        for member in self.open.iter_mut().skip(object.first) {
-            let name = str::from_utf8(content(form, &member.name)).unwrap_or_default();
-            let value = form
-                .get(member.name.end..member.span.bytes.end)
-                .unwrap_or_default();
-            member.counts &= !dropped(name, value);
+    /// Returns the name of the member whose value is being read.
+    pub(super) fn current<'a>(&self, form: &'a [u8]) -> &'a [u8] {
+        self.members
+            .last()
+            .map(|member| member.name(form))
+            .unwrap_or_default()
+    }
+
+    /// Notes the end of that member's value.
+    pub(super) fn member(&mut self, form: &[u8], counts: bool) {
+        let end = self.mark(form);
+        if let Some(member) = self.members.last_mut() {
+            member.span.end = end;
+            member.counts = counts;
         }
     }
 
-    /// Notes the end of an object's members, at the end of the form; refuses doubles, also where they do not count.
-    pub(super) fn close(&mut self, open: &Open, form: &[u8]) -> Result<(), Unkeyed> {
-        let members = self.open.get_mut(open.first..).unwrap_or_default();
+    /// Lets those members of the innermost object not count whose name and value, both canonical, `dropped` holds for.
+    pub(super) fn leave_out(&mut self, form: &[u8], dropped: impl Fn(&str, &[u8]) -> bool) {
+        let first = self.open.last().map_or(0, |open| open.first);
+        for member in self.members.iter_mut().skip(first) {
+            let name = str::from_utf8(member.name(form)).unwrap_or_default();
+            member.counts &= !dropped(name, member.value(form));
+        }
+    }
+
+    /// Notes the end of the innermost object's members; refuses doubles, also among members that do not count.
+    pub(super) fn close(&mut self, form: &[u8]) -> Result<(), Unkeyed> {
+        let Some(open) = self.open.pop() else {
+            return Ok(());
+        };
+        let members = self.members.get_mut(open.first..).unwrap_or_default();
         let in_order = sort(members, form)? && members.iter().all(|member| member.counts);
-        let next = self.objects.len();
-        if in_order {
-            self.open.truncate(open.first);
-            if next == open.object + 1 {
-                self.objects.pop();
-            }
-        } else if let Some(object) = self.objects.get_mut(open.object) {
-            let first = self.sorted.len();
-            self.sorted.extend(self.open.drain(open.first..));
-            *object = Object {
-                bytes: object.bytes.start..form.len(),
-                next,
-                members: Some(first..self.sorted.len()),
-            };
+        if !in_order {
+            self.rewrite(open, form);
+            return Ok(());
+        }
+        self.members.truncate(open.first);
+        if self.objects.len() == open.object + 1 {
+            self.objects.pop();
         }
         Ok(())
+    }
+
+    /// Keeps the places of an object's members for [`Order::write`].
+    fn rewrite(&mut self, open: Open, form: &[u8]) {
+        let first_member = narrow(self.sorted.len());
+        self.sorted.extend(self.members.drain(open.first..));
+        let next = narrow(self.objects.len());
+        if let Some(object) = self.objects.get_mut(open.object) {
+            *object = Object {
+                start: object.start,
+                end: narrow(form.len()),
+                next,
+                first_member,
+                end_member: narrow(self.sorted.len()),
+            };
+        }
     }
 
     /// Appends what stands at `span` of the form to `out`, with the members of every object in order.
@@ -177,33 +200,42 @@ impl Order {
         clippy::indexing_slicing,
         reason = "all places were noted while this very form was written"
     )]
-    pub(super) fn write(&self, span: &Span, form: &[u8], out: &mut Vec<u8>) {
-        let mut byte = span.bytes.start;
-        let mut next = span.objects.start;
-        while next < span.objects.end {
-            let object = &self.objects[next];
+    pub(super) fn write(&self, span: Span, form: &[u8], out: &mut Vec<u8>) {
+        let mut byte = span.start.byte;
+        let mut next = span.start.objects;
+        while next < span.end.objects {
+            let object = self.objects[next as usize];
             next += 1;
-            let Some(members) = &object.members else {
+            let members = &self.sorted[object.first_member as usize..object.end_member as usize];
+            if members.is_empty() {
                 continue;
-            };
-            out.extend_from_slice(&form[byte..object.bytes.start]);
-            for member in self.sorted[members.clone()]
-                .iter()
-                .filter(|member| member.counts)
-            {
-                self.write(&member.span, form, out);
             }
-            byte = object.bytes.end;
+            out.extend_from_slice(&form[byte as usize..object.start as usize]);
+            for member in members.iter().filter(|member| member.counts) {
+                self.write(member.span, form, out);
+            }
+            byte = object.end;
             next = object.next;
         }
-        out.extend_from_slice(&form[byte..span.bytes.end]);
+        out.extend_from_slice(&form[byte as usize..span.end.byte as usize]);
+    }
+}
+
+impl Member {
+    fn name<'a>(&self, form: &'a [u8]) -> &'a [u8] {
+        content(form, self.span.start.byte, self.name_end)
+    }
+
+    fn value<'a>(&self, form: &'a [u8]) -> &'a [u8] {
+        form.get(self.name_end as usize..self.span.end.byte())
+            .unwrap_or_default()
     }
 }
 
 /// Sorts by folded name; returns whether nothing had to move.
 fn sort(members: &mut [Member], form: &[u8]) -> Result<bool, Unkeyed> {
     let order = |a: &Member, b: &Member| {
-        let names = || compare(content(form, &a.name), content(form, &b.name));
+        let names = || compare(a.name(form), b.name(form));
         a.prefix.cmp(&b.prefix).then_with(names)
     };
     let ascending = |members: &[Member]| members.is_sorted_by(|a, b| order(a, b).is_lt());
@@ -218,11 +250,16 @@ fn sort(members: &mut [Member], form: &[u8]) -> Result<bool, Unkeyed> {
     }
 }
 
-/// Returns the content of the canonical string at `place`.
-fn content<'a>(form: &'a [u8], place: &Range<usize>) -> &'a [u8] {
-    form.get(place.clone())
+/// Returns the content of the canonical string from `start` to `end`: what its tag and its end mark enclose.
+fn content(form: &[u8], start: u32, end: u32) -> &[u8] {
+    form.get(start as usize..end as usize)
         .and_then(text::bytes)
         .unwrap_or_default()
+}
+
+/// Returns a place in 32 bits, which is enough for every form: no body is longer than [`MAX_BODY`](super::MAX_BODY).
+fn narrow(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
 }
 
 fn compare(a: &[u8], b: &[u8]) -> Ordering {
@@ -231,11 +268,30 @@ fn compare(a: &[u8], b: &[u8]) -> Ordering {
 
 /// Returns the first eight bytes of the folded name as a number of the same order, zeros where there are fewer.
 fn prefix(name: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    for (to, from) in bytes.iter_mut().zip(folded(name)) {
-        *to = from;
+    let word = match name.first_chunk() {
+        Some(head) => u64::from_be_bytes(*head),
+        None => pack(name.iter().copied()),
+    };
+    if word & text::splat(0x80) == 0 {
+        lower(word)
+    } else {
+        pack(folded(name).take(8))
     }
-    u64::from_be_bytes(bytes)
+}
+
+/// Packs up to eight bytes, the first one highest.
+fn pack(bytes: impl Iterator<Item = u8>) -> u64 {
+    let (word, unused) = bytes.fold((0, 64), |(word, unused), byte| {
+        (word << 8 | u64::from(byte), unused - 8)
+    });
+    word.checked_shl(unused).unwrap_or_default()
+}
+
+/// Turns eight ASCII characters to lower case.
+fn lower(word: u64) -> u64 {
+    let from_a = word + text::splat(0x80 - b'A');
+    let past_z = word + text::splat(0x7F - b'Z');
+    word | (from_a & !past_z & text::splat(0x80)) >> 2
 }
 
 fn folded(mut name: &[u8]) -> impl Iterator<Item = u8> {
@@ -259,6 +315,15 @@ const MAX_KEPT: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn letters_and_nothing_else_are_turned_to_lower_case() {
+        for byte in 0..0x80_u8 {
+            let word = u64::from_be_bytes([b'Z', byte, b'a', byte, 0x7F, b'@', b'[', byte]);
+            let expected = word.to_be_bytes().map(|byte| byte.to_ascii_lowercase());
+            assert_eq!(lower(word).to_be_bytes(), expected, "{byte:#x}");
+        }
+    }
 
     #[test]
     fn names_are_compared_as_the_most_lenient_parser_does() {

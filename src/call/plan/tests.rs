@@ -49,57 +49,140 @@ fn without_headers_a_call_reads_and_stores_for_the_dialects_lifetime() {
     assert_eq!(plan.stale_if_error, secs(86_400));
 }
 
-#[test]
-fn every_header_has_its_effect() {
-    type Change = fn(&mut Plan);
-    let table: &[(&[(&'static str, &str)], Change, &str)] = &[
-        (&[("cache-control", "no-cache")], |p| p.refresh = true, "refresh"),
-        (&[("cache-control", "No-Cache , no-STORE")], |p| { p.refresh = true; p.store = false; }, "case and blanks"),
-        (&[("pragma", "no-cache")], |p| p.refresh = true, "pragma alone"),
-        (&[("pragma", "no-cache"), ("cache-control", "max-age=5")], |p| p.max_age = Some(secs(5)), "pragma gives way"),
-        (&[("x-cache-refresh", "true")], |p| p.refresh = true, "refresh"),
-        (&[("x-cache-refresh", "false")], |_| {}, "false means false"),
-        (&[("x-cache-bypass", "TRUE")], |p| p.bypass = true, "bypass"),
-        (&[("x-cache-bypass", "false")], |_| {}, "false means false"),
-        (&[("cache-control", "no-store")], |p| p.store = false, "no-store"),
-        (&[("cache-control", "only-if-cached")], |p| p.only_if_cached = true, "only-if-cached"),
-        (&[("cache-control", "max-age=10"), ("cache-control", "max-age=\"7\"")], |p| p.max_age = Some(secs(7)), "the stricter one, quoted"),
-        (&[("cache-control", "max-age=soon")], |p| p.max_age = Some(secs(0)), "in doubt: forward"),
-        (&[("cache-control", "min-fresh=30, min-fresh=20")], |p| p.min_fresh = Some(secs(30)), "the stricter one"),
-        (&[("cache-control", "max-stale")], |p| p.max_stale = Some(Duration::MAX), "any staleness"),
-        (&[("cache-control", "max-stale=60")], |p| p.max_stale = Some(secs(60)), "some staleness"),
-        (&[("cache-control", "max-stale=x")], |p| p.max_stale = Some(secs(0)), "none"),
-        (&[("cache-control", "stale-if-error=5")], |p| p.stale_if_error = secs(5), "stale-if-error"),
-        (&[("cache-control", "max-age=99999999999999999999999")], |p| p.max_age = Some(secs(1 << 31)), "overflow"),
-        (&[("cache-control", ",, =, ;x, private=\"a")], |_| {}, "garbage is no error"),
-        (&[("x-cache-ttl", "90")], |p| p.lifetime = secs(90), "seconds"),
-        (&[("x-cache-ttl", "10m")], |p| p.lifetime = secs(600), "units"),
-        (&[("x-cache-ttl", "9999d")], |p| p.lifetime = secs(60 * 86_400), "clamped to max_ttl"),
-        (&[("x-cache-namespace", " v7 ")], |p| p.namespace = "v7".into(), "namespace"),
-        (&[("x-cache-tags", "b, a"), ("x-cache-tags", "a")], |p| p.tags = vec!["a".into(), "b".into()], "tags"),
-        (&[("x-cache-semantic", "nonsense"), ("x-cache-vars", "{"), ("x-cache-variants", "x")], |_| {}, "later ones are ignored"),
-        (&[("helicone-cache-enabled", "false")], |p| p.bypass = true, "alias"),
-        (&[("helicone-cache-enabled", "true")], |_| {}, "alias"),
-        (&[("helicone-cache-seed", "s")], |p| p.namespace = "s".into(), "alias"),
-        (&[("cf-aig-skip-cache", "true")], |p| p.bypass = true, "alias"),
-        (&[("cf-aig-cache-ttl", "60")], |p| p.lifetime = secs(60), "alias"),
-        (&[("x-portkey-cache-force-refresh", "true")], |p| p.refresh = true, "alias"),
-        (&[("x-portkey-cache-force-refresh", "false")], |_| {}, "false means false"),
-        (&[("x-portkey-cache-namespace", "n")], |p| p.namespace = "n".into(), "alias"),
-        (&[("x-openrouter-cache", "false")], |p| p.bypass = true, "alias"),
-        (&[("x-openrouter-cache-ttl", "61")], |p| p.lifetime = secs(61), "alias"),
-        (&[("x-openrouter-cache-clear", "true")], |p| p.refresh = true, "alias"),
-        (&[("x-bf-cache-ttl", "30s")], |p| p.lifetime = secs(30), "alias"),
-        (&[("x-bf-cache-no-store", "true")], |p| p.store = false, "alias"),
-        (&[("cf-aig-cache-ttl", "soon"), ("cf-aig-skip-cache", "?")], |_| {}, "malformed aliases are ignored"),
-        (&[("x-cache-ttl", "90"), ("cf-aig-cache-ttl", "60")], |p| p.lifetime = secs(90), "ours wins"),
-        (&[("cf-aig-cache-ttl", "60"), ("x-cache-ttl", "90")], |p| p.lifetime = secs(90), "ours wins"),
-    ];
-    for (lines, change, why) in table {
+type Lines = &'static [(&'static str, &'static str)];
+type Change = fn(&mut Plan);
+
+fn assert_effects(table: &[(Lines, Change)]) {
+    for (lines, change) in table {
         let mut expected = base();
         change(&mut expected);
-        assert_eq!(plan(lines), expected, "{why}: {lines:?}");
+        assert_eq!(plan(lines), expected, "{lines:?}");
     }
+}
+
+#[test]
+fn cache_control_has_its_effects_and_is_read_leniently() {
+    assert_effects(&[
+        (&[("cache-control", "no-cache")], |p| p.refresh = true),
+        (&[("cache-control", "No-Cache , no-STORE")], |p| {
+            p.refresh = true;
+            p.store = false;
+        }),
+        (&[("pragma", "no-cache")], |p| p.refresh = true),
+        (
+            &[("pragma", "no-cache"), ("cache-control", "max-age=5")],
+            |p| p.max_age = Some(secs(5)),
+        ),
+        (&[("cache-control", "no-store")], |p| p.store = false),
+        (&[("cache-control", "only-if-cached")], |p| {
+            p.only_if_cached = true;
+        }),
+        // The stricter of two counts.
+        (
+            &[
+                ("cache-control", "max-age=10"),
+                ("cache-control", "max-age=\"7\""),
+            ],
+            |p| p.max_age = Some(secs(7)),
+        ),
+        (&[("cache-control", "min-fresh=30, min-fresh=20")], |p| {
+            p.min_fresh = Some(secs(30));
+        }),
+        // In doubt, forward.
+        (&[("cache-control", "max-age=soon")], |p| {
+            p.max_age = Some(secs(0));
+        }),
+        (&[("cache-control", "max-stale=x")], |p| {
+            p.max_stale = Some(secs(0));
+        }),
+        (&[("cache-control", "max-stale")], |p| {
+            p.max_stale = Some(Duration::MAX);
+        }),
+        (&[("cache-control", "max-stale=60")], |p| {
+            p.max_stale = Some(secs(60));
+        }),
+        (&[("cache-control", "stale-if-error=5")], |p| {
+            p.stale_if_error = secs(5);
+        }),
+        (
+            &[("cache-control", "max-age=99999999999999999999999")],
+            |p| {
+                p.max_age = Some(secs(1 << 31));
+            },
+        ),
+        (&[("cache-control", ",, =, ;x, private=\"a")], |_| {}),
+    ]);
+}
+
+#[test]
+fn our_headers_have_their_effects_and_false_means_false() {
+    assert_effects(&[
+        (&[("x-cache-refresh", "true")], |p| p.refresh = true),
+        (&[("x-cache-refresh", "false")], |_| {}),
+        (&[("x-cache-bypass", "TRUE")], |p| p.bypass = true),
+        (&[("x-cache-bypass", "false")], |_| {}),
+        (&[("x-cache-ttl", "90")], |p| p.lifetime = secs(90)),
+        (&[("x-cache-ttl", "10m")], |p| p.lifetime = secs(600)),
+        // Clamped to `max_ttl`.
+        (&[("x-cache-ttl", "9999d")], |p| {
+            p.lifetime = secs(60 * 86_400);
+        }),
+        (&[("x-cache-namespace", " v7 ")], |p| {
+            p.namespace = "v7".into();
+        }),
+        (&[("x-cache-tags", "b, a"), ("x-cache-tags", "a")], |p| {
+            p.tags = vec!["a".into(), "b".into()];
+        }),
+        // Of later versions: read by nobody yet.
+        (
+            &[
+                ("x-cache-semantic", "nonsense"),
+                ("x-cache-vars", "{"),
+                ("x-cache-variants", "x"),
+            ],
+            |_| {},
+        ),
+    ]);
+}
+
+#[test]
+fn aliases_have_their_effects_and_malformed_ones_have_none() {
+    assert_effects(&[
+        (&[("helicone-cache-enabled", "false")], |p| p.bypass = true),
+        (&[("helicone-cache-enabled", "true")], |_| {}),
+        (&[("helicone-cache-seed", "s")], |p| {
+            p.namespace = "s".into();
+        }),
+        (&[("cf-aig-skip-cache", "true")], |p| p.bypass = true),
+        (&[("cf-aig-cache-ttl", "60")], |p| p.lifetime = secs(60)),
+        (&[("x-portkey-cache-force-refresh", "true")], |p| {
+            p.refresh = true;
+        }),
+        (&[("x-portkey-cache-force-refresh", "false")], |_| {}),
+        (&[("x-portkey-cache-namespace", "n")], |p| {
+            p.namespace = "n".into();
+        }),
+        (&[("x-openrouter-cache", "false")], |p| p.bypass = true),
+        (&[("x-openrouter-cache-ttl", "61")], |p| {
+            p.lifetime = secs(61);
+        }),
+        (&[("x-openrouter-cache-clear", "true")], |p| {
+            p.refresh = true;
+        }),
+        (&[("x-bf-cache-ttl", "30s")], |p| p.lifetime = secs(30)),
+        (&[("x-bf-cache-no-store", "true")], |p| p.store = false),
+        (
+            &[("cf-aig-cache-ttl", "soon"), ("cf-aig-skip-cache", "?")],
+            |_| {},
+        ),
+        // Ours win, whichever comes first.
+        (&[("x-cache-ttl", "90"), ("cf-aig-cache-ttl", "60")], |p| {
+            p.lifetime = secs(90);
+        }),
+        (&[("cf-aig-cache-ttl", "60"), ("x-cache-ttl", "90")], |p| {
+            p.lifetime = secs(90);
+        }),
+    ]);
 }
 
 #[test]
@@ -128,7 +211,10 @@ fn a_malformed_value_of_ours_is_refused_by_name() {
 fn the_operator_may_take_each_directive_away() {
     let none = policy_at("api.openai.com", |cache| cache.allow.clear());
     let lines: &[(&'static str, &str)] = &[
-        ("cache-control", "no-cache, no-store, only-if-cached, max-age=1, min-fresh=1, max-stale, stale-if-error=1"),
+        (
+            "cache-control",
+            "no-cache, no-store, only-if-cached, max-age=1, min-fresh=1, max-stale, stale-if-error=1",
+        ),
         ("pragma", "no-cache"),
         ("x-cache-refresh", "true"),
         ("x-cache-bypass", "true"),

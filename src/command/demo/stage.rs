@@ -61,7 +61,9 @@ impl Stage {
 
     /// Stops both and waits for their tasks.
     pub(super) async fn strike(self) {
-        self.proxy.stop().await;
+        if let Err(error) = self.proxy.stop().await {
+            tracing::warn!(error = %error, "the proxy did not stop in time");
+        }
         self.curtain.cancel();
         self.mock.stopped().await;
     }

@@ -1,0 +1,79 @@
+//! The driver's seat: the answer to come, and what is done with it at its end.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::Body as _;
+
+use super::{Keep, Source};
+use crate::{
+    answer::{Content, Head},
+    dialect::Listener,
+    error::Error,
+};
+
+/// The driver's seat.
+pub(super) struct Seat {
+    pub(super) stage: Stage,
+    pub(super) keep: Option<Keep>,
+}
+
+pub(super) enum Stage {
+    Calling(Source),
+    Flowing(Content, Listener),
+    Over,
+}
+
+/// What one step of the source brought.
+pub(super) enum News {
+    Head(Head),
+    Piece(Bytes),
+    Complete(Listener),
+    Broken(Error),
+    Nothing,
+}
+
+impl Seat {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<News> {
+        match &mut self.stage {
+            Stage::Calling(source) => match ready!(source.as_mut().poll(cx)) {
+                Ok((head, content, listener)) => {
+                    self.stage = Stage::Flowing(content, listener);
+                    Poll::Ready(News::Head(head))
+                }
+                Err(error) => Poll::Ready(News::Broken(error)),
+            },
+            Stage::Flowing(content, listener) => {
+                let frame = ready!(Pin::new(content).poll_frame(cx));
+                Poll::Ready(match frame {
+                    // Trailers of a keyed answer are no part of the recording.
+                    Some(Ok(frame)) => frame.into_data().map_or(News::Nothing, |piece| {
+                        listener.hear(&piece);
+                        News::Piece(piece)
+                    }),
+                    Some(Err(error)) => News::Broken(error),
+                    None => self.finish(),
+                })
+            }
+            Stage::Over => Poll::Ready(News::Nothing),
+        }
+    }
+
+    /// An empty seat; nothing is driven and nothing kept any more.
+    pub(super) fn over() -> Self {
+        Self {
+            stage: Stage::Over,
+            keep: None,
+        }
+    }
+
+    pub(super) fn finish(&mut self) -> News {
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Flowing(_, listener) => News::Complete(listener),
+            Stage::Calling(_) | Stage::Over => News::Nothing,
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! What the handles and readers of one tape share: who drives it, and how it moves on.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    AWAY, LEADER, Pool, Recording, Summary, lock,
+    seat::{News, Seat},
+    state::{Driver, State},
+};
+use crate::{
+    answer::{Head, verdict::NotStored},
+    dialect::{Listener, usage::Usage},
+    error::{Error, Kind},
+};
+
+/// One tape.
+pub(super) struct Shared {
+    pub(super) pool: Arc<Pool>,
+    /// Whether anybody wants the result stored.
+    pub(super) wanted: AtomicBool,
+    // Lock order: `seat` before `state`. `seat` is held while the upstream is polled, `state` never.
+    pub(super) seat: Mutex<Seat>,
+    pub(super) state: Mutex<State>,
+}
+
+impl Shared {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Drives the source one step; `Ready` means that the state has news.
+    pub(super) fn poll_source(self: &Arc<Self>, who: Driver, cx: &mut Context<'_>) -> Poll<()> {
+        let mut seat = lock(&self.seat);
+        // Only under the seat's lock is it certain who drives: were the old driver to poll after the new one, the
+        // source would wake the wrong task.
+        if self.state().driver != who {
+            return Poll::Pending;
+        }
+        // A panic in there is the leader's alone: it must break the tape, not its readers' connections.
+        let polled = catch_unwind(AssertUnwindSafe(|| seat.poll(cx)));
+        let news = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(news)) => news,
+            Err(_) => News::Broken(Error::new(Kind::Internal, "the call failed inside Refrain")),
+        };
+        match news {
+            News::Head(head) => self.set_head(head),
+            News::Piece(piece) => self.append(&piece),
+            News::Complete(listener) => self.complete(&mut seat, listener),
+            News::Broken(error) => {
+                *seat = Seat::over();
+                self.end(Err(error), Err(NotStored::Broken), None);
+            }
+            News::Nothing => {}
+        }
+        Poll::Ready(())
+    }
+
+    fn set_head(&self, head: Head) {
+        let wakers = {
+            let mut state = self.state();
+            state.head = Some(Arc::new(head));
+            state.wakers()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn append(&self, piece: &Bytes) {
+        let length = piece.len() as u64;
+        let limits = &self.pool.limits;
+        let wakers = {
+            let mut state = self.state();
+            let piece = state.own(piece);
+            state.pieces.push_back(piece);
+            state.held += length;
+            let all = self.pool.held.fetch_add(length, Ordering::Relaxed) + length;
+            if state.held > limits.max_entry || all > limits.share {
+                state.windowed = true;
+            }
+            if state.windowed {
+                self.trim(&mut state);
+            }
+            state.wakers()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Lets go of what every reader of a windowed tape has had.
+    pub(super) fn trim(&self, state: &mut State) {
+        let places = state.readers.iter().flatten();
+        let slowest = places
+            .filter(|place| !place.aborted)
+            .map(|place| place.next)
+            .min()
+            .unwrap_or(usize::MAX);
+        let was_full = state.held > self.pool.limits.window;
+        while state.first < slowest {
+            let Some(piece) = state.pieces.pop_front() else {
+                break;
+            };
+            state.first += 1;
+            state.held -= piece.len() as u64;
+            self.pool
+                .held
+                .fetch_sub(piece.len() as u64, Ordering::Relaxed);
+        }
+        if was_full
+            && state.held <= self.pool.limits.window
+            && let Some(waker) = state.driver_waker.take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// The source has ended cleanly: lets the keeper decide, then tells the readers.
+    fn complete(&self, seat: &mut Seat, listener: Listener) {
+        let (head, body, windowed) = {
+            let state = self.state();
+            let body = if state.windowed {
+                Bytes::new()
+            } else {
+                state.whole()
+            };
+            (state.head.clone(), body, state.windowed)
+        };
+        let Some(head) = head else { return };
+        let outcome = listener.finish(&body);
+        if !head.framed && !outcome.ended && !windowed {
+            let message = "the upstream closed its answer without the end mark";
+            let error = Error::new(Kind::Broken, message);
+            seat.keep = None;
+            return self.end(Err(error), Err(NotStored::Incomplete), None);
+        }
+        let kept = match seat.keep.take() {
+            Some(_) if windowed => Err(NotStored::TooLarge),
+            Some(_) if !self.wanted.load(Ordering::Relaxed) => Err(NotStored::NoStore),
+            Some(keep) => keep(Recording {
+                head: &head,
+                body,
+                outcome: &outcome,
+            }),
+            None => Err(NotStored::Broken),
+        };
+        self.end(Ok(()), kept, outcome.usage);
+    }
+
+    fn end(&self, end: Result<(), Error>, kept: Result<(), NotStored>, usage: Option<Usage>) {
+        let wakers = {
+            let mut state = self.state();
+            if state.end.is_none() {
+                state.end = Some(end);
+                state.summary = Some(Summary { kept, usage });
+            }
+            state.wakers()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Lets a task drive from now on.
+    pub(super) fn hand_over(self: &Arc<Self>) {
+        {
+            let _seat = lock(&self.seat);
+            let mut state = self.state();
+            if state.driver == Driver::Task || state.end.is_some() {
+                return;
+            }
+            state.driver = Driver::Task;
+        }
+        let shared = self.clone();
+        self.pool
+            .tasks
+            .spawn(poll_fn(move |cx| shared.poll_drive(cx)));
+    }
+
+    /// What a driving task does: polls the source while there is room, until the end.
+    fn poll_drive(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..TURN {
+            {
+                let mut state = self.state();
+                if state.end.is_some() {
+                    return Poll::Ready(());
+                }
+                state.driver_waker = Some(cx.waker().clone());
+                if state.cancelled {
+                    drop(state);
+                    self.abandon();
+                    return Poll::Ready(());
+                }
+                if state.windowed && state.held > self.pool.limits.window {
+                    return Poll::Pending;
+                }
+            }
+            if self.poll_source(Driver::Task, cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Drops the source: the upstream sees a hang-up.
+    fn abandon(&self) {
+        let seat = std::mem::replace(&mut *lock(&self.seat), Seat::over());
+        drop(seat);
+        let error = Error::new(Kind::Internal, "nobody waits for this answer any more");
+        self.end(Err(error), Err(NotStored::Broken), None);
+    }
+
+    /// A reader hangs up.
+    pub(super) fn leave(self: &Arc<Self>, id: usize) {
+        let inline = {
+            let mut state = self.state();
+            if let Some(place) = state.readers.get_mut(id) {
+                *place = None;
+            }
+            if state.windowed {
+                self.trim(&mut state);
+            }
+            if state.end.is_some() || state.has_readers() {
+                return;
+            }
+            state.orphaned = Some(Instant::now());
+            state.cancelled = !self.worth_finishing(&state);
+            if let Some(waker) = state.driver_waker.take() {
+                waker.wake();
+            }
+            state.driver == Driver::Inline
+        };
+        if inline {
+            self.leader_left();
+        }
+    }
+
+    /// The only reader of a tape that it drove itself is gone.
+    fn leader_left(self: &Arc<Self>) {
+        if self.state().cancelled {
+            self.abandon();
+        } else {
+            self.hand_over();
+        }
+    }
+
+    fn worth_finishing(&self, state: &State) -> bool {
+        let good = state
+            .head
+            .as_ref()
+            .is_none_or(|head| head.status.is_success());
+        let wanted = self.wanted.load(Ordering::Relaxed);
+        self.pool.limits.finish && wanted && good && !state.windowed
+    }
+
+    /// The once-a-second look.
+    pub(super) fn sweep(self: &Arc<Self>, now: Instant) {
+        let limits = &self.pool.limits;
+        let mut wakers = Vec::new();
+        let stalled = {
+            let mut state = self.state();
+            if state.end.is_some() {
+                return;
+            }
+            let overdue = state
+                .orphaned
+                .is_some_and(|since| now.duration_since(since) >= limits.linger);
+            if overdue && !state.has_readers() {
+                state.cancelled = true;
+                wakers.extend(state.driver_waker.take());
+            }
+            if state.windowed && state.held > limits.window {
+                wakers.extend(state.let_go(now, limits.stall));
+                self.trim(&mut state);
+            }
+            state.driver == Driver::Inline && state.is_away(LEADER, now, AWAY)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        if stalled {
+            self.hand_over();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let held = self.state.get_mut().map_or(0, |state| state.held);
+        self.pool.held.fetch_sub(held, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tape")
+    }
+}
+
+/// Pieces that a driving task takes before it lets others run.
+const TURN: usize = 64;
