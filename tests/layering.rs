@@ -325,8 +325,8 @@ fn heads(tokens: &[String], at: usize) -> Vec<usize> {
     }
     let mut heads = Vec::new();
     let mut nesting = 0_usize;
-    for at in first..tokens.len() {
-        match tokens[at].as_str() {
+    for (at, token) in tokens.iter().enumerate().skip(first) {
+        match token.as_str() {
             "{" => nesting += 1,
             "}" => nesting -= 1,
             _ => {}
@@ -334,7 +334,7 @@ fn heads(tokens: &[String], at: usize) -> Vec<usize> {
         if nesting == 0 {
             break;
         }
-        let starts = nesting == 1 && ["{", ","].contains(&tokens[at].as_str());
+        let starts = nesting == 1 && ["{", ","].contains(&token.as_str());
         heads.extend((starts && text(at + 1) != Some("}")).then_some(at + 1));
     }
     heads

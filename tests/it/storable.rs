@@ -118,7 +118,7 @@ async fn an_answer_that_cannot_be_read_is_not_stored() {
     let html = status(200)
         .header("content-type", "text/html")
         .body("<html></html>");
-    assert_passes_unstored("", &chat("hi"), html, "other_mode").await;
+    assert_passes_unstored("", &chat("hi"), html, "unreadable").await;
     let encoded = completion("hello").header("content-encoding", "gzip");
     assert_passes_unstored("", &chat("hi"), encoded, "encoded").await;
 }
