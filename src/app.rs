@@ -14,7 +14,7 @@ use crate::{
     cache::{keeper, storable::Rules},
     call::{key::Secret, keying::Keying, plan::Policy},
     config::{Config, OnDisconnect},
-    error::{Error, Kind},
+    error::Error,
     guard::coalesce::{Flights, Judge},
     ledger::{
         Ledger,
@@ -40,7 +40,10 @@ pub struct App {
     /// Address of the admin listener, if there is one.
     pub admin: Option<SocketAddr>,
     readiness: Readiness,
+    /// Calls, and what they need to end well.
     tasks: Tasks,
+    /// What runs as long as the process does.
+    keepers: Tasks,
     stop: CancellationToken,
     drain: Duration,
 }
@@ -91,13 +94,14 @@ impl App {
             admin: None,
             readiness,
             tasks,
+            keepers: Tasks::default(),
             stop: CancellationToken::new(),
             drain: config.limits.drain,
         };
         let proxies = app.bind(config).await?;
         app.listen_for_operator(config, readings).await?;
         app.listen_for_calls(proxies, &edge, config.limits.header);
-        app.tasks.spawn_until_stop(tapes.look_after());
+        app.keepers.spawn_until_stop(tapes.look_after());
         app.readiness.ready();
         Ok(app)
     }
@@ -136,7 +140,7 @@ impl App {
             metrics: Arc::new(move || gauges.render()),
         });
         // It stays up while calls drain: that is when an operator looks.
-        self.tasks.spawn_until_stop(async move {
+        self.keepers.spawn_until_stop(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(error = %error, "admin listener ended");
             }
@@ -144,15 +148,17 @@ impl App {
         Ok(())
     }
 
-    /// Drains: accepts no more calls and waits for those under way, at most as long as `[limits] drain`.
-    pub async fn stop(self) -> Result<(), Error> {
+    /// Drains: accepts no more calls and waits for those under way, at most as long as `[limits] drain`. Returns
+    /// whether all of them ended; those that did not end with the process.
+    pub async fn stop(self) -> bool {
         self.readiness.draining();
         self.stop.cancel();
-        if self.tasks.finish(self.drain).await {
-            return Ok(());
+        let drained = self.tasks.finish(self.drain).await;
+        if !drained {
+            tracing::warn!(drain = ?self.drain, "calls cut off: the time to drain is over");
         }
-        let message = format!("calls were still under way after {:?}", self.drain);
-        Err(Error::new(Kind::Internal, message))
+        self.keepers.finish(Duration::ZERO).await;
+        drained
     }
 }
 

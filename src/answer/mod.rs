@@ -118,7 +118,7 @@ impl HttpBody for Body {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Tape(_) => false,
+            Self::Tape(reader) => reader.is_done(),
             Self::Replay(replay) => replay.is_done(),
             Self::Stream(stream) => stream.is_end_stream(),
             Self::Tunnel(_) => true,

@@ -87,6 +87,9 @@ pub struct Limits {
 /// The answer that a tape records: a head to come, and its content.
 pub type Source = Pin<Box<dyn Future<Output = Result<(Head, Content, Listener), Error>> + Send>>;
 
+/// Cuts off a client that does not read.
+pub type Cut = Box<dyn FnOnce() + Send>;
+
 /// Decides about a tape that has come to its end, and stores it.
 pub type Keep = Box<dyn FnOnce(Recording<'_>) -> Result<(), NotStored> + Send>;
 
@@ -269,6 +272,26 @@ impl Reader {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Has `cut` called if the reader is let go for holding others up.
+    pub fn on_let_go(&self, cut: Cut) {
+        let mut state = self.shared.state();
+        if let Some(Some(place)) = state.readers.get_mut(self.id) {
+            place.cut = Some(cut);
+        }
+    }
+
+    /// Returns whether a complete answer has been read to its end.
+    pub fn is_done(&self) -> bool {
+        self.done || self.shared.state().is_done(self.next)
+    }
+
+    /// Returns whether the reader was let go for holding others up.
+    pub fn is_let_go(&self) -> bool {
+        let state = self.shared.state();
+        let place = state.readers.get(self.id).and_then(Option::as_ref);
+        place.is_some_and(|place| place.aborted)
     }
 
     /// Returns what is known of the answer, once it has ended.

@@ -74,6 +74,8 @@ pub enum NotStored {
     TooLarge,
     /// The lifetime is zero.
     NoLifetime,
+    /// A refresh was asked for while this answer was on its way.
+    Superseded,
 }
 
 /// Where a hit was found; the value of `X-Cache-Tier`.
@@ -163,7 +165,7 @@ impl Reason {
 
 impl NotStored {
     /// Every reason, in the order of the docs.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NoStore,
         Self::Status,
         Self::Forbidden,
@@ -178,6 +180,7 @@ impl NotStored {
         Self::InvalidOutput,
         Self::TooLarge,
         Self::NoLifetime,
+        Self::Superseded,
     ];
 
     /// Returns the word in log and metrics.
@@ -191,12 +194,13 @@ impl NotStored {
             Self::Incomplete => "incomplete",
             Self::Broken => "broken",
             Self::Unreadable => "unreadable",
-            Self::Error => "error",
+            Self::Error => "error_object",
             Self::Empty => "empty",
             Self::FinishReason => "finish_reason",
             Self::InvalidOutput => "invalid_output",
             Self::TooLarge => "too_large",
             Self::NoLifetime => "no_lifetime",
+            Self::Superseded => "superseded",
         }
     }
 }
@@ -294,10 +298,9 @@ impl Served {
         if let Some(ttl) = self.ttl {
             let _ = write!(text, "; ttl={ttl}");
         }
-        let detail = self
-            .reason
-            .map(Reason::as_str)
-            .or(self.tier.map(Tier::as_str));
+        // A plain miss needs no more words.
+        let reason = self.reason.filter(|reason| *reason != Reason::NotFound);
+        let detail = reason.map(Reason::as_str).or(self.tier.map(Tier::as_str));
         if let Some(detail) = detail {
             text.extend_from_slice(b"; detail=");
             text.extend_from_slice(detail.as_bytes());
@@ -353,13 +356,10 @@ mod tests {
             let served = Served::from_upstream(verdict, reason, None);
             String::from_utf8(served.cache_status()).unwrap()
         };
-        assert_eq!(
-            status(Verdict::Miss, Reason::NotFound),
-            "refrain; fwd=miss; detail=not_found"
-        );
+        assert_eq!(status(Verdict::Miss, Reason::NotFound), "refrain; fwd=miss");
         assert_eq!(
             status(Verdict::Collapsed, Reason::NotFound),
-            "refrain; fwd=miss; collapsed; detail=not_found"
+            "refrain; fwd=miss; collapsed"
         );
         assert_eq!(
             status(Verdict::Miss, Reason::Expired),
@@ -377,6 +377,6 @@ mod tests {
         headers.insert(CACHE_STATUS, HeaderValue::from_static("origin; hit"));
         Served::from_upstream(Verdict::Miss, Reason::NotFound, None).write(&mut headers);
         let all: Vec<_> = headers.get_all(CACHE_STATUS).iter().collect();
-        assert_eq!(all, ["origin; hit", "refrain; fwd=miss; detail=not_found"]);
+        assert_eq!(all, ["origin; hit", "refrain; fwd=miss"]);
     }
 }

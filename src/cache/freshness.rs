@@ -27,12 +27,9 @@ pub enum Fit {
 impl Facts {
     /// Returns the seconds of freshness left; negative once stale.
     pub fn ttl(self) -> i64 {
+        // By whole seconds, so that it adds up with `Age`.
         let whole = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-        if self.is_fresh() {
-            whole(self.lifetime.saturating_sub(self.age))
-        } else {
-            whole(self.age.saturating_sub(self.lifetime)).saturating_neg()
-        }
+        whole(self.lifetime).saturating_sub(whole(self.age))
     }
 
     fn is_fresh(self) -> bool {

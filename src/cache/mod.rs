@@ -177,3 +177,6 @@ fn with_reason(mut answer: Answer, reason: Reason) -> Answer {
     answer.served.reason = Some(reason);
     answer
 }
+
+#[cfg(test)]
+mod tests;

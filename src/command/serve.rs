@@ -48,15 +48,12 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     print(&banner(&config, &app.proxy, app.admin))?;
     signals.received().await;
     tracing::info!("draining");
-    let drained = tokio::select! {
-        drained = app.stop() => drained,
-        () = signals.received() => {
-            tracing::warn!("stopped by a second signal");
-            Ok(())
-        }
-    };
+    tokio::select! {
+        drained = app.stop() => tracing::info!(drained, "stopped"),
+        () = signals.received() => tracing::warn!("stopped by a second signal"),
+    }
     drop(flush);
-    Ok(drained?)
+    Ok(())
 }
 
 /// Starts a proxy inside this process, which neither prints nor logs.
@@ -80,8 +77,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Drains and stops.
-    pub async fn stop(self) -> Result<(), Error> {
+    /// Drains and stops; returns whether all calls ended by themselves.
+    pub async fn stop(self) -> bool {
         self.app.stop().await
     }
 }

@@ -219,8 +219,7 @@ impl Flights {
                 recording,
                 now: Instant::now(),
             })?;
-            inner.memory.put(Arc::new(entry));
-            Ok(())
+            landing.land(entry)
         })
     }
 }
@@ -230,6 +229,20 @@ struct Landing {
     flights: Flights,
     slot: Slot,
     number: u64,
+}
+
+impl Landing {
+    /// Stores the flight's answer, unless a refresh has replaced the flight: its answer is the newer one, whichever
+    /// comes first.
+    fn land(&self, entry: Entry) -> Result<(), NotStored> {
+        let board = self.flights.board();
+        let current = board.get(&self.slot).map(|flight| flight.number);
+        if current != Some(self.number) {
+            return Err(NotStored::Superseded);
+        }
+        self.flights.0.memory.put(Arc::new(entry));
+        Ok(())
+    }
 }
 
 impl Drop for Landing {
@@ -405,3 +418,6 @@ fn landed(entry: &Entry, key: Key) -> Answer {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,7 @@ pub struct Line<'a> {
     /// The dialect, or `other`.
     pub dialect: &'static str,
     /// The model asked for, where the call has a key.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<&'a str>,
     /// The method.
     #[serde(rename = "http.request.method")]
@@ -39,31 +40,39 @@ pub struct Line<'a> {
     #[serde(rename = "cache.verdict")]
     pub verdict: &'static str,
     /// Why it was not served from the cache.
-    #[serde(rename = "cache.reason")]
+    #[serde(rename = "cache.reason", skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     /// First 12 digits of the key.
-    #[serde(rename = "cache.key")]
+    #[serde(rename = "cache.key", skip_serializing_if = "Option::is_none")]
     pub key: Option<&'a str>,
     /// Whether the answer was stored, where that was this call's to bring about.
-    #[serde(rename = "cache.stored")]
+    #[serde(rename = "cache.stored", skip_serializing_if = "Option::is_none")]
     pub stored: Option<bool>,
     /// Why it was not.
-    #[serde(rename = "cache.not_stored")]
+    #[serde(rename = "cache.not_stored", skip_serializing_if = "Option::is_none")]
     pub not_stored: Option<&'static str>,
     /// Name of the upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<&'a str>,
     /// What went wrong; `client_gone` where the client hung up.
-    #[serde(rename = "error.kind")]
+    #[serde(rename = "error.kind", skip_serializing_if = "Option::is_none")]
     pub error: Option<&'static str>,
     /// Tokens of the prompt.
-    #[serde(rename = "gen_ai.usage.input_tokens")]
+    #[serde(
+        rename = "gen_ai.usage.input_tokens",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub input_tokens: Option<u64>,
     /// Tokens of the completion.
-    #[serde(rename = "gen_ai.usage.output_tokens")]
+    #[serde(
+        rename = "gen_ai.usage.output_tokens",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub output_tokens: Option<u64>,
     /// Bytes of the body that went to the client.
     pub bytes: u64,
     /// Milliseconds to the first byte of the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ttfb_ms: Option<f64>,
     /// Milliseconds to the end.
     pub total_ms: f64,

@@ -33,7 +33,7 @@ use crate::{
     },
     call::{Call, Keyed, caller::Caller, key::Hex},
     dialect::{Dialect, usage::Usage},
-    error::Error,
+    error::{Error, Kind},
 };
 
 /// Where calls are written down; clones share it.
@@ -212,7 +212,7 @@ impl Record {
     fn refused(&mut self, error: &Error) {
         self.status = Some(error.kind().status());
         self.error = Some(error.kind().as_str());
-        if error.kind().is_upstream() || error.kind() == crate::error::Kind::Internal {
+        if error.kind().is_upstream() || error.kind() == Kind::Internal {
             tracing::debug!(call.id = ?self.facts.id, error = %error, "call failed");
         }
     }
@@ -238,6 +238,19 @@ impl Record {
         self.seen(body);
     }
 
+    /// Notes that the client takes no more.
+    pub fn left(&mut self, body: &Body) {
+        if self.complete || self.error.is_some() {
+            return;
+        }
+        self.seen(body);
+        if let Body::Tape(reader) = body
+            && reader.is_let_go()
+        {
+            self.error = Some(Kind::Stalled.as_str());
+        }
+    }
+
     fn seen(&mut self, body: &Body) {
         match body {
             Body::Tape(reader) => {
@@ -252,7 +265,7 @@ impl Record {
     /// Returns what went wrong, if anything did.
     fn error(&self) -> Option<&'static str> {
         if std::thread::panicking() {
-            return Some(crate::error::Kind::Internal.as_str());
+            return Some(Kind::Internal.as_str());
         }
         self.error.or((!self.complete).then_some("client_gone"))
     }

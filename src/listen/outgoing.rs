@@ -48,10 +48,16 @@ impl Outgoing {
         if body.is_end_stream() {
             record.complete(&body);
         }
-        Self {
-            record: Some(record),
-            ..Self::unrecorded(body, line, version)
+        // An HTTP/2 connection has other streams; a client that does not read one keeps only itself waiting.
+        if let Body::Tape(reader) = &body
+            && version < Version::HTTP_2
+        {
+            let line = line.line().clone();
+            reader.on_let_go(Box::new(move || line.cut()));
         }
+        let mut outgoing = Self::unrecorded(body, line, version);
+        outgoing.record = Some(record);
+        outgoing
     }
 
     /// Sends `body` on `line`, for what is no call.
@@ -142,6 +148,14 @@ impl HttpBody for Outgoing {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.left(&self.body);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -52,6 +52,8 @@ pub struct Line {
     calls: AtomicUsize,
     flushes: AtomicU64,
     flushed: AtomicWaker,
+    is_cut: AtomicBool,
+    cut: AtomicWaker,
 }
 
 /// Counts one call on a connection.
@@ -64,9 +66,29 @@ impl Line {
         self.calls.fetch_add(1, Ordering::Relaxed);
         OnLine(self.clone())
     }
+
+    /// Ends the connection at its next write that cannot be done at once.
+    pub fn cut(&self) {
+        self.is_cut.store(true, Ordering::Release);
+        self.cut.wake();
+    }
+
+    /// Waits for the client to make room; fails once the connection is cut.
+    fn poll_room(&self, cx: &Context<'_>) -> Poll<io::Error> {
+        self.cut.register(cx.waker());
+        if self.is_cut.load(Ordering::Acquire) {
+            return Poll::Ready(io::ErrorKind::TimedOut.into());
+        }
+        Poll::Pending
+    }
 }
 
 impl OnLine {
+    /// Returns the connection.
+    pub fn line(&self) -> &Arc<Line> {
+        &self.0
+    }
+
     /// Returns how often everything written has left for the kernel.
     pub fn flushes(&self) -> u64 {
         self.0.flushes.load(Ordering::Acquire)
@@ -163,7 +185,11 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        let this = self.get_mut();
+        match Pin::new(&mut this.stream).poll_write(cx, bytes) {
+            Poll::Pending => this.line.poll_room(cx).map(Err),
+            written @ Poll::Ready(_) => written,
+        }
     }
 
     fn poll_write_vectored(
@@ -171,7 +197,11 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, pieces)
+        let this = self.get_mut();
+        match Pin::new(&mut this.stream).poll_write_vectored(cx, pieces) {
+            Poll::Pending => this.line.poll_room(cx).map(Err),
+            written @ Poll::Ready(_) => written,
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -47,7 +47,7 @@ pub fn request(
     }
     if upgrade {
         keep_upgrade(headers, &mut out);
-    } else if takes_trailers(headers) {
+    } else if !keyed && takes_trailers(headers) {
         // TE is a matter of each hop; this one can carry trailers too.
         out.insert(header::TE, HeaderValue::from_static("trailers"));
         out.insert(header::CONNECTION, HeaderValue::from_static("te"));

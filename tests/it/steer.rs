@@ -73,7 +73,7 @@ async fn no_store_stores_nothing_and_reads_what_is_there() {
         let (up, proxy) = house("").await;
         let secret = chat("hi").header(name, value);
         ask(&proxy, &secret, "MISS", 0).await;
-        assert_eq!(proxy.call_line(1).await["not_stored"], "no_store");
+        assert_eq!(proxy.call_line(1).await["cache.not_stored"], "no_store");
         ask(&proxy, &secret, "MISS", 1).await;
         ask(&proxy, &chat("hi"), "MISS", 2).await;
         ask(&proxy, &secret, "HIT", 2).await;
@@ -287,7 +287,7 @@ async fn malformed_aliases_and_cache_control_are_ignored() {
     let (up, proxy) = house("").await;
     ask(&proxy, &chat("hi"), "MISS", 0).await;
     for (name, value) in [
-        ("Cache-Control", "max-age=x, ,, =,\"no-cache"),
+        ("Cache-Control", "max-stale=x, ,, =,\"no-cache"),
         ("cf-aig-cache-ttl", "soon"),
         ("cf-aig-skip-cache", "maybe"),
         ("X-OpenRouter-Cache-TTL", "-1"),

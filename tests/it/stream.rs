@@ -16,7 +16,7 @@ async fn house(reply: Reply) -> (Upstream, Proxy) {
 /// Asserts that `call` was not stored, for `reason`, and that it is asked anew.
 async fn assert_not_stored(up: &Upstream, proxy: &Proxy, call: &Request, reason: &str) {
     let line = proxy.call_line(up.count()).await;
-    assert_eq!(line["not_stored"], reason, "{line}");
+    assert_eq!(line["cache.not_stored"], reason, "{line}");
     let before = up.count();
     assert_verdict(&proxy.send(call).await, "MISS");
     assert_eq!(up.count(), before + 1);
@@ -84,7 +84,7 @@ async fn a_close_delimited_stream_counts_by_its_end_mark() {
     let (up, proxy) = house(whole.clone().closed_after(3)).await;
     let answer = proxy.send(&chat_stream("hi")).await;
     assert_eq!((answer.body, answer.end), (whole.first(3), End::Aborted));
-    assert_not_stored(&up, &proxy, &chat_stream("hi"), "broken").await;
+    assert_not_stored(&up, &proxy, &chat_stream("hi"), "incomplete").await;
 }
 
 #[tokio::test]

@@ -70,6 +70,12 @@ impl Seat {
         }
     }
 
+    /// Returns whether the content says of itself that nothing more will come. Then it is complete now: a client that has
+    /// the announced length does not wait for more, and its next call must find the entry.
+    pub(super) fn is_at_end(&self) -> bool {
+        matches!(&self.stage, Stage::Flowing(content, _) if content.is_end_stream())
+    }
+
     pub(super) fn finish(&mut self) -> News {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Flowing(_, listener) => News::Complete(listener),

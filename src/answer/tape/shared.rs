@@ -55,17 +55,25 @@ impl Shared {
             Ok(Poll::Ready(news)) => news,
             Err(_) => News::Broken(Error::new(Kind::Internal, "the call failed inside Refrain")),
         };
+        self.tell(&mut seat, news);
+        if seat.is_at_end() {
+            let end = seat.finish();
+            self.tell(&mut seat, end);
+        }
+        Poll::Ready(())
+    }
+
+    fn tell(&self, seat: &mut Seat, news: News) {
         match news {
             News::Head(head) => self.set_head(head),
             News::Piece(piece) => self.append(&piece),
-            News::Complete(listener) => self.complete(&mut seat, listener),
+            News::Complete(listener) => self.complete(seat, listener),
             News::Broken(error) => {
                 *seat = Seat::over();
                 self.end(Err(error), Err(NotStored::Broken), None);
             }
             News::Nothing => {}
         }
-        Poll::Ready(())
     }
 
     fn set_head(&self, head: Head) {

@@ -10,7 +10,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::{LEADER, Summary};
+use super::{Cut, LEADER, Summary};
 use crate::{
     answer::Head,
     error::{Error, Kind},
@@ -44,6 +44,8 @@ pub(super) struct Place {
     /// It has been given a piece then, and has not come back for the next.
     pub(super) away: Option<Instant>,
     pub(super) aborted: bool,
+    /// Cuts the reader's client off: who does not read is not reached otherwise.
+    pub(super) cut: Option<Cut>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +98,11 @@ impl State {
         places.filter_map(|place| place.waker.take()).collect()
     }
 
+    /// Returns whether this reader has had all of a complete answer.
+    pub(super) fn is_done(&self, next: usize) -> bool {
+        matches!(self.end, Some(Ok(()))) && next >= self.first + self.pieces.len()
+    }
+
     pub(super) fn has_readers(&self) -> bool {
         self.readers.iter().flatten().any(|place| !place.aborted)
     }
@@ -143,6 +150,9 @@ impl State {
             if place.next == first && away && !place.aborted {
                 place.aborted = true;
                 wakers.extend(place.waker.take());
+                if let Some(cut) = place.cut.take() {
+                    cut();
+                }
             }
         }
         wakers

@@ -61,9 +61,7 @@ impl Stage {
 
     /// Stops both and waits for their tasks.
     pub(super) async fn strike(self) {
-        if let Err(error) = self.proxy.stop().await {
-            tracing::warn!(error = %error, "the proxy did not stop in time");
-        }
+        self.proxy.stop().await;
         self.curtain.cancel();
         self.mock.stopped().await;
     }

@@ -1,0 +1,228 @@
+//! The layer by itself: an upstream that answers or fails at once, paused time.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, uri::PathAndQuery};
+use http_body_util::BodyExt;
+
+use super::*;
+use crate::{
+    answer::Head,
+    call::{
+        Keyed, Payload, Slot, Unkeyed,
+        caller::Caller,
+        key::Secret,
+        plan::{Plan, Policy},
+    },
+    config::Config,
+    dialect::chat::request::Request,
+};
+
+/// An upstream that answers `status`, or fails where there is none.
+#[derive(Clone)]
+struct Upstream {
+    status: Option<StatusCode>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Service<Call> for Upstream {
+    type Response = Answer;
+    type Error = Error;
+    type Future = Ready<Result<Answer, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let key = call.keyed.as_ref().ok().map(|keyed| keyed.slot.key);
+        ready(match self.status {
+            Some(status) => Ok(Answer {
+                head: Head {
+                    status,
+                    headers: HeaderMap::new(),
+                    framed: true,
+                    upstream: HeaderValue::from_static("up"),
+                    timing: Arc::default(),
+                },
+                body: Body::Replay(Replay::new(Bytes::from_static(b"new"), None)),
+                served: Served::from_upstream(Verdict::Miss, Reason::NotFound, key),
+            }),
+            None => Err(Error::new(Kind::Unreachable, "scripted")),
+        })
+    }
+}
+
+struct House {
+    cache: Cache<Upstream>,
+    calls: Arc<AtomicUsize>,
+}
+
+/// A house with one entry, made now and fresh for 100 s.
+fn house(status: Option<StatusCode>) -> House {
+    let memory = Memory::new(1 << 20, 1 << 10);
+    memory.put(Arc::new(Entry {
+        slot: slot(),
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
+        body: Bytes::from_static(b"old"),
+        upstream: HeaderValue::from_static("up"),
+        usage: None,
+        made: Instant::now(),
+        lifetime: Duration::from_secs(100),
+        tags: Vec::new(),
+    }));
+    let calls = Arc::new(AtomicUsize::new(0));
+    let upstream = Upstream {
+        status,
+        calls: calls.clone(),
+    };
+    House {
+        cache: CacheLayer::new(memory).layer(upstream),
+        calls,
+    }
+}
+
+fn slot() -> Slot {
+    Slot {
+        key: Key::from_bytes([1; 32]),
+        delivery: 0,
+    }
+}
+
+fn call(change: impl FnOnce(&mut Plan)) -> Call {
+    let config = Config::default();
+    let url = &config.upstream.base_url;
+    let policy = Policy::new(&config.cache, url, Duration::from_secs(100));
+    let headers = HeaderMap::new();
+    let mut plan = policy.plan(&headers).unwrap();
+    change(&mut plan);
+    Call {
+        id: HeaderValue::from_static("id"),
+        method: Method::POST,
+        target: PathAndQuery::from_static("/v1/chat/completions"),
+        caller: Caller::of(&headers, &Secret::from_bytes([0; 32])),
+        headers,
+        payload: Payload::Whole(Bytes::new()),
+        dialect: None,
+        plan,
+        keyed: Ok(Arc::new(Keyed {
+            slot: slot(),
+            request: Request::default(),
+        })),
+        passed_over: None,
+        upgrade: false,
+    }
+}
+
+impl House {
+    async fn ask(&mut self, call: Call) -> Result<(Verdict, Option<&'static str>, String), Error> {
+        let answer = self.cache.call(call).await?;
+        let reason = answer.served.reason.map(Reason::as_str);
+        let verdict = answer.served.verdict;
+        let body = answer.body.collect().await?.to_bytes();
+        Ok((verdict, reason, String::from_utf8(body.to_vec()).unwrap()))
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
+fn said(
+    verdict: Verdict,
+    reason: Option<&'static str>,
+    body: &str,
+) -> (Verdict, Option<&'static str>, String) {
+    (verdict, reason, body.to_owned())
+}
+
+async fn wait(seconds: u64) {
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_entry_answers_and_the_upstream_is_not_touched() {
+    let mut house = house(None);
+    wait(99).await;
+    let answer = house.cache.call(call(|_| {})).await.unwrap();
+    assert_eq!(answer.served.verdict, Verdict::Hit);
+    assert_eq!((answer.served.age, answer.served.ttl), (Some(99), Some(1)));
+    assert_eq!(house.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_its_lifetime_an_entry_is_a_miss() {
+    let mut house = house(Some(StatusCode::OK));
+    wait(100).await;
+    let answer = house.ask(call(|_| {})).await.unwrap();
+    assert_eq!(answer, said(Verdict::Miss, Some("expired"), "new"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_may_take_a_stale_answer() {
+    let mut house = house(None);
+    wait(110).await;
+    let stale = call(|plan| plan.max_stale = Some(Duration::from_secs(10)));
+    let answer = house.ask(stale).await.unwrap();
+    assert_eq!(answer, said(Verdict::Stale, Some("max_stale"), "old"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_entry_stands_in_for_an_upstream_that_fails() {
+    for status in [None, Some(StatusCode::BAD_GATEWAY)] {
+        let mut house = house(status);
+        wait(110).await;
+        let answer = house.ask(call(|_| {})).await.unwrap();
+        let expected = said(Verdict::Stale, Some("upstream_failed"), "old");
+        assert_eq!(answer, expected);
+        assert_eq!(house.calls(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_stands_in_for_a_clients_own_error_or_longer_than_allowed() {
+    let mut house_of_429 = house(Some(StatusCode::TOO_MANY_REQUESTS));
+    wait(110).await;
+    let answer = house_of_429.ask(call(|_| {})).await.unwrap();
+    assert_eq!(answer, said(Verdict::Miss, Some("expired"), "new"));
+
+    let mut failing = house(None);
+    wait(110).await;
+    let strict = call(|plan| plan.stale_if_error = Duration::from_secs(9));
+    let error = failing.ask(strict).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unreachable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_if_cached_never_asks_the_upstream() {
+    let mut house = house(Some(StatusCode::OK));
+    let only = || call(|plan| plan.only_if_cached = true);
+    let answer = house.ask(only()).await.unwrap();
+    assert_eq!(answer, said(Verdict::Hit, None, "old"));
+    wait(100).await;
+    let error = house.ask(only()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NotCached);
+    assert_eq!(house.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_passes_over_a_fresh_entry() {
+    let mut house = house(Some(StatusCode::OK));
+    let answer = house.ask(call(|plan| plan.refresh = true)).await.unwrap();
+    assert_eq!(answer, said(Verdict::Miss, Some("refresh"), "new"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_a_key_passes() {
+    let mut house = house(Some(StatusCode::OK));
+    let mut unkeyed = call(|_| {});
+    unkeyed.keyed = Err(Unkeyed::Endpoint);
+    house.ask(unkeyed).await.unwrap();
+    assert_eq!(house.calls(), 1);
+}

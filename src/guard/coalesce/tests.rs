@@ -1,0 +1,345 @@
+//! Flights by themselves: a scripted upstream below, no sockets.
+
+use std::{collections::VecDeque, sync::atomic::AtomicUsize};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, uri::PathAndQuery};
+use http_body_util::Full;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::{
+    answer::{tape::Limits, tasks::Tasks},
+    call::{Payload, caller::Caller, key::Secret},
+    config::Config,
+    dialect::chat::request::Request,
+};
+
+/// What the scripted upstream answers, once told to.
+type Outcome = Result<&'static str, Error>;
+
+/// An upstream whose calls wait until the test answers them.
+#[derive(Clone, Default)]
+struct Scripted {
+    waiting: Arc<Mutex<VecDeque<oneshot::Sender<Outcome>>>>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Scripted {
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    fn answer(&self, outcome: Outcome) {
+        let call = lock(&self.waiting).pop_front().expect("a call waits");
+        let _ = call.send(outcome);
+    }
+}
+
+impl Service<Call> for Scripted {
+    type Response = Answer;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Call) -> Self::Future {
+        let (answer, told) = oneshot::channel();
+        lock(&self.waiting).push_back(answer);
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            let body = told.await.expect("the test did not answer")?;
+            assert_ne!(body, "panic", "scripted");
+            let content = Full::new(Bytes::from_static(body.as_bytes()));
+            Ok(Answer {
+                head: Head {
+                    status: StatusCode::OK,
+                    headers: HeaderMap::new(),
+                    framed: true,
+                    upstream: HeaderValue::from_static("up"),
+                    timing: Arc::default(),
+                },
+                body: Body::Stream(content.map_err(|never| match never {}).boxed_unsync()),
+                served: Served::bypass(crate::call::Unkeyed::Endpoint),
+            })
+        })
+    }
+}
+
+struct House {
+    upstream: Scripted,
+    flights: Flights,
+    memory: Memory,
+}
+
+fn house() -> House {
+    let limits = Limits {
+        max_entry: 10_000,
+        share: 1_000_000,
+        window: 1_000,
+        stall: Duration::from_secs(10),
+        finish: true,
+        linger: Duration::from_secs(60),
+    };
+    let memory = Memory::new(1 << 20, 10_000);
+    let judge: Judge = Arc::new(|flown: Flown<'_>| {
+        Ok(Entry {
+            slot: flown.slot,
+            status: flown.recording.head.status,
+            headers: HeaderMap::new(),
+            body: flown.recording.body,
+            upstream: HeaderValue::from_static("up"),
+            usage: None,
+            made: flown.now,
+            lifetime: flown.wishes.lifetime.ok_or(NotStored::NoStore)?,
+            tags: flown.wishes.tags.clone(),
+        })
+    });
+    let tapes = Tapes::new(limits, Tasks::default());
+    House {
+        upstream: Scripted::default(),
+        flights: Flights::new(tapes, memory.clone(), judge),
+        memory,
+    }
+}
+
+fn slot(number: u8) -> Slot {
+    Slot {
+        key: Key::from_bytes([number; 32]),
+        delivery: 0,
+    }
+}
+
+fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
+    let config = Config::default();
+    let policy = crate::call::plan::Policy::new(
+        &config.cache,
+        &config.upstream.base_url,
+        Duration::from_secs(100),
+    );
+    let headers = HeaderMap::new();
+    let mut plan = policy.plan(&headers).unwrap();
+    change(&mut plan);
+    Call {
+        id: HeaderValue::from_static("id"),
+        method: Method::POST,
+        target: PathAndQuery::from_static("/v1/chat/completions"),
+        caller: Caller::of(&headers, &Secret::from_bytes([0; 32])),
+        headers,
+        payload: Payload::Whole(Bytes::new()),
+        dialect: None,
+        plan,
+        keyed: Ok(Arc::new(Keyed {
+            slot,
+            request: Request::default(),
+        })),
+        passed_over: None,
+        upgrade: false,
+    }
+}
+
+fn call() -> Call {
+    call_to(slot(1), |_| {})
+}
+
+impl House {
+    fn send(&self, call: Call) -> tokio::task::JoinHandle<Result<(Verdict, String), Error>> {
+        let mut service = CoalesceLayer::new(self.flights.clone()).layer(self.upstream.clone());
+        let answering = service.call(call);
+        spawn(async move {
+            let answer = answering.await?;
+            let verdict = answer.served.verdict;
+            let body = answer.body.collect().await?.to_bytes();
+            Ok((verdict, String::from_utf8(body.to_vec()).unwrap()))
+        })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "it ends with its test")]
+fn spawn<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    tokio::spawn(work)
+}
+
+/// Lets every task that can run, run.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn said(verdict: Verdict, body: &str) -> (Verdict, String) {
+    (verdict, body.to_owned())
+}
+
+#[tokio::test]
+async fn a_thousand_identical_calls_are_one() {
+    let house = house();
+    let calls: Vec<_> = (0..1_000).map(|_| house.send(call())).collect();
+    settle().await;
+    assert_eq!(house.upstream.calls(), 1);
+    assert_eq!(house.flights.counts(), (1, 999));
+    house.upstream.answer(Ok("hello"));
+    for (number, call) in calls.into_iter().enumerate() {
+        let verdict = if number == 0 {
+            Verdict::Miss
+        } else {
+            Verdict::Collapsed
+        };
+        assert_eq!(call.await.unwrap().unwrap(), said(verdict, "hello"));
+    }
+    assert_eq!(house.flights.under_way(), 0);
+    assert_eq!(house.memory.get(&slot(1)).unwrap().body, "hello");
+}
+
+#[tokio::test]
+async fn other_slots_and_refreshes_do_not_join() {
+    let house = house();
+    let first = house.send(call());
+    let other = house.send(call_to(slot(2), |_| {}));
+    settle().await;
+    let refresh = house.send(call_to(slot(1), |plan| plan.refresh = true));
+    settle().await;
+    let follower = house.send(call());
+    settle().await;
+    assert_eq!(house.upstream.calls(), 3);
+    for body in ["old", "other", "new"] {
+        house.upstream.answer(Ok(body));
+    }
+    assert_eq!(first.await.unwrap().unwrap(), said(Verdict::Miss, "old"));
+    assert_eq!(other.await.unwrap().unwrap(), said(Verdict::Miss, "other"));
+    assert_eq!(refresh.await.unwrap().unwrap(), said(Verdict::Miss, "new"));
+    let answer = follower.await.unwrap().unwrap();
+    assert_eq!(answer, said(Verdict::Collapsed, "new"));
+}
+
+#[tokio::test]
+async fn a_flight_that_a_refresh_replaced_does_not_overwrite_the_newer_answer() {
+    let house = house();
+    let slow = house.send(call());
+    settle().await;
+    let refresh = house.send(call_to(slot(1), |plan| plan.refresh = true));
+    settle().await;
+    let first = lock(&house.upstream.waiting).pop_front().unwrap();
+    house.upstream.answer(Ok("new"));
+    refresh.await.unwrap().unwrap();
+    assert_eq!(house.memory.get(&slot(1)).unwrap().body, "new");
+    let _ = first.send(Ok("old"));
+    assert_eq!(slow.await.unwrap().unwrap(), said(Verdict::Miss, "old"));
+    assert_eq!(house.memory.get(&slot(1)).unwrap().body, "new");
+}
+
+#[tokio::test]
+async fn a_leader_that_hangs_up_does_not_strand_its_followers() {
+    let house = house();
+    let leader = house.send(call());
+    settle().await;
+    let follower = house.send(call());
+    settle().await;
+    leader.abort();
+    settle().await;
+    house.upstream.answer(Ok("hello"));
+    let answer = follower.await.unwrap().unwrap();
+    assert_eq!(answer, said(Verdict::Collapsed, "hello"));
+    assert_eq!(house.upstream.calls(), 1);
+}
+
+#[tokio::test]
+async fn when_a_leader_panics_its_followers_go_on_by_themselves() {
+    let house = house();
+    let leader = house.send(call());
+    settle().await;
+    let followers = [house.send(call()), house.send(call())];
+    settle().await;
+    house.upstream.answer(Ok("panic"));
+    settle().await;
+    assert_eq!(leader.await.unwrap().unwrap_err().kind(), Kind::Internal);
+    assert_eq!(house.upstream.calls(), 2, "one of them leads, one follows");
+    house.upstream.answer(Ok("hello"));
+    for follower in followers {
+        assert_eq!(follower.await.unwrap().unwrap().1, "hello");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_fails_fails_them_all_and_is_asked_anew_by_the_next() {
+    let house = house();
+    let calls = [house.send(call()), house.send(call())];
+    settle().await;
+    let error = Error::new(Kind::Unreachable, "scripted");
+    house.upstream.answer(Err(error));
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap_err().kind(), Kind::Unreachable);
+    }
+    assert_eq!(house.flights.under_way(), 0);
+    let next = house.send(call());
+    settle().await;
+    house.upstream.answer(Ok("hello"));
+    assert_eq!(next.await.unwrap().unwrap(), said(Verdict::Miss, "hello"));
+}
+
+#[tokio::test]
+async fn the_least_lifetime_and_all_tags_of_those_who_store_count() {
+    let house = house();
+    let member = |seconds, tag: &str, store| {
+        let tag = tag.to_owned();
+        house.send(call_to(slot(1), move |plan| {
+            plan.lifetime = Duration::from_secs(seconds);
+            plan.tags = vec![tag];
+            plan.store = store;
+        }))
+    };
+    let calls = [
+        member(50, "b", true),
+        member(20, "a", true),
+        member(1, "c", false),
+    ];
+    settle().await;
+    house.upstream.answer(Ok("hello"));
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    let entry = house.memory.get(&slot(1)).unwrap();
+    assert_eq!(entry.lifetime, Duration::from_secs(20));
+    assert_eq!(entry.tags, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_flight_is_stored_iff_a_member_wants_it() {
+    for (joiner_stores, stored) in [(false, false), (true, true)] {
+        let house = house();
+        let leader = house.send(call_to(slot(1), |plan| plan.store = false));
+        settle().await;
+        let follower = house.send(call_to(slot(1), |plan| plan.store = joiner_stores));
+        settle().await;
+        house.upstream.answer(Ok("hello"));
+        leader.await.unwrap().unwrap();
+        follower.await.unwrap().unwrap();
+        assert_eq!(house.memory.get(&slot(1)).is_some(), stored);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_comes_just_after_the_landing_gets_the_entry() {
+    let house = house();
+    let first = house.send(call());
+    settle().await;
+    house.upstream.answer(Ok("hello"));
+    first.await.unwrap().unwrap();
+    // Its look into the cache was before the landing: it has passed nothing over.
+    let late = house.send(call()).await.unwrap().unwrap();
+    assert_eq!(late, said(Verdict::Collapsed, "hello"));
+    assert_eq!(house.upstream.calls(), 1);
+
+    // This one has seen that very entry, and passed it over.
+    let mut choosy = call();
+    choosy.passed_over = Some(house.memory.get(&slot(1)).unwrap().made.into_std());
+    let choosy = house.send(choosy);
+    settle().await;
+    assert_eq!(house.upstream.calls(), 2);
+    house.upstream.answer(Ok("again"));
+    assert_eq!(choosy.await.unwrap().unwrap(), said(Verdict::Miss, "again"));
+}
