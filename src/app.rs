@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{self, Readiness, Views},
     answer::{
-        tape::{Limits, Tapes},
+        tape::{Limits, Tapes, Told},
         tasks::Tasks,
     },
     cache::{keeper, storable::Rules},
@@ -27,7 +27,7 @@ use crate::{
         incoming::Budget,
         socket::Deadlines,
     },
-    stack::stack,
+    stack::{Stack, stack},
     store::memory::Memory,
     upstream::Upstream,
 };
@@ -65,7 +65,7 @@ impl App {
         let tasks = Tasks::default();
         let readiness = Readiness::default();
         let ledger = Ledger::new(log, Metrics::new());
-        let tapes = Tapes::new(limits(config), tasks.clone());
+        let tapes = Tapes::new(limits(config), tasks.clone(), told(&ledger));
         let memory = Memory::new(entries(config), config.cache.max_entry);
         let flights = Flights::new(tapes.clone(), memory.clone(), judge(config));
         let policy = Arc::new(Policy::new(
@@ -116,7 +116,7 @@ impl App {
         Ok(listeners)
     }
 
-    fn listen_for_calls(&self, listeners: Vec<TcpListener>, edge: &Edge, header: Duration) {
+    fn listen_for_calls(&self, listeners: Vec<TcpListener>, edge: &Edge<Stack>, header: Duration) {
         let deadlines = Deadlines { header, idle: IDLE };
         for listener in listeners {
             self.tasks.spawn(listen::serve(
@@ -202,6 +202,11 @@ fn limits(config: &Config) -> Limits {
         finish: config.cache.on_disconnect == OnDisconnect::Finish,
         linger: LINGER,
     }
+}
+
+fn told(ledger: &Ledger) -> Told {
+    let metrics = ledger.metrics().clone();
+    Box::new(move |summary| metrics.kept(summary.kept))
 }
 
 /// What is left of the memory for entries, when the tapes have their part.

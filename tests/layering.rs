@@ -118,6 +118,8 @@ fn what_only_looks_like_an_upward_import_is_none() {
         "use crate::cache::listen;",
         "use crate::{error::listen, cache::{listen}};",
         "use super::listen;",
+        "use super::{super::cache, listen};",
+        "use super::{self, storable};",
         "mod tests { use super::super::listen; }",
         "use other_crate::listen;",
         "pub(in crate::cache) fn listen() {}",
@@ -272,13 +274,9 @@ fn depth(path: &str) -> usize {
 
 /// Returns the names that stand directly under `root`: `x` in `root::x::y` and in `root::{x::y, ..}`.
 fn under(tokens: &[String], root: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    for (at, token) in tokens.iter().enumerate() {
-        if token == root && !follows_path(tokens, at) {
-            names.extend(after_colons(tokens, at + 1));
-        }
-    }
-    names
+    let roots = (0..tokens.len()).filter(|at| tokens[*at] == root && !follows_path(tokens, *at));
+    let heads = roots.flat_map(|at| heads(tokens, at + 1));
+    heads.map(|at| tokens[at].clone()).collect()
 }
 
 /// Returns the names that `super::super::…` reaches at the crate's top, from a module that lies `depth` below it.
@@ -288,18 +286,11 @@ fn climbs(tokens: &[String], depth: usize) -> Vec<String> {
     let mut braces: Vec<bool> = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
         match token.as_str() {
-            "{" => braces.push(at >= 2 && tokens[at - 2..at].first().is_some_and(|t| t == "mod")),
+            "{" => braces.push(at >= 2 && tokens[at - 2] == "mod"),
             "}" => drop(braces.pop()),
             "super" if !follows_path(tokens, at) => {
-                let supers = tokens[at..]
-                    .chunks(3)
-                    .take_while(|chunk| chunk[0] == "super")
-                    .count();
                 let inline = braces.iter().filter(|module| **module).count();
-                let mut reached = after_colons(tokens, at + 3 * supers - 2);
-                // Inside a group, a `super` would climb unseen: it stays in the list, and is no station.
-                reached.retain(|name| supers == depth + inline || name == "super");
-                names.extend(reached);
+                names.extend(climb(tokens, at, depth + inline));
             }
             _ => {}
         }
@@ -307,37 +298,46 @@ fn climbs(tokens: &[String], depth: usize) -> Vec<String> {
     names
 }
 
+/// Returns what the `super` at `at` reaches at the crate's top, `depth` levels above.
+fn climb(tokens: &[String], at: usize, depth: usize) -> Vec<String> {
+    let heads = heads(tokens, at + 1).into_iter();
+    if depth == 1 {
+        return heads.map(|at| tokens[at].clone()).collect();
+    }
+    let supers = heads.filter(|at| tokens[*at] == "super");
+    supers.flat_map(|at| climb(tokens, at, depth - 1)).collect()
+}
+
 /// Returns whether the token at `at` goes on a path that began before it.
 fn follows_path(tokens: &[String], at: usize) -> bool {
     at >= 2 && tokens[at - 2..at].iter().all(|token| token == ":")
 }
 
-/// Returns the names after the `::` at `at`: the one that follows, or those of the group that follows.
-fn after_colons(tokens: &[String], at: usize) -> Vec<String> {
+/// Returns where the names after the `::` at `at` stand: the one that follows, or those of the group that follows.
+fn heads(tokens: &[String], at: usize) -> Vec<usize> {
     let text = |at: usize| tokens.get(at).map(String::as_str);
     if (text(at), text(at + 1)) != (Some(":"), Some(":")) {
         return Vec::new();
     }
-    if text(at + 2) != Some("{") {
-        return tokens.get(at + 2).cloned().into_iter().collect();
+    let first = at + 2;
+    if text(first) != Some("{") {
+        return (first..tokens.len()).take(1).collect();
     }
-    let mut names = Vec::new();
+    let mut heads = Vec::new();
     let mut nesting = 0_usize;
-    for window in tokens[at + 2..].windows(2) {
-        match window[0].as_str() {
+    for (at, token) in tokens.iter().enumerate().skip(first) {
+        match token.as_str() {
             "{" => nesting += 1,
             "}" => nesting -= 1,
             _ => {}
         }
-        let starts = nesting == 1 && ["{", ","].contains(&window[0].as_str());
-        if starts && window[1] != "}" {
-            names.push(window[1].clone());
-        }
         if nesting == 0 {
             break;
         }
+        let starts = nesting == 1 && ["{", ","].contains(&token.as_str());
+        heads.extend((starts && text(at + 1) != Some("}")).then_some(at + 1));
     }
-    names
+    heads
 }
 
 /// Returns the words and signs of a source, without comments, literals, lifetimes and blanks.

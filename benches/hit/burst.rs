@@ -52,18 +52,16 @@ pub(crate) async fn play() -> Result<()> {
 }
 
 /// Measures one burst through a Refrain of its own.
-async fn row(name: &str, calls: usize, stream: bool, script: Script) -> Result<()> {
+async fn row(name: &str, count: usize, stream: bool, script: Script) -> Result<()> {
     let upstream = Upstream::start(script).await?;
     let refrain = Server::refrain(upstream.address)?;
-    let answers = burst(&refrain, calls, stream).await?;
+    let answers = burst(&refrain, count, stream).await?;
     let different: HashSet<_> = answers.iter().map(|answer| &answer.body).collect();
     let mut waits: Vec<_> = answers.iter().map(|answer| answer.wait).collect();
     waits.sort_unstable();
     let millis = |share| {
-        format!(
-            "{:.1}",
-            report::micros(report::quantile(&waits, share)) / 1e3
-        )
+        let wait = report::quantile(&waits, share);
+        format!("{:.1}", wait.as_secs_f64() * 1e3)
     };
     let cells = [
         upstream.calls().to_string(),

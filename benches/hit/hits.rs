@@ -98,7 +98,7 @@ impl Round {
     fn new(seen: &Seen, before: Usage, after: Usage) -> Self {
         Self {
             rate: seen.rate(),
-            cpu: report::micros(after.cpu - before.cpu) / seen.times.len() as f64,
+            cpu: report::micros(after.cpu.saturating_sub(before.cpu)) / seen.times.len() as f64,
             p50: seen.p50(),
             p99: seen.p99(),
             rss: after.rss,

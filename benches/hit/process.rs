@@ -101,7 +101,7 @@ fn address(stdout: &mut impl BufRead) -> Result<SocketAddr> {
     anyhow::bail!("the server ended before it told its address")
 }
 
-/// Reads utime and stime of proc_pid_stat(5), fields 14 and 15; the name before them may hold blanks.
+/// Reads utime and stime of `proc_pid_stat(5)`, fields 14 and 15; the name before them may hold blanks.
 fn cpu(stat: &str) -> Option<Duration> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(11);
@@ -110,7 +110,7 @@ fn cpu(stat: &str) -> Option<Duration> {
     Some(Duration::from_millis((utime + stime) * TICK_MS))
 }
 
-/// Reads a size of proc_pid_status(5), bytes.
+/// Reads a size of `proc_pid_status(5)`, bytes.
 fn size(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;

@@ -59,7 +59,6 @@ pub struct Head {
 /// How long an upstream took; filled in while its answer flows.
 #[derive(Debug, Default)]
 pub struct Timing {
-    head_us: AtomicU64,
     total_us: AtomicU64,
 }
 
@@ -79,20 +78,14 @@ pub enum Body {
 pub type Content = UnsyncBoxBody<Bytes, Error>;
 
 impl Timing {
-    /// Notes the time until the head of the answer.
-    pub fn head(&self, elapsed: Duration) {
-        self.head_us.store(micros(elapsed), Ordering::Relaxed);
-    }
-
-    /// Notes the time until the end of the body, or until it was given up.
-    pub fn total(&self, elapsed: Duration) {
+    /// Notes how long the upstream has taken so far: at the head of its answer, and at every piece.
+    pub fn note(&self, elapsed: Duration) {
         self.total_us.store(micros(elapsed), Ordering::Relaxed);
     }
 
-    /// Returns the time until the head, and until the end.
-    pub fn read(&self) -> (Duration, Duration) {
-        let load = |us: &AtomicU64| Duration::from_micros(us.load(Ordering::Relaxed));
-        (load(&self.head_us), load(&self.total_us))
+    /// Returns the time until the end, or as far as the answer got.
+    pub fn total(&self) -> Duration {
+        Duration::from_micros(self.total_us.load(Ordering::Relaxed))
     }
 }
 

@@ -26,6 +26,7 @@ mod shared;
 mod state;
 
 use std::{
+    fmt,
     future::{Future, poll_fn},
     pin::Pin,
     sync::{
@@ -51,7 +52,7 @@ use crate::{
 };
 
 /// What all tapes share: their bounds, their budget, their tasks.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Tapes(Arc<Pool>);
 
 /// One recording; a handle that reads nothing by itself.
@@ -87,6 +88,9 @@ pub struct Limits {
 /// The answer that a tape records: a head to come, and its content.
 pub type Source = Pin<Box<dyn Future<Output = Result<(Head, Content, Listener), Error>> + Send>>;
 
+/// Hears what became of an answer.
+pub type Told = Box<dyn Fn(Summary) + Send + Sync>;
+
 /// Cuts off a client that does not read.
 pub type Cut = Box<dyn FnOnce() + Send>;
 
@@ -113,9 +117,9 @@ pub struct Summary {
     pub usage: Option<Usage>,
 }
 
-#[derive(Debug)]
 struct Pool {
     limits: Limits,
+    told: Told,
     held: AtomicU64,
     tapes: Mutex<Vec<Weak<Shared>>>,
     tasks: Tasks,
@@ -126,11 +130,19 @@ const AWAY: Duration = Duration::from_secs(1);
 /// The inline reader is always the first.
 const LEADER: usize = 0;
 
+impl fmt::Debug for Tapes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tapes({} bytes held)", self.held())
+    }
+}
+
 impl Tapes {
     /// Makes a pool of tapes; its tasks belong to `tasks`.
-    pub fn new(limits: Limits, tasks: Tasks) -> Self {
+    /// `told` hears what became of each answer, whoever was there to read it.
+    pub fn new(limits: Limits, tasks: Tasks, told: Told) -> Self {
         Self(Arc::new(Pool {
             limits,
+            told,
             held: AtomicU64::new(0),
             tapes: Mutex::default(),
             tasks,

@@ -1,5 +1,5 @@
 //! How an answer came to be, and the words for it: `X-Cache`, `X-Cache-Reason`, `Cache-Status` and the reasons for not
-//! storing. Pure. Every word here has an entry in `docs/caching.md`; a test holds the two together.
+//! storing. Pure. Every word here has an entry in `docs/caching.md`; `tests/docs.rs` holds the two together.
 
 use std::io::Write;
 
@@ -138,6 +138,17 @@ impl Verdict {
 }
 
 impl Reason {
+    /// Every reason of a call that has a key, in the order of the docs.
+    pub const ALL: [Self; 7] = [
+        Self::NotFound,
+        Self::Expired,
+        Self::Refresh,
+        Self::MaxAge,
+        Self::MinFresh,
+        Self::MaxStale,
+        Self::UpstreamFailed,
+    ];
+
     /// Returns the value of `X-Cache-Reason`.
     pub fn as_str(self) -> &'static str {
         match self {

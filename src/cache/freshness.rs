@@ -63,12 +63,12 @@ pub fn fit(facts: Facts, plan: &Plan) -> Fit {
     }
 }
 
-/// Decides whether an entry may stand in for a failed upstream: not where the caller asked for a new answer, nor past
-/// the caller's own `max-age`.
+/// Decides whether an entry past its lifetime may stand in for a failed upstream: not where the caller asked for a new
+/// answer or for freshness left, nor past the caller's own `max-age`.
 pub fn stands_in(facts: Facts, plan: &Plan) -> bool {
     let too_old = plan.max_age.is_some_and(|limit| facts.age >= limit);
     let allowed = !plan.stale_if_error.is_zero() && facts.staleness() <= plan.stale_if_error;
-    allowed && !too_old && !plan.refresh
+    allowed && !too_old && !plan.refresh && plan.min_fresh.is_none()
 }
 
 #[cfg(test)]
@@ -157,16 +157,15 @@ mod tests {
         let mut plan = plan();
         assert!(!stands_in(at(101), &plan));
         plan.stale_if_error = secs(5);
-        assert!(
-            stands_in(at(50), &plan),
-            "also one that only lacked min-fresh"
-        );
         assert!(stands_in(at(105), &plan));
         assert!(!stands_in(at(106), &plan));
         plan.max_age = Some(secs(104));
         assert!(stands_in(at(103), &plan));
         assert!(!stands_in(at(104), &plan), "the caller's own bound stands");
         plan.max_age = None;
+        plan.min_fresh = Some(secs(0));
+        assert!(!stands_in(at(101), &plan), "it has no freshness left");
+        plan.min_fresh = None;
         plan.refresh = true;
         assert!(
             !stands_in(at(50), &plan),

@@ -105,6 +105,20 @@ pub enum Unkeyed {
 }
 
 impl Unkeyed {
+    /// Every reason that is not the body's own, in the order of the docs.
+    pub const ALL: [Self; 10] = [
+        Self::Disabled,
+        Self::Bypass,
+        Self::Endpoint,
+        Self::Upgrade,
+        Self::Encoded,
+        Self::Conditional,
+        Self::TooLarge,
+        Self::BufferFull,
+        Self::Stateful,
+        Self::LiveTools,
+    ];
+
     /// Returns the word in `X-Cache-Reason`, log and docs.
     pub fn as_str(self) -> &'static str {
         match self {

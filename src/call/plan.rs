@@ -324,7 +324,8 @@ impl Draft<'_> {
             let stale = argument.time_or(Duration::MAX);
             self.plan.max_stale = Some(self.plan.max_stale.map_or(stale, |known| known.min(stale)));
         } else if named("stale-if-error") && allows(Directive::StaleIfError) {
-            self.plan.stale_if_error = argument.time().unwrap_or_default();
+            let wish = argument.time().unwrap_or_default();
+            self.plan.stale_if_error = wish.min(self.policy.max_ttl);
         }
     }
 

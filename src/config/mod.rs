@@ -80,7 +80,7 @@ pub struct Admin {
 /// `[[upstream]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// Name in headers, log lines and metrics.
+    /// Name in headers and log lines; part of the key.
     pub name: String,
     /// What an SDK would be given as its base URL.
     pub base_url: BaseUrl,

@@ -184,11 +184,12 @@ impl Metrics {
         if let (Some(ttfb), Some(histogram)) = (ended.ttfb, series.ttfb.get(verdict)) {
             histogram.observe(ttfb.as_secs_f64());
         }
-        if !ended.upstream.is_zero() {
-            series.upstream.observe(ended.upstream.as_secs_f64());
+        if let Some(upstream) = ended.upstream {
+            series.upstream.observe(upstream.as_secs_f64());
         }
-        let overhead = ended.total.saturating_sub(ended.upstream);
-        series.overhead.observe(overhead.as_secs_f64());
+        if let Some(overhead) = ended.overhead {
+            series.overhead.observe(overhead.as_secs_f64());
+        }
         series.sent.inc_by(ended.bytes);
     }
 
@@ -239,10 +240,10 @@ pub struct Ended {
     pub status: StatusCode,
     /// Time to the first byte of the body.
     pub ttfb: Option<Duration>,
-    /// Time to the end.
-    pub total: Duration,
-    /// Time that the upstream took; zero where it was not asked.
-    pub upstream: Duration,
+    /// Time that the upstream took, where it was asked and answered.
+    pub upstream: Option<Duration>,
+    /// Time that Refrain itself took, where that can be told.
+    pub overhead: Option<Duration>,
     /// Body bytes sent.
     pub bytes: u64,
 }
@@ -384,8 +385,8 @@ mod tests {
             verdict: Some(Verdict::Hit),
             status: StatusCode::OK,
             ttfb: Some(Duration::from_micros(80)),
-            total: Duration::from_micros(90),
-            upstream: Duration::ZERO,
+            upstream: None,
+            overhead: Some(Duration::from_micros(90)),
             bytes: 12,
         });
         metrics.kept(Err(NotStored::Incomplete));

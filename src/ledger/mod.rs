@@ -15,7 +15,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
@@ -30,7 +30,7 @@ use crate::{
     answer::{
         Answer, Body, Timing,
         tape::Summary,
-        verdict::{Served, Verdict},
+        verdict::{Reason, Served, Verdict},
     },
     call::{Call, Keyed, caller::Caller, key::Hex},
     dialect::{Dialect, usage::Usage},
@@ -280,22 +280,31 @@ impl Record {
 
     fn count(&self, now: Instant) {
         let metrics = self.ledger.metrics();
-        let upstream = self.timing.as_ref().map(|timing| timing.read().1);
+        let total = now - self.facts.started;
+        let upstream = self.timing.as_ref().map(|timing| timing.total());
         metrics.ended(&Ended {
             dialect: self.facts.dialect,
             verdict: self.verdict(),
             status: self.status.unwrap_or_else(client_gone),
             ttfb: self.first_byte.map(|first| first - self.facts.started),
-            total: now - self.facts.started,
-            upstream: upstream.unwrap_or_default(),
+            upstream: upstream.filter(|upstream| !upstream.is_zero()),
+            overhead: self.overhead(total, upstream),
             bytes: self.bytes,
         });
-        match (self.verdict(), self.summary, self.usage) {
-            (Some(Verdict::Miss), Some(summary), _) => metrics.kept(summary.kept),
-            (Some(Verdict::Hit | Verdict::Stale | Verdict::Collapsed), _, Some(usage)) => {
-                metrics.saved(usage.input_tokens, usage.output_tokens);
-            }
-            _ => {}
+        if let (Some(Verdict::Hit | Verdict::Stale | Verdict::Collapsed), Some(usage)) =
+            (self.verdict(), self.usage)
+        {
+            metrics.saved(usage.input_tokens, usage.output_tokens);
+        }
+    }
+
+    /// Returns what Refrain itself took of a call's time, where that can be told apart: who followed another call, and
+    /// who got no answer, waited for an upstream that was not this call's to measure.
+    fn overhead(&self, total: Duration, upstream: Option<Duration>) -> Option<Duration> {
+        match (self.verdict()?, self.served.as_ref()?.reason) {
+            (Verdict::Hit, _) | (Verdict::Stale, Some(Reason::MaxStale)) => Some(total),
+            (Verdict::Miss | Verdict::Bypass, _) => Some(total.saturating_sub(upstream?)),
+            (Verdict::Stale | Verdict::Collapsed, _) => None,
         }
     }
 

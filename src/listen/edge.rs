@@ -20,9 +20,9 @@ use http::{
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use tower::Service;
 
 use super::{
+    Answering,
     incoming::{self, Budget},
     outgoing::Outgoing,
     socket::OnLine,
@@ -40,19 +40,18 @@ use crate::{
     dialect::{Dialect, envelope::error_body},
     error::{Error, Kind},
     ledger::{Arrival, Facts, Recorded},
-    stack::Stack,
     upstream::headers::{self, REQUEST_ID},
 };
 
 /// The edge; clones share everything.
-#[derive(Clone, Debug)]
-pub struct Edge(Arc<Inner>);
+#[derive(Debug)]
+pub struct Edge<S>(Arc<Inner<S>>);
 
 /// What the edge works with.
 #[derive(Debug)]
-pub struct Parts {
+pub struct Parts<S> {
     /// The layers below.
-    pub stack: Stack,
+    pub stack: S,
     /// From requests to keys.
     pub keying: Keying,
     /// From headers to plans.
@@ -66,8 +65,8 @@ pub struct Parts {
 }
 
 #[derive(Debug)]
-struct Inner {
-    parts: Parts,
+struct Inner<S> {
+    parts: Parts<S>,
     ids: Ids,
 }
 
@@ -78,9 +77,15 @@ struct Ids {
     next: AtomicU64,
 }
 
-impl Edge {
+impl<S> Clone for Edge<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S: Answering> Edge<S> {
     /// Makes the edge.
-    pub fn new(parts: Parts) -> Result<Self, Error> {
+    pub fn new(parts: Parts<S>) -> Result<Self, Error> {
         let process = getrandom::u64()
             .map_err(|error| Error::with_source(Kind::Internal, "no random bytes", error))?;
         let ids = Ids {
@@ -110,7 +115,7 @@ impl Edge {
     }
 }
 
-impl Inner {
+impl<S: Answering> Inner<S> {
     fn facts(&self, request: &Request<Incoming>, id: HeaderValue, started: Instant) -> Facts {
         let target = request.uri().path_and_query().cloned();
         let target = target.unwrap_or_else(|| PathAndQuery::from_static("*"));
@@ -253,7 +258,7 @@ impl Inner {
     }
 }
 
-impl Inner {
+impl<S> Inner<S> {
     /// Connects the two sides of a switched protocol until either ends.
     fn connect(&self, client: OnUpgrade, upstream: OnUpgrade) {
         self.parts.tasks.spawn(async move {

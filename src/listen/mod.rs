@@ -18,6 +18,7 @@ use hyper_util::{
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 
 use self::{
     edge::Edge,
@@ -26,7 +27,27 @@ use self::{
 use crate::{
     answer::tasks::Tasks,
     error::{Error, Kind},
+    ledger::{Arrival, Recorded},
 };
+
+/// What the edge hands its calls to, such that a connection can carry it.
+pub trait Answering:
+    Service<Arrival, Response = Recorded, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Answering for S where
+    S: Service<Arrival, Response = Recorded, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
 
 /// Opens a listening socket at `address`, `host:port`.
 pub async fn bind(address: &str) -> Result<TcpListener, Error> {
@@ -44,9 +65,9 @@ pub fn address(listener: &TcpListener) -> Result<SocketAddr, Error> {
 }
 
 /// Accepts and answers until `stop`, then until the calls under way have ended.
-pub async fn serve(
+pub async fn serve<S: Answering>(
     listener: TcpListener,
-    edge: Edge,
+    edge: Edge<S>,
     deadlines: Deadlines,
     tasks: Tasks,
     stop: CancellationToken,
@@ -92,10 +113,10 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-fn connection(
+fn connection<S: Answering>(
     builder: &auto::Builder<TokioExecutor>,
     stream: TcpStream,
-    edge: Edge,
+    edge: Edge<S>,
     deadlines: Deadlines,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = BoxError> + Send + 'static {
     // A lost option costs a little speed, and a dead connection shows itself soon enough.

@@ -3,7 +3,7 @@
 //! # A break
 //! hyper throws away what it has not written when a body fails. A client must see every byte before the break, and then
 //! an abort, never a clean end. So the failure is held back until the connection has flushed: on HTTP/1.1 that is seen,
-//! on HTTP/2, where a stream's frames mix with others', a moment is given. A client that does not read gets [`PATIENCE`].
+//! on HTTP/2, where a stream's frames mix with others', a moment is given. A client that does not read gets ten seconds.
 
 use std::{
     fmt,

@@ -113,7 +113,7 @@ impl Body for Flow {
 
 impl Clock {
     fn note(&self) {
-        self.timing.total(self.started.elapsed());
+        self.timing.note(self.started.elapsed());
     }
 }
 

@@ -121,7 +121,7 @@ impl Inner {
             Err(error) => return Err(self.timed_out(&error)),
         };
         let timing = Arc::new(Timing::default());
-        timing.head(started.elapsed());
+        timing.note(started.elapsed());
         let content = |body: Incoming| {
             Flow::new(body, timeouts.idle, deadline, started, timing.clone()).boxed_unsync()
         };

@@ -165,14 +165,17 @@ impl Shared {
     }
 
     fn end(&self, end: Result<(), Error>, kept: Result<(), NotStored>, usage: Option<Usage>) {
+        let summary = Summary { kept, usage };
         let wakers = {
             let mut state = self.state();
-            if state.end.is_none() {
-                state.end = Some(end);
-                state.summary = Some(Summary { kept, usage });
+            if state.end.is_some() {
+                return;
             }
+            state.end = Some(end);
+            state.summary = Some(summary);
             state.wakers()
         };
+        (self.pool.told)(summary);
         wakers.into_iter().for_each(Waker::wake);
     }
 

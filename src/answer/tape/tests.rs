@@ -106,7 +106,7 @@ fn limits() -> Limits {
 fn tapes(change: impl FnOnce(&mut Limits)) -> Tapes {
     let mut limits = limits();
     change(&mut limits);
-    Tapes::new(limits, Tasks::default())
+    Tapes::new(limits, Tasks::default(), Box::new(|_| {}))
 }
 
 fn record(tapes: &Tapes, source: Source) -> (Tape, Reader, Kept) {

@@ -6,7 +6,8 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::json;
 
-use super::{super::failure::Failure, script::Ask};
+use super::script::Ask;
+use crate::command::failure::Failure;
 
 /// A call that was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]

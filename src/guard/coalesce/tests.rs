@@ -97,7 +97,7 @@ fn house() -> House {
             tags: flown.wishes.tags.clone(),
         })
     });
-    let tapes = Tapes::new(limits, Tasks::default());
+    let tapes = Tapes::new(limits, Tasks::default(), Box::new(|_| {}));
     House {
         upstream: Scripted::default(),
         flights: Flights::new(tapes, memory.clone(), judge),
