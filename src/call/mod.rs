@@ -8,6 +8,7 @@ pub mod canon;
 pub mod key;
 pub mod keying;
 pub mod plan;
+pub mod splice;
 
 use std::{sync::Arc, time::Instant};
 
