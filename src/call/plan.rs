@@ -1,9 +1,12 @@
 //! What caller and operator allow for a call: the request headers of DESIGN §5, other gateways' aliases included. Pure.
+//! The one alias that stands in the body, LiteLLM's, is [`litellm`]'s.
 //!
 //! # Scope
 //! A malformed value of a header of ours is refused with the header's name; `Cache-Control` is read leniently
 //! (RFC 9111 §5.2), in case of doubt towards forwarding; malformed aliases are ignored. Where headers disagree, the
 //! one that asks less of the cache wins; a TTL or namespace of ours wins over an alias.
+
+pub mod litellm;
 
 use std::time::Duration;
 
@@ -47,6 +50,7 @@ pub struct Plan {
 pub struct Policy {
     allow: Vec<Directive>,
     vendors: Vec<Vendor>,
+    litellm: bool,
     max_ttl: Duration,
     base: Plan,
 }
@@ -87,6 +91,7 @@ impl Policy {
         Self {
             allow: cache.allow.clone(),
             vendors,
+            litellm: cache.litellm,
             max_ttl: cache.max_ttl,
             base: Plan {
                 bypass: false,
@@ -313,9 +318,8 @@ impl Draft<'_> {
             self.plan.store &= !allows(Directive::NoStore);
         } else if named("only-if-cached") {
             self.plan.only_if_cached |= allows(Directive::OnlyIfCached);
-        } else if named("max-age") && allows(Directive::MaxAge) {
-            let age = argument.time().unwrap_or(Duration::ZERO);
-            self.plan.max_age = Some(self.plan.max_age.map_or(age, |known| known.min(age)));
+        } else if named("max-age") {
+            self.max_age(argument.time().unwrap_or(Duration::ZERO));
         } else if named("min-fresh") && allows(Directive::MinFresh) {
             let left = argument.time().unwrap_or(Duration::MAX);
             self.plan.min_fresh = Some(self.plan.min_fresh.map_or(left, |known| known.max(left)));
@@ -337,6 +341,12 @@ impl Draft<'_> {
             .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"no-cache"));
         let alone = !headers.contains_key(http::header::CACHE_CONTROL);
         self.plan.refresh |= asks && alone && self.policy.allows(Directive::NoCache);
+    }
+
+    fn max_age(&mut self, age: Duration) {
+        if self.policy.allows(Directive::MaxAge) {
+            self.plan.max_age = Some(self.plan.max_age.map_or(age, |known| known.min(age)));
+        }
     }
 
     fn ttl(&mut self, ttl: Duration) -> bool {

@@ -213,6 +213,7 @@ fn cache(cache: file::Cache, memory: u64, findings: &mut Findings) -> Cache {
         stall: cache.stall.0,
         allow: directives(&cache.allow, findings),
         aliases: cache.aliases,
+        litellm: cache.litellm,
         vary: vary(&cache.vary, findings),
         finish_reasons: cache.finish_reasons,
     }

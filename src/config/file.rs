@@ -77,6 +77,7 @@ pub(super) struct Cache {
     pub(super) stall: Span,
     pub(super) allow: Vec<String>,
     pub(super) aliases: bool,
+    pub(super) litellm: bool,
     pub(super) vary: Vec<String>,
     pub(super) finish_reasons: Vec<String>,
 }
@@ -177,6 +178,7 @@ impl Default for Cache {
             stall: seconds(10),
             allow: words(&Directive::ALL.map(Directive::as_str)),
             aliases: true,
+            litellm: false,
             vary: words(&[
                 "openai-organization",
                 "openai-project",

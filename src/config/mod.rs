@@ -139,6 +139,8 @@ pub struct Cache {
     pub allow: Vec<Directive>,
     /// Whether other gateways' cache headers are understood.
     pub aliases: bool,
+    /// Whether LiteLLM's `cache` object in the body of a call is understood, and cut out of it.
+    pub litellm: bool,
     /// Request headers whose values are part of the key.
     pub vary: Vec<HeaderName>,
     /// Finish reasons with which an answer is stored.

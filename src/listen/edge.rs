@@ -23,7 +23,7 @@ use hyper_util::rt::TokioIo;
 
 use super::{
     Answering,
-    incoming::{self, Budget},
+    incoming::{self, Budget, Held, Read},
     outgoing::Outgoing,
     socket::OnLine,
 };
@@ -168,7 +168,7 @@ impl<S: Answering> Inner<S> {
         upgrade: bool,
     ) -> Result<Call, Error> {
         let (parts, body) = request.into_parts();
-        let plan = self
+        let mut plan = self
             .parts
             .policy
             .plan(&parts.headers)
@@ -181,7 +181,7 @@ impl<S: Answering> Inner<S> {
             upgrade,
         };
         let (payload, keyed) = match self.parts.keying.admits(&head, &plan) {
-            Ok(dialect) => self.read(body, &head, dialect, facts, &plan).await?,
+            Ok(dialect) => self.read(body, &head, dialect, facts, &mut plan).await?,
             Err(why) => (incoming::stream(body), Err(why)),
         };
         Ok(Call {
@@ -205,18 +205,39 @@ impl<S: Answering> Inner<S> {
         head: &keying::Head<'_>,
         dialect: Dialect,
         facts: &Facts,
-        plan: &Plan,
+        plan: &mut Plan,
     ) -> Result<(Payload, Result<Arc<Keyed>, Unkeyed>), Error> {
-        let keying = &self.parts.keying;
-        let (payload, read) = self.parts.budget.read(body, keying.max_body()).await?;
-        let keyed = match (&payload, read) {
-            (Payload::Whole(bytes), Ok(())) => {
-                keying.key(head, dialect, bytes, &facts.caller, plan)
+        let max = self.parts.keying.max_body();
+        Ok(match self.parts.budget.read(body, max).await? {
+            Read::Whole(mut whole) => {
+                let keyed = self.key(&mut whole, head, dialect, facts, plan);
+                (whole.into_payload(), keyed)
             }
-            (_, Err(why)) => Err(why),
-            (Payload::Stream(_), Ok(())) => Err(Unkeyed::TooLarge),
+            Read::Partly(payload, why) => (payload, Err(why)),
+        })
+    }
+
+    /// Keys a body. LiteLLM's object goes out of it and into the plan, unless what is left cannot be read: that body
+    /// travels as it came.
+    fn key(
+        &self,
+        whole: &mut Held,
+        head: &keying::Head<'_>,
+        dialect: Dialect,
+        facts: &Facts,
+        plan: &mut Plan,
+    ) -> Result<Arc<Keyed>, Unkeyed> {
+        let Parts { keying, policy, .. } = &self.parts;
+        let key = |body: &[u8], plan: &Plan| keying.key(head, dialect, body, &facts.caller, plan);
+        let Some(steered) = policy.steered(plan, head.headers, whole.as_ref()) else {
+            return key(whole.as_ref(), plan);
         };
-        Ok((payload, keyed))
+        let keyed = key(&steered.body, &steered.plan);
+        if !matches!(keyed, Err(Unkeyed::Body(_))) {
+            *plan = steered.plan;
+            whole.replace(steered.body);
+        }
+        keyed
     }
 
     /// Returns what lives at `path` of Refrain's own, for load balancers; probes are no calls and leave no line.

@@ -137,7 +137,13 @@ impl Inner {
         let uri = target::uri(&self.config.base_url, &call.target)?;
         let keyed = call.keyed.is_ok();
         let is_ours = |name: &str| self.policy.is_ours(name);
-        let headers = headers::request(&call.headers, is_ours, keyed, call.upgrade);
+        let mut headers = headers::request(&call.headers, is_ours, keyed, call.upgrade);
+        if let Payload::Whole(bytes) = &call.payload
+            && headers.contains_key(header::CONTENT_LENGTH)
+        {
+            // The client's is wrong where something has been cut out of the body.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+        }
         let body = match call.payload {
             Payload::Whole(bytes) => Full::new(bytes)
                 .map_err(|never| match never {})
