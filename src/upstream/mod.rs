@@ -136,8 +136,13 @@ impl Inner {
         }
         let uri = target::uri(&self.config.base_url, &call.target)?;
         let keyed = call.keyed.is_ok();
-        let is_ours = |name: &str| self.policy.is_ours(name);
-        let headers = headers::request(&call.headers, is_ours, keyed, call.upgrade);
+        let headers = headers::request(
+            &call.headers,
+            |name| self.policy.is_ours(name),
+            |name| self.policy.is_known_by(name),
+            keyed,
+            call.upgrade,
+        );
         let body = match call.payload {
             Payload::Whole(bytes) => Full::new(bytes)
                 .map_err(|never| match never {})
