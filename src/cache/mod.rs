@@ -26,7 +26,7 @@ use crate::{
         replay::Replay,
         verdict::{Reason, Served, Tier, Verdict},
     },
-    call::{Call, key::Key},
+    call::{Call, key::Key, plan::Plan},
     error::{Error, Kind},
     store::{Entry, memory::Memory},
 };
@@ -133,6 +133,11 @@ fn look(memory: &Memory, call: &Call, now: Instant) -> Result<Answer, Miss> {
         Fit::Stale => Ok(stale(&entry, keyed.slot.key, Reason::MaxStale, now)),
         Fit::No(reason) => Err(Miss(reason, Some(entry))),
     }
+}
+
+/// Returns whether an entry is fresh enough for a call.
+pub fn fits(entry: &Entry, plan: &Plan, now: Instant) -> bool {
+    freshness::fit(facts(entry, now), plan) == Fit::Fresh
 }
 
 fn not_cached(reason: Reason) -> Error {

@@ -253,7 +253,9 @@ async fn first_byte<F: Future>(
 
 /// Returns whether a body ends by its own framing rather than by the connection's end (RFC 9112 §6.3).
 fn is_framed(response: &Response<Incoming>) -> bool {
-    response.version() >= Version::HTTP_2
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+    bodiless.contains(&response.status())
+        || response.version() >= Version::HTTP_2
         || response.headers().contains_key(header::CONTENT_LENGTH)
         || response.headers().contains_key(header::TRANSFER_ENCODING)
 }
