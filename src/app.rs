@@ -11,7 +11,7 @@ use crate::{
         tape::{Limits, Tapes, Told},
         tasks::Tasks,
     },
-    cache::{keeper, storable::Rules},
+    cache::{self, keeper, storable::Rules},
     call::{key::Secret, keying::Keying, plan::Policy},
     config::{Config, OnDisconnect},
     error::Error,
@@ -67,7 +67,7 @@ impl App {
         let ledger = Ledger::new(log, Metrics::new());
         let tapes = Tapes::new(limits(config), tasks.clone(), told(&ledger));
         let memory = Memory::new(entries(config), config.cache.max_entry);
-        let flights = Flights::new(tapes.clone(), memory.clone(), judge(config));
+        let flights = Flights::new(tapes.clone(), memory.clone(), judge(config), cache::fits);
         let policy = Arc::new(Policy::new(
             &config.cache,
             &config.upstream.base_url,

@@ -144,6 +144,7 @@ fn ratios(bare: &[Round], refrain: &[Round]) -> Result<()> {
 }
 
 const CONNECTIONS: usize = 32;
-const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_secs(3);
+const ROUNDS: usize = 15;
+/// Short, so that the two rounds of a pair meet the same machine.
+const ROUND: Duration = Duration::from_secs(1);
 const WARM_UP: Duration = Duration::from_secs(2);

@@ -93,7 +93,8 @@ impl Keying {
         if plan.bypass {
             return Err(Unkeyed::Bypass);
         }
-        if head.headers.contains_key(header::CONTENT_ENCODING) {
+        let mut encodings = head.headers.get_all(header::CONTENT_ENCODING).iter();
+        if encodings.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(Unkeyed::Encoded);
         }
         if CONDITIONAL

@@ -10,7 +10,7 @@ pub mod litellm;
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::config::{self, Directive};
 
@@ -52,6 +52,7 @@ pub struct Policy {
     vendors: Vec<Vendor>,
     litellm: bool,
     max_ttl: Duration,
+    vary: Vec<HeaderName>,
     base: Plan,
 }
 
@@ -93,6 +94,7 @@ impl Policy {
             vendors,
             litellm: cache.litellm,
             max_ttl: cache.max_ttl,
+            vary: cache.vary.clone(),
             base: Plan {
                 bypass: false,
                 refresh: false,
@@ -111,17 +113,13 @@ impl Policy {
 
     /// Reads the plan of a request.
     pub fn plan(&self, headers: &HeaderMap) -> Result<Plan, BadHeader> {
-        let mut draft = Draft {
-            policy: self,
-            plan: self.base.clone(),
-            named_ttl: false,
-            named_namespace: false,
-        };
+        let mut draft = self.draft(self.base.clone());
         for (name, value) in headers {
             let name = name.as_str();
             match name {
                 "cache-control" => draft.cache_control(value),
                 "pragma" => draft.pragma(value, headers),
+                "x-fallback" => fallback(value)?,
                 _ if name.starts_with("x-cache-") => draft.ours(name, value)?,
                 _ if self.vendor_of(name).is_some() => draft.alias(name, value),
                 _ => {}
@@ -133,6 +131,28 @@ impl Policy {
     /// Returns whether `name` steers Refrain and so does not travel on.
     pub fn is_ours(&self, name: &str) -> bool {
         name.starts_with("x-cache-") || name == "x-fallback" || self.vendor_of(name).is_some()
+    }
+
+    /// Returns whether `name` is part of what a call is known by: who asks, what for, in which variant.
+    pub fn is_known_by(&self, name: &HeaderName) -> bool {
+        let content = [
+            header::CONTENT_TYPE,
+            header::CONTENT_LENGTH,
+            header::CONTENT_ENCODING,
+        ];
+        config::CREDENTIALS.contains(&name.as_str())
+            || self.vary.contains(name)
+            || content.contains(name)
+    }
+
+    fn draft(&self, plan: Plan) -> Draft<'_> {
+        Draft {
+            policy: self,
+            plan,
+            named_ttl: false,
+            named_namespace: false,
+            stale_if_error: None,
+        }
     }
 
     fn vendor_of(&self, name: &str) -> Option<Vendor> {
@@ -213,6 +233,7 @@ struct Draft<'a> {
     plan: Plan,
     named_ttl: bool,
     named_namespace: bool,
+    stale_if_error: Option<Duration>,
 }
 
 impl Draft<'_> {
@@ -232,13 +253,20 @@ impl Draft<'_> {
                     "X-Cache-TTL",
                     "seconds such as `90`, or a duration such as `10m`",
                 ))?;
-                self.named_ttl |= self.ttl(ttl);
+                let least = if self.named_ttl {
+                    ttl.min(self.plan.lifetime)
+                } else {
+                    ttl
+                };
+                self.named_ttl |= self.ttl(least);
             }
             "x-cache-namespace" => {
-                let name = label(value).ok_or(bad(
-                    "X-Cache-Namespace",
-                    "1 to 128 visible ASCII characters",
-                ))?;
+                let expected =
+                    "1 to 128 visible ASCII characters, the same wherever it is repeated";
+                let name = label(value).ok_or(bad("X-Cache-Namespace", expected))?;
+                if self.named_namespace && self.plan.namespace != name {
+                    return Err(bad("X-Cache-Namespace", expected));
+                }
                 self.named_namespace |= self.namespace(name);
             }
             "x-cache-tags" => {
@@ -329,7 +357,10 @@ impl Draft<'_> {
             self.plan.max_stale = Some(self.plan.max_stale.map_or(stale, |known| known.min(stale)));
         } else if named("stale-if-error") && allows(Directive::StaleIfError) {
             let wish = argument.time().unwrap_or_default();
-            self.plan.stale_if_error = wish.min(self.policy.max_ttl);
+            let wish = wish.min(self.policy.max_ttl);
+            let least = self.stale_if_error.map_or(wish, |known| known.min(wish));
+            self.stale_if_error = Some(least);
+            self.plan.stale_if_error = least;
         }
     }
 
@@ -368,6 +399,15 @@ impl Draft<'_> {
 
 const fn bad(header: &'static str, expected: &'static str) -> BadHeader {
     BadHeader { header, expected }
+}
+
+/// Reads `X-Fallback`: there is no apology yet that it could decline.
+fn fallback(value: &HeaderValue) -> Result<(), BadHeader> {
+    if value.as_bytes().eq_ignore_ascii_case(b"error") {
+        Ok(())
+    } else {
+        Err(bad("X-Fallback", "`error`"))
+    }
 }
 
 fn boolean(value: &HeaderValue) -> Option<bool> {

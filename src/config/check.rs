@@ -10,8 +10,8 @@ use http::HeaderName;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Admin, Cache, Config, Directive, KEEPABLE, Key, Limits, Log, Store, Timeouts, Upstream,
-    address, file,
+    Admin, CREDENTIALS, Cache, Config, Directive, KEEPABLE, Key, Limits, Log, MAX_BODY, Store,
+    Timeouts, Upstream, address, file,
     problem::Complaint,
     read::{hint_for, item_key},
     units::{Off, Size, Span},
@@ -306,11 +306,11 @@ fn key(key: file::Key, findings: &mut Findings) -> Key {
             "for that, write `enabled = false` in `[cache]`",
         );
     }
-    if key.max_body >= LARGEST_BODY {
+    if key.max_body > Size(MAX_BODY) {
         findings.add(
             "key.max_body",
             format!("{} is too much", key.max_body),
-            "expected less than 4GiB",
+            "expected at most 256MiB",
         );
     }
     Key {
@@ -417,14 +417,9 @@ const MEMORY_SHARE: u64 = 4;
 const AUTO_MEMORY: Size = Size(256 << 20);
 const LEAST_MEMORY: Size = Size(1 << 20);
 
-/// 32 bits hold every offset into a keyed body.
-const LARGEST_BODY: Size = Size(4 << 30);
-
 const LONGEST_VERSION: usize = 256;
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-
-const CREDENTIALS: [&str; 4] = ["authorization", "api-key", "x-api-key", "cookie"];
 
 const OF_THE_CONNECTION: [&str; 12] = [
     "connection",

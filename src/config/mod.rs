@@ -449,6 +449,26 @@ pub const KEEPABLE: [&str; 5] = [
     "prompt_cache_retention",
 ];
 
+/// Largest body that can be keyed at all, bytes: places in its canonical form, which may be longer, fit in 32 bits.
+pub const MAX_BODY: u64 = 1 << 28;
+
+/// Request headers that carry a credential: together they are the caller's.
+///
+/// The first four are those of OpenAI, Azure and Anthropic; the others are of gateways in front of them, where a
+/// caller may be known by nothing else.
+pub const CREDENTIALS: [&str; 10] = [
+    "authorization",
+    "api-key",
+    "x-api-key",
+    "cookie",
+    "cf-aig-authorization",
+    "helicone-auth",
+    "ocp-apim-subscription-key",
+    "x-goog-api-key",
+    "x-portkey-api-key",
+    "x-portkey-virtual-key",
+];
+
 const FILE_NAME: &str = "proxy.toml";
 
 const LARGEST_FILE: u64 = 1 << 20;

@@ -260,7 +260,7 @@ level = "inof"
     error: proxy.toml:12:16: key.keep[1]: `messages` is not among the fields that are left out of the key
       hint: expected one of `user`, `metadata`, `safety_identifier`, `prompt_cache_key`, `prompt_cache_retention`
     error: proxy.toml:13:12: key.max_body: 4GiB is too much
-      hint: expected less than 4GiB
+      hint: expected at most 256MiB
     error: proxy.toml:13:12: key.max_body: `limits.buffered` (256MiB) is less than `key.max_body` (4GiB)
       hint: raise the one or lower the other, else the largest bodies could never be keyed
     error: proxy.toml:15:10: store.memory: `cache.max_entry` (8MiB) is more than a quarter of `store.memory` (16MiB)

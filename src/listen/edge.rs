@@ -20,6 +20,7 @@ use http::{
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{
     Answering,
@@ -210,7 +211,8 @@ impl<S: Answering> Inner<S> {
         let max = self.parts.keying.max_body();
         Ok(match self.parts.budget.read(body, max).await? {
             Read::Whole(mut whole) => {
-                let keyed = self.key(&mut whole, head, dialect, facts, plan);
+                let size = whole.as_ref().len();
+                let keyed = apart(size, || self.key(&mut whole, head, dialect, facts, plan));
                 (whole.into_payload(), keyed)
             }
             Read::Partly(payload, why) => (payload, Err(why)),
@@ -306,6 +308,19 @@ impl Ids {
         HeaderValue::from_maybe_shared(Bytes::from(id)).unwrap_or(HeaderValue::from_static("req_0"))
     }
 }
+
+/// Does `work` on a body of `size` bytes; what takes long does not keep other calls of the same thread waiting.
+fn apart<T>(size: usize, work: impl FnOnce() -> T) -> T {
+    let threads = Handle::current().runtime_flavor();
+    if size > LONG && threads == RuntimeFlavor::MultiThread {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
+}
+
+/// From so many bytes on, keying takes longer than handing a thread's other calls to another one.
+const LONG: usize = 256 << 10;
 
 fn response(status: StatusCode, headers: HeaderMap, body: Outgoing) -> Response<Outgoing> {
     let mut response = Response::new(body);

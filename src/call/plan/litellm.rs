@@ -49,10 +49,9 @@ impl Policy {
         let member = splice::only_member(body, MEMBER)?;
         let controls = Controls::read(body.get(member.value)?)?;
         let mut draft = Draft {
-            policy: self,
-            plan: plan.clone(),
             named_ttl: headers.contains_key("x-cache-ttl"),
             named_namespace: headers.contains_key("x-cache-namespace"),
+            ..self.draft(plan.clone())
         };
         draft.litellm(&controls);
         Some(Steered {

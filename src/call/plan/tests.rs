@@ -197,6 +197,7 @@ fn a_malformed_value_of_ours_is_refused_by_name() {
         ("x-cache-refresh", "yes", "X-Cache-Refresh"),
         ("x-cache-bypass", "", "X-Cache-Bypass"),
         ("x-cache-ttl", "soon", "X-Cache-TTL"),
+        ("x-fallback", "banana", "X-Fallback"),
         ("x-cache-ttl", "-1", "X-Cache-TTL"),
         ("x-cache-namespace", "", "X-Cache-Namespace"),
         ("x-cache-namespace", &long, "X-Cache-Namespace"),
@@ -209,6 +210,26 @@ fn a_malformed_value_of_ours_is_refused_by_name() {
         let refused = plan_by(&policy(), &[(name, value)]).unwrap_err();
         assert_eq!(refused.header, header, "{value}");
     }
+}
+
+#[test]
+fn of_a_header_sent_twice_the_one_counts_that_asks_less() {
+    assert_effects(&[
+        (&[("x-cache-ttl", "10"), ("x-cache-ttl", "9000")], |p| {
+            p.lifetime = secs(10);
+        }),
+        (
+            &[("cache-control", "stale-if-error=5, stale-if-error=50")],
+            |p| p.stale_if_error = secs(5),
+        ),
+        (
+            &[("x-cache-namespace", "a"), ("x-cache-namespace", "a")],
+            |p| p.namespace = "a".into(),
+        ),
+    ]);
+    let two = [("x-cache-namespace", "a"), ("x-cache-namespace", "b")];
+    let refused = plan_by(&policy(), &two).unwrap_err();
+    assert_eq!(refused.header, "X-Cache-Namespace");
 }
 
 #[test]
