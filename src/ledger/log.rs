@@ -40,7 +40,7 @@ struct Shared {
 /// Most bytes that wait to be written.
 const ROOM: usize = 8 << 20;
 /// From so many bytes on, the writing thread is woken at once.
-const BATCH: usize = 64 << 10;
+const BATCH: usize = 512 << 10;
 /// Most bytes that room is kept for when they are written.
 const KEPT: usize = 1 << 20;
 /// Longest time that a line waits otherwise.
