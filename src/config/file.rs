@@ -107,6 +107,7 @@ pub(super) struct Store {
 pub(super) struct Limits {
     pub(super) buffered: Size,
     pub(super) header: Span,
+    pub(super) idle: Span,
     pub(super) drain: Span,
 }
 
@@ -211,6 +212,7 @@ impl Default for Limits {
         Self {
             buffered: mebibytes(256),
             header: seconds(10),
+            idle: seconds(75),
             drain: seconds(30),
         }
     }
