@@ -47,6 +47,8 @@ pub(super) fn check(file: file::File, container: Option<u64>) -> Result<Config, 
         limits: Limits {
             buffered: file.limits.buffered.0,
             header: file.limits.header.0,
+            idle: file.limits.idle.0,
+            write: file.limits.write.0,
             drain: file.limits.drain.0,
         },
         log,
@@ -361,11 +363,13 @@ fn auto_memory(container: Option<u64>) -> u64 {
 }
 
 fn check_limits(limits: &file::Limits, max_body: Size, findings: &mut Findings) {
-    findings.positive(
-        "limits.header",
-        limits.header,
-        "write how long a client may take, such as `10s`",
-    );
+    for (key, span) in [
+        ("limits.header", limits.header),
+        ("limits.idle", limits.idle),
+        ("limits.write", limits.write),
+    ] {
+        findings.positive(key, span, "write how long a client may take, such as `10s`");
+    }
     if limits.buffered < max_body {
         findings.clash(
             ["limits.buffered", "key.max_body"],

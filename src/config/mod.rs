@@ -212,6 +212,10 @@ pub struct Limits {
     pub buffered: u64,
     /// For the head of a request to arrive.
     pub header: Duration,
+    /// Between two calls on a connection.
+    pub idle: Duration,
+    /// For a client that does not read to make room again.
+    pub write: Duration,
     /// For running calls to end after SIGTERM.
     pub drain: Duration,
 }

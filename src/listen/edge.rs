@@ -275,16 +275,18 @@ impl<S: Answering> Inner<S> {
         if let Body::Tunnel(upstream) = &body
             && let Some(client) = client
         {
-            self.connect(client, upstream.clone());
+            self.connect(client, upstream.clone(), line.line().begin());
         }
         response(status, headers, Outgoing::new(body, record, line, version))
     }
 }
 
 impl<S> Inner<S> {
-    /// Connects the two sides of a switched protocol until either ends.
-    fn connect(&self, client: OnUpgrade, upstream: OnUpgrade) {
+    /// Connects the two sides of a switched protocol until either ends. So long its call is under way on `line`: the
+    /// connection is no HTTP any more, but still the client's, with all its deadlines.
+    fn connect(&self, client: OnUpgrade, upstream: OnUpgrade, line: OnLine) {
         self.parts.tasks.spawn(async move {
+            let _under_way = line;
             let Ok((client, upstream)) = futures_util::future::try_join(client, upstream).await
             else {
                 return;

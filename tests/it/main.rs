@@ -16,6 +16,7 @@ mod check;
 mod coalesce;
 mod hit;
 mod json;
+mod patience;
 mod rehearsal;
 mod scope;
 mod shutdown;
