@@ -199,6 +199,7 @@ fn deadlines(limits: &config::Limits) -> Deadlines {
     Deadlines {
         header: limits.header,
         idle: limits.idle,
+        write: limits.write,
     }
 }
 

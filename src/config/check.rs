@@ -48,6 +48,7 @@ pub(super) fn check(file: file::File, container: Option<u64>) -> Result<Config, 
             buffered: file.limits.buffered.0,
             header: file.limits.header.0,
             idle: file.limits.idle.0,
+            write: file.limits.write.0,
             drain: file.limits.drain.0,
         },
         log,
@@ -364,6 +365,7 @@ fn check_limits(limits: &file::Limits, max_body: Size, findings: &mut Findings) 
     for (key, span) in [
         ("limits.header", limits.header),
         ("limits.idle", limits.idle),
+        ("limits.write", limits.write),
     ] {
         findings.positive(key, span, "write how long a client may take, such as `10s`");
     }

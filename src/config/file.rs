@@ -108,6 +108,7 @@ pub(super) struct Limits {
     pub(super) buffered: Size,
     pub(super) header: Span,
     pub(super) idle: Span,
+    pub(super) write: Span,
     pub(super) drain: Span,
 }
 
@@ -213,6 +214,7 @@ impl Default for Limits {
             buffered: mebibytes(256),
             header: seconds(10),
             idle: seconds(75),
+            write: seconds(MINUTE),
             drain: seconds(30),
         }
     }

@@ -212,6 +212,8 @@ pub struct Limits {
     pub header: Duration,
     /// Between two calls on a connection.
     pub idle: Duration,
+    /// For a client that does not read to make room again.
+    pub write: Duration,
     /// For running calls to end after SIGTERM.
     pub drain: Duration,
 }

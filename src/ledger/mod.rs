@@ -242,15 +242,14 @@ impl Record {
         self.seen(body);
     }
 
-    /// Notes that the client takes no more.
-    pub fn left(&mut self, body: &Body) {
+    /// Notes that the client takes no more; `cut` tells whether its connection was cut because it did not read.
+    pub fn left(&mut self, body: &Body, cut: bool) {
         if self.complete || self.error.is_some() {
             return;
         }
         self.seen(body);
-        if let Body::Tape(reader) = body
-            && reader.is_let_go()
-        {
+        let let_go = matches!(body, Body::Tape(reader) if reader.is_let_go());
+        if cut || let_go {
             self.error = Some(Kind::Stalled.as_str());
         }
     }

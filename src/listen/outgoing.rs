@@ -154,7 +154,7 @@ impl HttpBody for Outgoing {
 impl Drop for Outgoing {
     fn drop(&mut self) {
         if let Some(record) = &mut self.record {
-            record.left(&self.body);
+            record.left(&self.body, self.line.line().is_cut());
         }
     }
 }

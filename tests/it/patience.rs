@@ -4,9 +4,9 @@
 //! for that knows that as much time has passed for everybody else.
 
 use crate::support::{
-    client::{Exchange, request},
+    client::{End, Exchange, assert_verdict, chat, request},
     proxy::proxy,
-    upstream::{status, upstream},
+    upstream::{Reply, completion, status, upstream},
 };
 
 /// An impatient Refrain.
@@ -41,4 +41,53 @@ async fn a_tunnel_outlives_the_header_and_the_idle_time() {
         exchange.write(frame).await;
         assert_eq!(exchange.tunnelled(frame.len()).await, frame);
     }
+}
+
+/// A completion that is larger than all buffers between two processes.
+fn long() -> Reply {
+    completion(&"x".repeat(16 << 20))
+}
+
+/// Room for [`long`].
+const ROOMY: &str = "[store]\nmemory = \"256MiB\"\n[cache]\nmax_entry = \"32MiB\"";
+
+#[tokio::test]
+async fn a_hit_reaches_a_client_that_reads_it_long_after_the_idle_time() {
+    let up = upstream().answers(long()).start().await;
+    let proxy = proxy(&up).with(SHORT).with(ROOMY).start().await;
+    assert_verdict(&proxy.send(&chat("hi")).await, "MISS");
+    let mut exchange = proxy.open(&chat("hi")).await;
+    exchange.head().await;
+    for _ in 0..3 {
+        proxy.idle_time().await;
+    }
+    let answer = exchange.finish().await;
+    assert_verdict(&answer, "HIT");
+    assert_eq!(answer.end, End::Clean);
+    assert!(answer.body == long().bytes(), "the body is another");
+}
+
+#[tokio::test]
+async fn a_client_that_makes_no_room_for_the_write_time_is_cut_off() {
+    let up = upstream().answers(long()).start().await;
+    let limits = "[limits]\nwrite = \"200ms\"";
+    let proxy = proxy(&up).with(limits).start().await;
+    let passed = chat("hi").at("/v1/passed");
+    let exchange = proxy.open(&passed).await;
+    let line = proxy.call_with("error.kind", "client_stalled").await;
+    assert_eq!(line["http.response.status_code"], 200);
+    up.abandoned(0).await;
+    assert_eq!(exchange.finish().await.end, End::Aborted);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_a_hit_is_cut_off_too() {
+    let up = upstream().answers(long()).start().await;
+    let limits = "[limits]\nwrite = \"200ms\"\nidle = \"1s\"";
+    let proxy = proxy(&up).with(limits).with(ROOMY).start().await;
+    proxy.send(&chat("hi")).await;
+    let mut exchange = proxy.open(&chat("hi")).await;
+    exchange.head().await;
+    proxy.idle_time().await;
+    assert_eq!(exchange.finish().await.end, End::Aborted);
 }
