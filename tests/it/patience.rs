@@ -4,7 +4,7 @@
 //! for that knows that as much time has passed for everybody else.
 
 use crate::support::{
-    client::{End, Exchange, assert_verdict, chat, request},
+    client::{End, Exchange, assert_refused, assert_verdict, chat, request},
     proxy::proxy,
     upstream::{Reply, completion, status, upstream},
 };
@@ -90,4 +90,38 @@ async fn a_client_that_does_not_read_a_hit_is_cut_off_too() {
     exchange.head().await;
     proxy.idle_time().await;
     assert_eq!(exchange.finish().await.end, End::Aborted);
+}
+
+#[tokio::test]
+async fn half_sent_bodies_do_not_keep_the_cache_from_others() {
+    let up = upstream().start().await;
+    let config = "[key]\nmax_body = \"1KiB\"\n[limits]\nbuffered = \"1KiB\"\nbody = \"300ms\"";
+    let proxy = proxy(&up).with(config).start().await;
+    let half = chat("hi").body([]).header("Content-Length", "1000");
+    let mut half = half.open_head(proxy.addr).await;
+    half.write(&[b' '; 999]).await;
+    let answer = half.next().await;
+    assert_refused(&answer, 408, "request_timeout");
+    assert_eq!(answer.header("connection"), Some("close"));
+    half.closed().await;
+    assert_eq!(up.count(), 0);
+    assert_verdict(&proxy.send(&chat("hi")).await, "MISS");
+    assert_verdict(&proxy.send(&chat("hi")).await, "HIT");
+}
+
+#[tokio::test]
+async fn a_half_sent_upload_is_given_up_on_both_sides() {
+    let up = upstream().start().await;
+    let proxy = proxy(&up).with("[limits]\nbody = \"300ms\"").start().await;
+    let upload = request("POST", "/v1/files").header("Content-Length", "1000");
+    let mut upload = upload.open_head(proxy.addr).await;
+    upload.write(b"half of it").await;
+    assert_refused(&upload.next().await, 408, "request_timeout");
+    upload.closed().await;
+    let seen = up.last();
+    assert_eq!(
+        (seen.body.as_slice(), seen.whole),
+        (&b"half of it"[..], false)
+    );
+    assert_eq!(proxy.call_line(1).await["error.kind"], "request_timeout");
 }
