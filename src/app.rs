@@ -83,6 +83,7 @@ impl App {
             keying: Keying::new(config, Secret::random()?),
             policy,
             budget: Budget::new(config.limits.buffered),
+            pause: config.limits.body,
             tasks: tasks.clone(),
             readiness: readiness.clone(),
         })?;
