@@ -5,6 +5,8 @@
 //! (`Connection: close`, GOAWAY), and waits for them; the caller bounds the wait.
 
 pub mod arriving;
+pub mod breaking;
+pub mod departing;
 pub mod edge;
 pub mod incoming;
 pub mod outgoing;
