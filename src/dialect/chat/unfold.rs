@@ -9,6 +9,7 @@
 //! # Scope
 //! What a member holds travels as it is written, blanks between tokens aside: an event is one line. Unknown members
 //! stand at their level: of the top in the first chunk, of a choice beside its finish reason, of a message in its delta.
+//! Left out is only what a plain answer says and a stream does not: that there are no `annotations`.
 
 use super::{
     Unreadable,
@@ -149,10 +150,12 @@ impl<'a> Choice<'a> {
             logprobs.extend_from_slice(b",\"logprobs\":");
             json::write_compact(value, &mut logprobs);
         }
+        let is_blank = |member: &Member<'_>| json::is_blank(member.value.get());
         let (quiet, spoken): (Vec<_>, Vec<_>) = self
             .message
             .iter()
-            .partition(|member| member.name == "role" || json::is_blank(member.value.get()));
+            .filter(|member| member.name != "annotations" || !is_blank(member))
+            .partition(|member| member.name == "role" || is_blank(member));
         stream.chunk(self.index, &delta(&quiet), b"", "null");
         for member in spoken {
             match &*member.name {

@@ -36,7 +36,7 @@ fn a_completion_becomes_the_stream_that_tells_it() {
     let lines: Vec<_> = stream.split("\n\n").collect();
     let common = r#"data: {"id":"c","created":17,"model":"m","object":"chat.completion.chunk","#;
     let expected = [
-        r#""x":[0.10],"choices":[{"index":0,"delta":{"role":"assistant","refusal":null,"annotations":[]},"finish_reason":null}],"usage":null}"#,
+        r#""x":[0.10],"choices":[{"index":0,"delta":{"role":"assistant","refusal":null},"finish_reason":null}],"usage":null}"#,
         r#""choices":[{"index":0,"delta":{"content":"a\nb"},"logprobs":{"content":[{"token":"a","logprob":-0.50}],"refusal":null},"finish_reason":null}],"usage":null}"#,
         r#""choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"t","type":"function","function":{"name":"f","arguments":"{}"}}]},"finish_reason":null}],"usage":null}"#,
         r#""choices":[{"index":0,"delta":{},"stop_reason":7,"finish_reason":"stop"}],"usage":null}"#,
@@ -176,13 +176,14 @@ fn message() -> impl Strategy<Value = Value> {
     let rest = (
         option::of(tool_calls()),
         option::of(vendor()),
-        any::<[bool; 3]>(),
+        any::<[bool; 4]>(),
     );
-    (texts, rest).prop_map(|((content, refusal, reasoning), (calls, vendor, [announces, old, speaks]))| {
+    (texts, rest).prop_map(|((content, refusal, reasoning), (calls, vendor, [announces, old, speaks, cites]))| {
         let mut message = json!({"role": "assistant", "content": content});
         if announces || refusal.is_some() {
             message["refusal"] = json!(refusal);
-            message["annotations"] = json!([{"type": "url_citation", "url_citation": {"url": "u"}}]);
+            let citation = json!({"type": "url_citation", "url_citation": {"url": "u"}});
+            message["annotations"] = Value::from_iter(cites.then_some(citation));
         }
         let more = [
             ("reasoning_content", reasoning.map(Value::from)),
