@@ -103,7 +103,7 @@ fn form_of(body: &[u8]) -> Form {
 #[track_caller]
 fn assert_told(answer: &Answer, asked: Form) {
     assert_eq!((answer.status, &answer.end), (200, &End::Clean));
-    let length = answer.header("content-length").map(|length| length.parse());
+    let length = answer.header("content-length").map(str::parse);
     assert!(length.is_none_or(|length| length == Ok(answer.body.len())));
     let content_type = answer.expect("content-type");
     if asked == Form::Plain {

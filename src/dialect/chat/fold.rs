@@ -193,7 +193,9 @@ fn complete(message: &mut Object) -> Result<(), Unreadable> {
     if let Some(calls) = message.get_mut("tool_calls")
         && let Some(calls) = calls.indexed()?
     {
-        calls.values_mut().for_each(|call| call.remove("index"));
+        for call in calls.values_mut() {
+            call.remove("index");
+        }
     }
     if let Some(Grown::Object(audio)) = message.get_mut("audio")
         && let Some(Grown::Text(data)) = audio.get_mut("data")

@@ -27,12 +27,12 @@ pub struct Unreadable;
 /// [`Form::lends`]'s business.
 pub fn convert(recording: &[u8], from: Form, to: Form) -> Result<Vec<u8>, Unreadable> {
     match (from, to) {
-        (Form::Plain, Form::Plain) => Ok(recording.to_vec()),
         (Form::Plain, Form::Stream { usage }) => unfold::unfold(recording, usage),
         (Form::Stream { .. }, Form::Plain) => fold::fold(recording),
         (Form::Stream { usage: true }, Form::Stream { usage: false }) => {
             Ok(strip::strip(recording))
         }
-        (Form::Stream { .. }, Form::Stream { .. }) => Ok(recording.to_vec()),
+        // The same form, or a stream whose usage came unasked.
+        _ => Ok(recording.to_vec()),
     }
 }

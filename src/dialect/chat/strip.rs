@@ -119,7 +119,10 @@ impl Strip {
         let cuts = match self.verdict() {
             Verdict::Passes => Vec::new(),
             Verdict::Loses(cut) => self.in_held(&cut),
-            Verdict::Goes => vec![self.start..self.read],
+            Verdict::Goes => {
+                self.start = self.read;
+                Vec::new()
+            }
         };
         for cut in cuts {
             out.extend_from_slice(self.held.get(self.start..cut.start).unwrap_or_default());

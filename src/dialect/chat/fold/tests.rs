@@ -11,8 +11,8 @@ fn folded(stream: &str) -> Option<Value> {
 fn stream(chunks: &[&str]) -> String {
     let finish = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
     let chunks = chunks.iter().chain([&finish]);
-    let events: String = chunks.map(|chunk| format!("data: {chunk}\n\n")).collect();
-    format!("{events}data: [DONE]\n\n")
+    let events = chunks.map(|chunk| format!("data: {chunk}\n\n"));
+    events.chain(["data: [DONE]\n\n".to_owned()]).collect()
 }
 
 /// Returns the message that these deltas of choice 0 add up to.

@@ -285,15 +285,12 @@ fn told(choice: &Value, dice: &mut impl Iterator<Item = usize>) -> Vec<Value> {
                 );
             }
             ("tool_calls", Value::Array(calls)) => {
-                deltas.extend(calls.iter().enumerate().flat_map(|(at, call)| {
-                    let calls = told_call(call, dice).into_iter();
-                    calls
-                        .map(move |mut call| {
-                            call["index"] = json!(at);
-                            json!({"tool_calls": [call]})
-                        })
-                        .collect::<Vec<_>>()
-                }))
+                for (at, call) in calls.iter().enumerate() {
+                    for mut part in told_call(call, dice) {
+                        part["index"] = json!(at);
+                        deltas.push(json!({"tool_calls": [part]}));
+                    }
+                }
             }
             _ => deltas.push(json!({name: value})),
         }
