@@ -11,9 +11,9 @@ use crate::{
         tape::{Limits, Tapes, Told},
         tasks::Tasks,
     },
-    cache::{keeper, storable::Rules},
+    cache::{self, keeper, storable::Rules},
     call::{key::Secret, keying::Keying, plan::Policy},
-    config::{Config, OnDisconnect},
+    config::{self, Config, OnDisconnect},
     error::Error,
     guard::coalesce::{Flights, Judge},
     ledger::{
@@ -56,8 +56,6 @@ const LINGER: Duration = Duration::from_secs(60);
 const WINDOW: u64 = 256 << 10;
 /// The tapes' part of the memory, as a divisor.
 const TAPES: u64 = 4;
-/// Between two calls on a connection; more than the pools of the SDKs keep.
-const IDLE: Duration = Duration::from_secs(75);
 
 impl App {
     /// Starts as `config` says. On an error nothing is left running.
@@ -67,7 +65,7 @@ impl App {
         let ledger = Ledger::new(log, Metrics::new());
         let tapes = Tapes::new(limits(config), tasks.clone(), told(&ledger));
         let memory = Memory::new(entries(config), config.cache.max_entry);
-        let flights = Flights::new(tapes.clone(), memory.clone(), judge(config));
+        let flights = Flights::new(tapes.clone(), memory.clone(), judge(config), cache::fits);
         let policy = Arc::new(Policy::new(
             &config.cache,
             &config.upstream.base_url,
@@ -85,6 +83,7 @@ impl App {
             keying: Keying::new(config, Secret::random()?),
             policy,
             budget: Budget::new(config.limits.buffered),
+            pause: config.limits.body,
             tasks: tasks.clone(),
             readiness: readiness.clone(),
         })?;
@@ -100,7 +99,7 @@ impl App {
         };
         let proxies = app.bind(config).await?;
         app.listen_for_operator(config, readings).await?;
-        app.listen_for_calls(proxies, &edge, config.limits.header);
+        app.listen_for_calls(proxies, &edge, deadlines(&config.limits));
         app.keepers.spawn_until_stop(tapes.look_after());
         app.readiness.ready();
         Ok(app)
@@ -116,8 +115,12 @@ impl App {
         Ok(listeners)
     }
 
-    fn listen_for_calls(&self, listeners: Vec<TcpListener>, edge: &Edge<Stack>, header: Duration) {
-        let deadlines = Deadlines { header, idle: IDLE };
+    fn listen_for_calls(
+        &self,
+        listeners: Vec<TcpListener>,
+        edge: &Edge<Stack>,
+        deadlines: Deadlines,
+    ) {
         for listener in listeners {
             self.tasks.spawn(listen::serve(
                 listener,
@@ -190,6 +193,14 @@ impl Gauges {
             followers,
             log_dropped: self.ledger.log().dropped(),
         })
+    }
+}
+
+fn deadlines(limits: &config::Limits) -> Deadlines {
+    Deadlines {
+        header: limits.header,
+        idle: limits.idle,
+        write: limits.write,
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
         Answer, Body,
         verdict::{Reason, Served, Tier, Verdict},
     },
-    call::{Call, Keyed},
+    call::{Call, Keyed, plan::Plan},
     error::{Error, Kind},
     store::{Entry, Unlent, memory::Memory},
 };
@@ -83,6 +83,12 @@ where
 
     fn call(&mut self, mut call: Call) -> Self::Future {
         let Ok(keyed) = &call.keyed else {
+            if let Err(why) = &call.keyed
+                && call.plan.only_if_cached
+                && call.dialect.is_some()
+            {
+                return Either::Left(ready(Err(not_cached(Reason::Unkeyed(*why)))));
+            }
             return Either::Right(Box::pin(self.inner.clone().oneshot(call)));
         };
         let now = Instant::now();
@@ -91,8 +97,7 @@ where
             Err(Miss(reason, old)) => (reason, old),
         };
         if call.plan.only_if_cached {
-            let message = format!("nothing cached can answer this call ({})", reason.as_str());
-            return Either::Left(ready(Err(Error::new(Kind::NotCached, message))));
+            return Either::Left(ready(Err(not_cached(reason))));
         }
         let asked = keyed.clone();
         let plan = call.plan.clone();
@@ -130,6 +135,16 @@ fn look(memory: &Memory, call: &Call, now: Instant) -> Result<Answer, Miss> {
         Fit::No(reason) => return Err(Miss(reason, Some(entry))),
     };
     answer.map_err(|why| Miss(why.reason(), Some(entry)))
+}
+
+/// Returns whether an entry is fresh enough for a call.
+pub fn fits(entry: &Entry, plan: &Plan, now: Instant) -> bool {
+    freshness::fit(facts(entry, now), plan) == Fit::Fresh
+}
+
+fn not_cached(reason: Reason) -> Error {
+    let message = format!("nothing cached can answer this call ({})", reason.as_str());
+    Error::new(Kind::NotCached, message)
 }
 
 fn facts(entry: &Entry, now: Instant) -> Facts {

@@ -40,6 +40,7 @@ use crate::{
     dialect::{Listener, chat::form::Form},
     error::{Error, Kind},
     store::{Entry, Unlent, memory::Memory},
+    upstream::headers,
 };
 
 /// The calls under way; clones share them.
@@ -48,6 +49,9 @@ pub struct Flights(Arc<Inner>);
 
 /// Decides about a complete answer and, if it is good, makes an entry of it.
 pub type Judge = Arc<dyn Fn(Flown<'_>) -> Result<Entry, NotStored> + Send + Sync>;
+
+/// Decides whether an entry may answer a call.
+pub type Fits = fn(&Entry, &Plan, Instant) -> bool;
 
 /// A flight whose tape is complete.
 #[derive(Debug)]
@@ -71,12 +75,15 @@ pub struct Wishes {
     pub lifetime: Option<Duration>,
     /// All their tags, sorted.
     pub tags: Vec<String>,
+    /// The entry has been made of them: they cannot change any more.
+    granted: bool,
 }
 
 struct Inner {
     tapes: Tapes,
     memory: Memory,
     judge: Judge,
+    fits: Fits,
     under_way: Mutex<Board>,
     number: AtomicU64,
     led: AtomicU64,
@@ -90,6 +97,7 @@ type Board = HashMap<(Slot, Form), Flight>;
 struct Flight {
     number: u64,
     form: Form,
+    hops: u8,
     tape: Tape,
     wishes: Arc<Mutex<Wishes>>,
 }
@@ -125,11 +133,12 @@ impl fmt::Debug for Flights {
 
 impl Flights {
     /// Makes an empty board; complete answers that pass `judge` go to `memory`.
-    pub fn new(tapes: Tapes, memory: Memory, judge: Judge) -> Self {
+    pub fn new(tapes: Tapes, memory: Memory, judge: Judge, fits: Fits) -> Self {
         Self(Arc::new(Inner {
             tapes,
             memory,
             judge,
+            fits,
             under_way: Mutex::default(),
             number: AtomicU64::new(0),
             led: AtomicU64::new(0),
@@ -161,8 +170,9 @@ impl Flights {
             };
             // A landing flight holds its tape and wants the board: never hold the board and want the tape.
             drop(board);
-            if let Some(reader) = flight.tape.join(call.plan.store) {
-                flight.wish(&call.plan);
+            if flight.wish(&call.plan)
+                && let Some(reader) = flight.tape.join(call.plan.store)
+            {
                 self.0.joined.fetch_add(1, Ordering::Relaxed);
                 return Part::Follows(reader, flight);
             }
@@ -184,6 +194,7 @@ impl Flights {
                 .passed_over
                 .is_none_or(|old| entry.made.into_std() > old)
             && entry.lends_to(call.form())
+            && (self.0.fits)(&entry, &call.plan, Instant::now())
         {
             self.0.joined.fetch_add(1, Ordering::Relaxed);
             return Part::Landed(entry);
@@ -196,6 +207,7 @@ impl Flights {
         let flight = Flight {
             number,
             form,
+            hops: call.hops,
             tape,
             wishes,
         };
@@ -223,10 +235,12 @@ impl Flights {
         };
         Box::new(move |recording: Recording<'_>| {
             let inner = &landing.flights.0;
+            let mut wishes = lock(&wishes);
+            wishes.granted = true;
             let entry = (inner.judge)(Flown {
                 slot: landing.slot,
                 form: landing.form,
-                wishes: &lock(&wishes),
+                wishes: &wishes,
                 recording,
                 now: Instant::now(),
             })?;
@@ -281,11 +295,22 @@ impl Drop for Landing {
 }
 
 impl Flight {
-    fn wish(&self, plan: &Plan) {
+    /// Returns whether a call may join. One that has come through Refrain more often than the flight may be the
+    /// flight's own, on its way round a loop: it would wait for itself.
+    fn takes(&self, call: &Ticket) -> bool {
+        !call.plan.refresh && self.hops >= call.hops
+    }
+
+    /// Adds a member's wishes; returns whether they will be heard.
+    fn wish(&self, plan: &Plan) -> bool {
         if !plan.store {
-            return;
+            return true;
         }
         let mut wishes = lock(&self.wishes);
+        if wishes.granted {
+            let lives_as_long = wishes.lifetime.is_some_and(|least| least <= plan.lifetime);
+            return lives_as_long && plan.tags.iter().all(|tag| wishes.tags.contains(tag));
+        }
         let least = wishes
             .lifetime
             .map_or(plan.lifetime, |known| known.min(plan.lifetime));
@@ -293,6 +318,7 @@ impl Flight {
         wishes.tags.extend_from_slice(&plan.tags);
         wishes.tags.sort_unstable();
         wishes.tags.dedup();
+        true
     }
 }
 
@@ -337,6 +363,7 @@ where
                     plan: call.plan.clone(),
                     passed_over: call.passed_over,
                     apart: Vec::new(),
+                    hops: headers::hops(&call.headers),
                 };
                 Box::pin(fly(self.flights.clone(), inner, call, ticket))
             }
@@ -351,6 +378,8 @@ struct Ticket {
     passed_over: Option<std::time::Instant>,
     /// Flights that this call cannot join, or could not be served by.
     apart: Vec<u64>,
+    /// How often it has come through Refrain.
+    hops: u8,
 }
 
 impl Ticket {
@@ -360,16 +389,13 @@ impl Ticket {
 
     /// Returns the flight that the call may join, if there is one.
     fn flight<'a>(&self, board: &'a Board) -> Option<&'a Flight> {
-        if self.plan.refresh {
-            return None;
-        }
         let slot = self.keyed.slot;
         let mut flights = self
             .form()
             .joins()
             .iter()
             .filter_map(|form| board.get(&(slot, *form)));
-        flights.find(|flight| !self.apart.contains(&flight.number))
+        flights.find(|flight| flight.takes(self) && !self.apart.contains(&flight.number))
     }
 }
 

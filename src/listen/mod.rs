@@ -4,6 +4,7 @@
 //! Once told to stop, a listener accepts no more, tells its connections to end after the call under way
 //! (`Connection: close`, GOAWAY), and waits for them; the caller bounds the wait.
 
+pub mod arriving;
 pub mod edge;
 pub mod incoming;
 pub mod outgoing;

@@ -17,6 +17,7 @@ mod coalesce;
 mod hit;
 mod json;
 mod modes;
+mod patience;
 mod rehearsal;
 mod scope;
 mod shutdown;

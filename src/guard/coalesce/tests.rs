@@ -101,7 +101,7 @@ fn house() -> House {
     let tapes = Tapes::new(limits, Tasks::default(), Box::new(|_| {}));
     House {
         upstream: Scripted::default(),
-        flights: Flights::new(tapes, memory.clone(), judge),
+        flights: Flights::new(tapes, memory.clone(), judge, |_, _, _| true),
         memory,
     }
 }
@@ -416,4 +416,50 @@ async fn of_two_flights_a_call_joins_that_of_its_own_form() {
     assert_eq!(plain.await.unwrap().unwrap(), said(Verdict::Miss, "plain"));
     let answer = joined.await.unwrap().unwrap();
     assert_eq!(answer, said(Verdict::Collapsed, "streamed"));
+}
+
+#[tokio::test]
+async fn a_call_that_comes_round_a_loop_does_not_wait_for_itself() {
+    let house = house();
+    let first = house.send(call());
+    settle().await;
+    let mut again = call();
+    again
+        .headers
+        .insert(headers::HOPS, HeaderValue::from(1_u16));
+    let again = house.send(again);
+    settle().await;
+    assert_eq!(house.upstream.calls(), 2);
+    house.upstream.answer(Ok("hello"));
+    house.upstream.answer(Ok("round"));
+    first.await.unwrap().unwrap();
+    assert_eq!(again.await.unwrap().unwrap(), said(Verdict::Miss, "round"));
+}
+
+#[tokio::test]
+async fn a_wish_that_comes_too_late_is_not_taken_for_heard() {
+    let house = house();
+    let never: Source = Box::pin(std::future::pending());
+    let keep: Keep = Box::new(|_| Ok(()));
+    let (tape, _reader) = house.flights.0.tapes.record(never, keep, true);
+    let flight = Flight {
+        number: 0,
+        form: Form::Plain,
+        hops: 0,
+        tape,
+        wishes: Arc::default(),
+    };
+    let wish = |seconds, tag: &str| {
+        let plan = call_to(slot(1), |_| {}).plan;
+        flight.wish(&Plan {
+            lifetime: Duration::from_secs(seconds),
+            tags: vec![tag.to_owned()],
+            ..plan
+        })
+    };
+    assert!(wish(60, "a"));
+    lock(&flight.wishes).granted = true;
+    assert!(wish(60, "a"), "the entry is what this one wants");
+    assert!(!wish(30, "a"), "it would live too long");
+    assert!(!wish(60, "b"), "a purge by this tag would miss it");
 }

@@ -214,6 +214,12 @@ impl Proxy {
         within("new connections to be refused", refused).await;
     }
 
+    /// Waits for as long as a connection may stand without a call: until one that is opened now has been closed.
+    pub(crate) async fn idle_time(&self) {
+        let mut silent = Exchange::raw(self.addr, b"").await;
+        silent.closed().await;
+    }
+
     /// Waits for the process to end.
     pub(crate) async fn exit(mut self) -> ExitStatus {
         let exit = within("the process to end", self.child.wait()).await;
