@@ -4,9 +4,10 @@
 //! A call joins the flight of its slot unless it asked for a refresh; it gets what is there at once and the rest as it
 //! comes. Entries have one place for all forms of an answer, flights one for each form: a call looks for a flight of its
 //! own form first, then for one whose recording will have what it is entitled to ([`Form::joins`]), and leads its own
-//! beside the others where there is none. Following in another form is [`follow`]'s. The flight is stored iff a member wants it, with the least lifetime and all tags of its members. A refresh
-//! leads a flight of its own, which replaces the slot's in every form. A leader that hangs up leaves a flight that goes on while
-//! anybody reads it; one that fails inside Refrain leaves followers that go on by themselves.
+//! beside the others where there is none. Following in another form is `follow`'s. The flight is stored iff a member
+//! wants it, with the least lifetime and all tags of its members. A refresh leads a flight of its own, which replaces the
+//! slot's in every form. A leader that hangs up leaves a flight that goes on while anybody reads it; one that fails inside
+//! Refrain leaves followers that go on by themselves.
 //!
 //! # Scope
 //! Slots hold the scope, so members of a flight are one caller. A call without a key passes.

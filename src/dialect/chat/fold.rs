@@ -2,7 +2,7 @@
 //! object"). Pure.
 //!
 //! # What becomes of what
-//! Deltas grow into the message ([`grown`](super::grown)), logprobs and unknown members of a choice into the choice. At
+//! Deltas grow into the message (`grown` says how), logprobs and unknown members of a choice into the choice. At
 //! the top every chunk says the whole, so the last word counts. Numbers keep their text. The usage is the stream's, or
 //! absent. What a stream has for its own sake goes: `obfuscation`, and the `index` of a tool call.
 //!
