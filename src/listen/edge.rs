@@ -25,6 +25,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::{
     Answering,
     arriving::Arriving,
+    breaking::Way,
     incoming::{self, Budget, Held, Read},
     outgoing::Outgoing,
     socket::OnLine,
@@ -104,7 +105,8 @@ impl<S: Answering> Edge<S> {
         let started = Instant::now();
         let version = request.version();
         if let Some((status, headers, body)) = self.0.probe(request.uri().path()) {
-            return response(status, headers, Outgoing::unrecorded(body, line, version));
+            let way = Way::of(version, &headers, &body);
+            return response(status, headers, Outgoing::unrecorded(body, line, way));
         }
         let id = self.0.ids.of(request.headers());
         let facts = Arc::new(self.0.facts(&request, id, started));
@@ -281,7 +283,8 @@ impl<S: Answering> Inner<S> {
         {
             self.connect(client, upstream.clone(), line.line().begin());
         }
-        response(status, headers, Outgoing::new(body, record, line, version))
+        let way = Way::of(version, &headers, &body);
+        response(status, headers, Outgoing::new(body, record, line, way))
     }
 }
 

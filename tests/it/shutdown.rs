@@ -86,5 +86,10 @@ async fn a_call_that_never_ends_is_aborted_when_the_time_to_drain_is_over() {
     exchange.body(1).await;
     proxy.terminate();
     assert_eq!(exchange.finish().await.end, End::Aborted);
+    let line = proxy.call_line(1).await;
+    assert_eq!(
+        line["error.kind"], "client_gone",
+        "a call cut off leaves its line, too"
+    );
     assert_eq!(proxy.exit().await.code(), Some(0));
 }
