@@ -18,7 +18,7 @@ use refrain::{
         canon::{self, Options, Scratch},
         key::{Key, Mask, Material, Secret},
     },
-    dialect::Dialect,
+    dialect::{Dialect, chat::form::Form},
     store::{Entry, memory::Memory},
 };
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
@@ -110,6 +110,7 @@ impl Shared {
     fn fill(&self, slot: Slot) -> Arc<Entry> {
         let entry = Arc::new(Entry {
             slot,
+            form: Form::Plain,
             status: StatusCode::OK,
             headers: HeaderMap::from_iter([(header::CONTENT_TYPE, JSON)]),
             // Its own copy: many keys are to take as much memory and cache here as there.

@@ -33,7 +33,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -47,7 +47,11 @@ use self::{
 };
 use crate::{
     answer::{Content, Head, tasks::Tasks, verdict::NotStored},
-    dialect::{Listener, chat::reply::Outcome, usage::Usage},
+    dialect::{
+        Listener,
+        chat::{reply::Outcome, strip::Strip},
+        usage::Usage,
+    },
     error::Error,
 };
 
@@ -66,6 +70,8 @@ pub struct Reader {
     id: usize,
     next: usize,
     done: bool,
+    /// Takes out the usage, for a client that did not ask for it.
+    strip: Option<Box<Strip>>,
 }
 
 /// Bounds of the tapes.
@@ -170,6 +176,7 @@ impl Tapes {
             id: LEADER,
             next: 0,
             done: false,
+            strip: None,
         };
         (Tape(shared), reader)
     }
@@ -226,6 +233,7 @@ impl Tape {
             id,
             next: 0,
             done: false,
+            strip: None,
         })
     }
 }
@@ -257,9 +265,32 @@ impl Reader {
         }
     }
 
+    /// Withholds the usage of the stream, none of which has been read yet, from this reader.
+    pub fn withhold_usage(&mut self) {
+        self.strip = Some(Box::default());
+    }
+
     /// Returns the next piece, `None` after the last one of a complete answer, or the error that broke the tape after
-    /// the last piece before the break.
+    /// the last piece before the break. Where the usage is withheld, an event that broke off is none of those pieces.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        loop {
+            let piece = ready!(self.poll_piece(cx));
+            let Some(strip) = &mut self.strip else {
+                return Poll::Ready(piece);
+            };
+            let passes = match piece {
+                Some(Ok(piece)) => strip.push(&piece),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None if strip.is_empty() => return Poll::Ready(None),
+                None => strip.finish(),
+            };
+            if !passes.is_empty() {
+                return Poll::Ready(Some(Ok(Bytes::from(passes))));
+            }
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         if self.done {
             return Poll::Ready(None);
         }
@@ -294,7 +325,8 @@ impl Reader {
 
     /// Returns whether a complete answer has been read to its end.
     pub fn is_done(&self) -> bool {
-        self.done || self.shared.state().is_done(self.id, self.next)
+        let is_empty = self.strip.as_ref().is_none_or(|strip| strip.is_empty());
+        is_empty && (self.done || self.shared.state().is_done(self.id, self.next))
     }
 
     /// Returns whether the reader was let go for holding others up.

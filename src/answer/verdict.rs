@@ -35,6 +35,10 @@ pub enum Reason {
     MaxAge,
     /// The entry does not stay fresh for the caller's `min-fresh`.
     MinFresh,
+    /// The entry was recorded without the usage that the call is entitled to.
+    UsageMissing,
+    /// The entry was recorded in another form, and cannot be told in the one asked for.
+    Unconvertible,
     /// The entry is past its lifetime, and the caller's `max-stale` allows that.
     MaxStale,
     /// The upstream failed, and an entry past its lifetime stood in.
@@ -74,7 +78,7 @@ pub enum NotStored {
     TooLarge,
     /// The lifetime is zero.
     NoLifetime,
-    /// A refresh was asked for while this answer was on its way.
+    /// A refresh was asked for, or an answer that serves more calls was stored, while this one was on its way.
     Superseded,
 }
 
@@ -139,12 +143,14 @@ impl Verdict {
 
 impl Reason {
     /// Every reason of a call that has a key, in the order of the docs.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::NotFound,
         Self::Expired,
         Self::Refresh,
         Self::MaxAge,
         Self::MinFresh,
+        Self::UsageMissing,
+        Self::Unconvertible,
         Self::MaxStale,
         Self::UpstreamFailed,
     ];
@@ -157,6 +163,8 @@ impl Reason {
             Self::Refresh => "refresh",
             Self::MaxAge => "max_age",
             Self::MinFresh => "min_fresh",
+            Self::UsageMissing => "usage_missing",
+            Self::Unconvertible => "unconvertible",
             Self::MaxStale => "max_stale",
             Self::UpstreamFailed => "upstream_failed",
             Self::Unkeyed(why) => why.as_str(),
@@ -166,9 +174,9 @@ impl Reason {
     /// Returns the `fwd` parameter of `Cache-Status` (RFC 9211 §2.2).
     fn forwarded(self) -> &'static str {
         match self {
-            Self::NotFound => "miss",
+            Self::NotFound | Self::Unconvertible => "miss",
             Self::Expired | Self::MaxStale | Self::UpstreamFailed => "stale",
-            Self::Refresh | Self::MaxAge | Self::MinFresh => "request",
+            Self::Refresh | Self::MaxAge | Self::MinFresh | Self::UsageMissing => "request",
             Self::Unkeyed(_) => "bypass",
         }
     }

@@ -14,7 +14,7 @@ use crate::{
 pub fn keep(flown: Flown<'_>, rules: &Rules) -> Result<Entry, NotStored> {
     let Flown {
         slot,
-        stream,
+        form,
         wishes,
         recording,
         now,
@@ -24,7 +24,7 @@ pub fn keep(flown: Flown<'_>, rules: &Rules) -> Result<Entry, NotStored> {
             status: recording.head.status,
             headers: &recording.head.headers,
             length: recording.body.len() as u64,
-            stream,
+            stream: form.is_stream(),
             outcome: recording.outcome,
             lifetime: wishes.lifetime,
         },
@@ -32,6 +32,7 @@ pub fn keep(flown: Flown<'_>, rules: &Rules) -> Result<Entry, NotStored> {
     )?;
     Ok(Entry {
         slot,
+        form,
         status: recording.head.status,
         headers: detached(headers::end_to_end(&recording.head.headers)),
         body: recording.body,

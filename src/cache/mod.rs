@@ -1,5 +1,6 @@
 //! The cache: a fresh entry answers here, a stale one is kept as a fallback, a miss goes on and is stored on the way
-//! back (`storable`, called when the flight's tape is complete).
+//! back (`storable`, called when the flight's tape is complete). An entry recorded in another form than asked for is told
+//! anew, if it has what the call is entitled to.
 //!
 //! # Scope
 //! The layer looks up and obeys; `freshness` and `storable` decide. A call without a key passes.
@@ -23,12 +24,11 @@ use self::freshness::{Facts, Fit};
 use crate::{
     answer::{
         Answer, Body,
-        replay::Replay,
         verdict::{Reason, Served, Tier, Verdict},
     },
-    call::{Call, key::Key, plan::Plan},
+    call::{Call, Keyed, plan::Plan},
     error::{Error, Kind},
-    store::{Entry, memory::Memory},
+    store::{Entry, Unlent, memory::Memory},
 };
 
 /// The layer.
@@ -99,7 +99,7 @@ where
         if call.plan.only_if_cached {
             return Either::Left(ready(Err(not_cached(reason))));
         }
-        let key = keyed.slot.key;
+        let asked = keyed.clone();
         let plan = call.plan.clone();
         call.passed_over = old.as_ref().map(|entry| entry.made.into_std());
         let inner = self.inner.clone();
@@ -108,8 +108,9 @@ where
             if failed(&result)
                 && let Some(entry) = old
                 && freshness::stands_in(facts(&entry, Instant::now()), &plan)
+                && let Ok(answer) = stale(&entry, &asked, Reason::UpstreamFailed, Instant::now())
             {
-                return Ok(stale(&entry, key, Reason::UpstreamFailed, Instant::now()));
+                return Ok(answer);
             }
             result.map(|answer| with_reason(answer, reason))
         }))
@@ -128,11 +129,12 @@ fn look(memory: &Memory, call: &Call, now: Instant) -> Result<Answer, Miss> {
         };
         return Err(Miss(reason, None));
     };
-    match freshness::fit(facts(&entry, now), &call.plan) {
-        Fit::Fresh => Ok(from_entry(&entry, keyed.slot.key, Verdict::Hit, None, now)),
-        Fit::Stale => Ok(stale(&entry, keyed.slot.key, Reason::MaxStale, now)),
-        Fit::No(reason) => Err(Miss(reason, Some(entry))),
-    }
+    let answer = match freshness::fit(facts(&entry, now), &call.plan) {
+        Fit::Fresh => from_entry(&entry, keyed, Verdict::Hit, None, now),
+        Fit::Stale => stale(&entry, keyed, Reason::MaxStale, now),
+        Fit::No(reason) => return Err(Miss(reason, Some(entry))),
+    };
+    answer.map_err(|why| Miss(why.reason(), Some(entry)))
 }
 
 /// Returns whether an entry is fresh enough for a call.
@@ -160,31 +162,32 @@ fn failed(result: &Result<Answer, Error>) -> bool {
     }
 }
 
-fn stale(entry: &Entry, key: Key, reason: Reason, now: Instant) -> Answer {
-    from_entry(entry, key, Verdict::Stale, Some(reason), now)
+fn stale(entry: &Entry, asked: &Keyed, reason: Reason, now: Instant) -> Result<Answer, Unlent> {
+    from_entry(entry, asked, Verdict::Stale, Some(reason), now)
 }
 
 fn from_entry(
     entry: &Entry,
-    key: Key,
+    asked: &Keyed,
     verdict: Verdict,
     reason: Option<Reason>,
     now: Instant,
-) -> Answer {
+) -> Result<Answer, Unlent> {
+    let (head, replay) = entry.lend(asked.request.form())?;
     let facts = facts(entry, now);
-    Answer {
-        head: entry.head(),
-        body: Body::Replay(Replay::new(entry.body.clone(), entry.usage)),
+    Ok(Answer {
+        head,
+        body: Body::Replay(replay),
         served: Served {
             verdict,
             reason,
             tier: Some(Tier::Memory),
             age: Some(facts.age.as_secs()),
             ttl: Some(facts.ttl()),
-            key: Some(key),
+            key: Some(asked.slot.key),
             upstream: Some(entry.upstream.clone()),
         },
-    }
+    })
 }
 
 /// The layers below do not know why the cache passed.

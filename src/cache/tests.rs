@@ -11,15 +11,15 @@ use http_body_util::BodyExt;
 
 use super::*;
 use crate::{
-    answer::Head,
+    answer::{Head, replay::Replay},
     call::{
-        Keyed, Payload, Slot, Unkeyed,
+        Payload, Slot, Unkeyed,
         caller::Caller,
-        key::Secret,
+        key::{Key, Secret},
         plan::{Plan, Policy},
     },
     config::Config,
-    dialect::chat::request::Request,
+    dialect::chat::{form::Form, request::Request},
 };
 
 /// An upstream that answers `status`, or fails where there is none.
@@ -65,12 +65,18 @@ struct House {
 
 /// A house with one entry, made now and fresh for 100 s.
 fn house(status: Option<StatusCode>) -> House {
+    house_with(status, Form::Plain, "old")
+}
+
+/// A house whose entry has this `body`, recorded in this form without usage.
+fn house_with(status: Option<StatusCode>, form: Form, body: &'static str) -> House {
     let memory = Memory::new(1 << 20, 1 << 10);
     memory.put(Arc::new(Entry {
         slot: slot(),
+        form,
         status: StatusCode::OK,
         headers: HeaderMap::new(),
-        body: Bytes::from_static(b"old"),
+        body: Bytes::from_static(body.as_bytes()),
         upstream: HeaderValue::from_static("up"),
         usage: None,
         made: Instant::now(),
@@ -118,6 +124,18 @@ fn call(change: impl FnOnce(&mut Plan)) -> Call {
         passed_over: None,
         upgrade: false,
     }
+}
+
+/// A call for a plain answer or a stream without usage.
+fn call_for(form: Form) -> Call {
+    let request = Request {
+        stream: form.is_stream(),
+        ..Request::default()
+    };
+    let slot = slot();
+    let mut call = call(|_| {});
+    call.keyed = Ok(Arc::new(Keyed { slot, request }));
+    call
 }
 
 impl House {
@@ -197,6 +215,36 @@ async fn nothing_stands_in_for_a_clients_own_error_or_longer_than_allowed() {
     let strict = call(|plan| plan.stale_if_error = Duration::from_secs(9));
     let error = failing.ask(strict).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unreachable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_stands_in_only_in_a_form_that_it_serves() {
+    let completion = r#"{"choices":[{"message":{"content":"old"},"finish_reason":"stop"}]}"#;
+    let stream = "data: {\"choices\":[{\"delta\":{\"content\":\"old\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let silent = Form::Stream { usage: false };
+    let mut plain = house_with(None, Form::Plain, completion);
+    wait(110).await;
+    let (verdict, reason, told) = plain.ask(call_for(silent)).await.unwrap();
+    assert_eq!((verdict, reason), (Verdict::Stale, Some("upstream_failed")));
+    assert!(told.ends_with("data: [DONE]\n\n"), "{told}");
+
+    let mut streamed = house_with(None, silent, stream);
+    wait(110).await;
+    let error = streamed.ask(call_for(Form::Plain)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unreachable, "its usage is missing");
+    let answer = streamed.ask(call_for(silent)).await.unwrap();
+    assert_eq!(
+        answer,
+        said(Verdict::Stale, Some("upstream_failed"), stream)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_cannot_be_told_anew_is_a_miss_and_never_an_error() {
+    let silent = Form::Stream { usage: false };
+    let mut house = house_with(Some(StatusCode::OK), Form::Plain, "no completion");
+    let answer = house.ask(call_for(silent)).await.unwrap();
+    assert_eq!(answer, said(Verdict::Miss, Some("unconvertible"), "new"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,7 +35,8 @@ pub struct Options {
 pub struct Canonical {
     /// Everything that can change the answer; equal for equal requests, different for different ones.
     pub body: Vec<u8>,
-    /// How the answer is to travel (`stream`, `stream_options`), in the same form; empty for a plain answer.
+    /// What else `stream` and `stream_options` ask for than a plain answer or a stream, with or without its usage, in the
+    /// same form; empty for nothing else.
     pub delivery: Vec<u8>,
     /// What the request asks for.
     pub request: Request,

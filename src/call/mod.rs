@@ -67,15 +67,15 @@ pub struct Keyed {
     pub request: Request,
 }
 
-/// Place of an entry: the key, and the delivery that its bytes were recorded in.
+/// Place of an entry: the key, and the delivery that it was asked for in.
 ///
-/// `stream` and `stream_options` are no part of the key. As recorded bytes are replayed as they are, they are part of
-/// the place.
+/// `stream` and `stream_options` are no part of the key. One entry answers plain calls and streams, with and without
+/// `include_usage`; whatever else they ask for is part of the place, as it cannot be made of a recording without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Slot {
     /// The key of the call.
     pub key: Key,
-    /// Fingerprint of the delivery asked for; 0 for a plain answer.
+    /// Fingerprint of what the delivery is beyond a plain answer or a stream; 0 for nothing.
     pub delivery: u64,
 }
 

@@ -2,12 +2,17 @@
 //!
 //! # Joining
 //! A call joins the flight of its slot unless it asked for a refresh; it gets what is there at once and the rest as it
-//! comes. The flight is stored iff a member wants it, with the least lifetime and all tags of its members. A refresh
-//! leads a flight of its own, which replaces the slot's. A leader that hangs up leaves a flight that goes on while
-//! anybody reads it; one that fails inside Refrain leaves followers that go on by themselves.
+//! comes. Entries have one place for all forms of an answer, flights one for each form: a call looks for a flight of its
+//! own form first, then for one whose recording will have what it is entitled to ([`Form::joins`]), and leads its own
+//! beside the others where there is none. Following in another form is `follow`'s. The flight is stored iff a member
+//! wants it, with the least lifetime and all tags of its members. A refresh leads a flight of its own, which replaces the
+//! slot's in every form. A leader that hangs up leaves a flight that goes on while anybody reads it; one that fails inside
+//! Refrain leaves followers that go on by themselves.
 //!
 //! # Scope
 //! Slots hold the scope, so members of a flight are one caller. A call without a key passes.
+
+mod follow;
 
 use std::{
     collections::HashMap,
@@ -29,14 +34,13 @@ use tower::{Layer, Service, ServiceExt};
 use crate::{
     answer::{
         Answer, Body, Head,
-        replay::Replay,
         tape::{Keep, Reader, Recording, Source, Tape, Tapes},
         verdict::{NotStored, Reason, Served, Verdict},
     },
     call::{Call, Keyed, Slot, key::Key, plan::Plan},
-    dialect::Listener,
+    dialect::{Listener, chat::form::Form},
     error::{Error, Kind},
-    store::{Entry, memory::Memory},
+    store::{Entry, Unlent, memory::Memory},
     upstream::headers,
 };
 
@@ -55,8 +59,8 @@ pub type Fits = fn(&Entry, &Plan, Instant) -> bool;
 pub struct Flown<'a> {
     /// Where it belongs.
     pub slot: Slot,
-    /// Whether a stream was asked for.
-    pub stream: bool,
+    /// The form that was asked for.
+    pub form: Form,
     /// What the members want together.
     pub wishes: &'a Wishes,
     /// The answer.
@@ -81,15 +85,19 @@ struct Inner {
     memory: Memory,
     judge: Judge,
     fits: Fits,
-    under_way: Mutex<HashMap<Slot, Flight>>,
+    under_way: Mutex<Board>,
     number: AtomicU64,
     led: AtomicU64,
     joined: AtomicU64,
 }
 
+/// The flights under way, by place and form.
+type Board = HashMap<(Slot, Form), Flight>;
+
 #[derive(Clone, Debug)]
 struct Flight {
     number: u64,
+    form: Form,
     hops: u8,
     tape: Tape,
     wishes: Arc<Mutex<Wishes>>,
@@ -112,8 +120,8 @@ pub struct Coalesce<S> {
 enum Part {
     /// It is the first, or a refresh.
     Leads(Reader),
-    /// It reads along.
-    Follows(Reader),
+    /// It reads along in this flight.
+    Follows(Reader, Flight),
     /// The flight has landed since the cache was asked.
     Landed(Arc<Entry>),
 }
@@ -150,19 +158,15 @@ impl Flights {
         (load(&self.0.led), load(&self.0.joined))
     }
 
-    fn board(&self) -> MutexGuard<'_, HashMap<Slot, Flight>> {
+    fn board(&self) -> MutexGuard<'_, Board> {
         lock(&self.0.under_way)
     }
 
-    /// Finds the call's part: in the flight of its slot, or at the head of a new one over `source`.
-    fn take_part(&self, call: &Ticket, source: impl FnOnce() -> Source) -> Part {
-        let mut refused = None;
+    /// Finds the call's part: in a flight of its slot, or at the head of a new one over `source`.
+    fn take_part(&self, call: &mut Ticket, source: impl FnOnce() -> Source) -> Part {
         loop {
             let mut board = self.board();
-            let flight = board.get(&call.keyed.slot).cloned();
-            let flight =
-                flight.filter(|flight| flight.takes(call) && refused != Some(flight.number));
-            let Some(flight) = flight else {
+            let Some(flight) = call.flight(&board).cloned() else {
                 return self.board_or_lead(&mut board, call, source);
             };
             // A landing flight holds its tape and wants the board: never hold the board and want the tape.
@@ -171,16 +175,16 @@ impl Flights {
                 && let Some(reader) = flight.tape.join(call.plan.store)
             {
                 self.0.joined.fetch_add(1, Ordering::Relaxed);
-                return Part::Follows(reader);
+                return Part::Follows(reader, flight);
             }
-            refused = Some(flight.number);
+            call.apart.push(flight.number);
         }
     }
 
     /// There is no flight to join: there may be one that has just landed, else the call leads.
     fn board_or_lead(
         &self,
-        board: &mut HashMap<Slot, Flight>,
+        board: &mut Board,
         call: &Ticket,
         source: impl FnOnce() -> Source,
     ) -> Part {
@@ -190,24 +194,32 @@ impl Flights {
             && call
                 .passed_over
                 .is_none_or(|old| entry.made.into_std() > old)
+            && entry.lends_to(call.form())
             && (self.0.fits)(&entry, &call.plan, Instant::now())
         {
             self.0.joined.fetch_add(1, Ordering::Relaxed);
             return Part::Landed(entry);
         }
-        let slot = call.keyed.slot;
+        let (slot, form) = (call.keyed.slot, call.form());
         let number = self.0.number.fetch_add(1, Ordering::Relaxed);
         let wishes = Arc::new(Mutex::new(Wishes::default()));
         let keep = self.keep(&call.keyed, number, wishes.clone());
         let (tape, reader) = self.0.tapes.record(source(), keep, call.plan.store);
         let flight = Flight {
             number,
+            form,
             hops: call.hops,
             tape,
             wishes,
         };
         flight.wish(&call.plan);
-        board.insert(slot, flight);
+        if call.plan.refresh {
+            // No form of the answer is newer than the one that was asked for anew.
+            for other in Form::ALL {
+                board.remove(&(slot, other));
+            }
+        }
+        board.insert((slot, form), flight);
         self.0.led.fetch_add(1, Ordering::Relaxed);
         Part::Leads(reader)
     }
@@ -215,11 +227,12 @@ impl Flights {
     /// What happens when a flight's tape is complete. However the tape ends, the flight is taken off the board when
     /// its keeper is gone.
     fn keep(&self, keyed: &Keyed, number: u64, wishes: Arc<Mutex<Wishes>>) -> Keep {
-        let stream = keyed.request.stream;
         let landing = Landing {
             flights: self.clone(),
             slot: keyed.slot,
+            form: keyed.request.form(),
             number,
+            began: Instant::now(),
         };
         Box::new(move |recording: Recording<'_>| {
             let inner = &landing.flights.0;
@@ -227,7 +240,7 @@ impl Flights {
             wishes.granted = true;
             let entry = (inner.judge)(Flown {
                 slot: landing.slot,
-                stream,
+                form: landing.form,
                 wishes: &wishes,
                 recording,
                 now: Instant::now(),
@@ -241,19 +254,30 @@ impl Flights {
 struct Landing {
     flights: Flights,
     slot: Slot,
+    form: Form,
     number: u64,
+    began: Instant,
 }
 
 impl Landing {
     /// Stores the flight's answer, unless a refresh has replaced the flight: its answer is the newer one, whichever
-    /// comes first.
+    /// comes first. Nor does it replace what another form's flight has brought meanwhile and serves more calls.
     fn land(&self, entry: Entry) -> Result<(), NotStored> {
         let board = self.flights.board();
-        let current = board.get(&self.slot).map(|flight| flight.number);
-        if current != Some(self.number) {
+        let current = board.get(&(self.slot, self.form));
+        if current.map(|flight| flight.number) != Some(self.number) {
             return Err(NotStored::Superseded);
         }
-        self.flights.0.memory.put(Arc::new(entry));
+        let memory = &self.flights.0.memory;
+        let lends_to_all = |entry: &Entry| Form::ALL.iter().all(|form| entry.lends_to(*form));
+        if !lends_to_all(&entry)
+            && let Some(other) = memory.get(&self.slot)
+            && other.made >= self.began
+            && lends_to_all(&other)
+        {
+            return Err(NotStored::Superseded);
+        }
+        memory.put(Arc::new(entry));
         Ok(())
     }
 }
@@ -261,11 +285,12 @@ impl Landing {
 impl Drop for Landing {
     fn drop(&mut self) {
         let mut board = self.flights.board();
+        let place = (self.slot, self.form);
         if board
-            .get(&self.slot)
+            .get(&place)
             .is_some_and(|flight| flight.number == self.number)
         {
-            board.remove(&self.slot);
+            board.remove(&place);
         }
     }
 }
@@ -338,6 +363,7 @@ where
                     keyed,
                     plan: call.plan.clone(),
                     passed_over: call.passed_over,
+                    apart: Vec::new(),
                     hops: headers::hops(&call.headers),
                 };
                 Box::pin(fly(self.flights.clone(), inner, call, ticket))
@@ -351,11 +377,30 @@ struct Ticket {
     keyed: Arc<Keyed>,
     plan: Plan,
     passed_over: Option<std::time::Instant>,
+    /// Flights that this call cannot join, or could not be served by.
+    apart: Vec<u64>,
     /// How often it has come through Refrain.
     hops: u8,
 }
 
-async fn fly<S>(flights: Flights, inner: S, call: Call, ticket: Ticket) -> Result<Answer, Error>
+impl Ticket {
+    fn form(&self) -> Form {
+        self.keyed.request.form()
+    }
+
+    /// Returns the flight that the call may join, if there is one.
+    fn flight<'a>(&self, board: &'a Board) -> Option<&'a Flight> {
+        let slot = self.keyed.slot;
+        let mut flights = self
+            .form()
+            .joins()
+            .iter()
+            .filter_map(|form| board.get(&(slot, *form)));
+        flights.find(|flight| flight.takes(self) && !self.apart.contains(&flight.number))
+    }
+}
+
+async fn fly<S>(flights: Flights, inner: S, call: Call, mut ticket: Ticket) -> Result<Answer, Error>
 where
     S: Service<Call, Response = Answer, Error = Error> + Send + 'static,
     S::Future: Send,
@@ -364,7 +409,7 @@ where
     let limit = flights.0.tapes.max_entry();
     let mut ready = Some((inner, call));
     loop {
-        let part = flights.take_part(&ticket, || match ready.take() {
+        let part = flights.take_part(&mut ticket, || match ready.take() {
             Some((inner, call)) => source(inner, call, limit),
             None => Box::pin(async { Err(Error::new(Kind::Internal, "a call led twice")) }),
         });
@@ -373,13 +418,19 @@ where
                 let head = reader.head().await?;
                 return Ok(led(&head, reader, key));
             }
-            Part::Follows(mut reader) => match reader.head().await {
-                Ok(head) => return Ok(followed(&head, reader, key)),
-                // The leader's own misfortune; nothing was sent to this client yet.
-                Err(error) if error.kind() == Kind::Internal => {}
-                Err(error) => return Err(error),
+            Part::Follows(reader, flight) => {
+                match follow::follow(reader, flight.form, ticket.form(), key, limit).await {
+                    Ok(Some(answer)) => return Ok(answer),
+                    Ok(None) => ticket.apart.push(flight.number),
+                    // The leader's own misfortune; nothing was sent to this client yet.
+                    Err(error) if error.kind() == Kind::Internal => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Part::Landed(entry) => match landed(&entry, ticket.form(), key) {
+                Ok(answer) => return Ok(answer),
+                Err(_) => ticket.passed_over = Some(entry.made.into_std()),
             },
-            Part::Landed(entry) => return Ok(landed(&entry, key)),
         }
     }
 }
@@ -417,30 +468,16 @@ fn led(head: &Head, reader: Reader, key: Key) -> Answer {
     }
 }
 
-fn followed(head: &Head, reader: Reader, key: Key) -> Answer {
-    Answer {
-        head: Head {
-            headers: headers::end_to_end(&head.headers),
-            timing: Arc::default(),
-            ..head.clone()
-        },
-        body: Body::Tape(reader),
-        served: Served {
-            upstream: Some(head.upstream.clone()),
-            ..Served::from_upstream(Verdict::Collapsed, Reason::NotFound, Some(key))
-        },
-    }
-}
-
-fn landed(entry: &Entry, key: Key) -> Answer {
-    Answer {
-        head: entry.head(),
-        body: Body::Replay(Replay::new(entry.body.clone(), entry.usage)),
+fn landed(entry: &Entry, asked: Form, key: Key) -> Result<Answer, Unlent> {
+    let (head, replay) = entry.lend(asked)?;
+    Ok(Answer {
+        head,
+        body: Body::Replay(replay),
         served: Served {
             upstream: Some(entry.upstream.clone()),
             ..Served::from_upstream(Verdict::Collapsed, Reason::NotFound, Some(key))
         },
-    }
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -117,7 +117,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::call::key::Key;
+    use crate::{call::key::Key, dialect::chat::form::Form};
 
     fn entry(number: u64, size: usize) -> Arc<Entry> {
         let mut key = [0; 32];
@@ -127,6 +127,7 @@ mod tests {
                 key: Key::from_bytes(key),
                 delivery: 0,
             },
+            form: Form::Plain,
             status: StatusCode::OK,
             headers: HeaderMap::new(),
             body: Bytes::from(vec![b'x'; size]),

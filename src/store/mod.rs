@@ -4,6 +4,7 @@
 //! A store keeps and finds; whether an entry may be served is `cache::freshness`'s decision, whether an answer becomes
 //! an entry `cache::storable`'s.
 
+mod lend;
 pub mod memory;
 
 use std::{sync::Arc, time::Duration};
@@ -12,13 +13,20 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
-use crate::{answer::Head, call::Slot, dialect::usage::Usage};
+pub use self::lend::{Unlent, retell};
+use crate::{
+    answer::Head,
+    call::Slot,
+    dialect::{chat::form::Form, usage::Usage},
+};
 
 /// A complete answer, kept for later calls.
 #[derive(Debug)]
 pub struct Entry {
     /// Its place; checked on every read.
     pub slot: Slot,
+    /// The form that it was recorded in.
+    pub form: Form,
     /// Status of the answer.
     pub status: StatusCode,
     /// The headers that outlive the exchange.

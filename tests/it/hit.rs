@@ -170,27 +170,6 @@ async fn spelling_does_not_matter_and_meaning_does() {
 }
 
 #[tokio::test]
-async fn a_recording_is_replayed_only_in_the_mode_it_was_made_in() {
-    let (words, text) = (stream(&["a"]), completion("a"));
-    let (sse, plain) = (words.clone(), text.clone());
-    let up = upstream().by(move |seen, _| {
-        let streams = seen.body.ends_with(br#""stream":true}"#);
-        if streams { words.clone() } else { text.clone() }
-    });
-    let up = up.start().await;
-    let proxy = proxy(&up).start().await;
-    assert_eq!(proxy.send(&chat("hi")).await.body, plain.bytes());
-    let streamed = proxy.send(&chat_stream("hi")).await;
-    assert_verdict(&streamed, "MISS");
-    assert_eq!(streamed.body, sse.bytes());
-    for (request, bytes) in [(chat("hi"), plain), (chat_stream("hi"), sse)] {
-        let warm = proxy.send(&request).await;
-        assert_verdict(&warm, "HIT");
-        assert_eq!(warm.body, bytes.bytes());
-    }
-}
-
-#[tokio::test]
 async fn a_keyed_call_asks_for_an_answer_that_is_not_encoded() {
     let (up, proxy) = house(completion("hello")).await;
     proxy

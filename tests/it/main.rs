@@ -16,6 +16,7 @@ mod check;
 mod coalesce;
 mod hit;
 mod json;
+mod modes;
 mod patience;
 mod rehearsal;
 mod scope;

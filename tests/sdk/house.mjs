@@ -1,7 +1,7 @@
 // What the Node checks stand on: the binary, and an upstream that plays back the recordings in `fixtures/`.
 //
 // The scripted upstream answers a chat call by its model: `text` is `fixtures/text.json`, or `fixtures/text.sse` when
-// a stream is asked for. `cut` is the stream of `text` broken off after three events, `hold` the same kept open.
+// a stream is asked for, without its usage unless that is asked for, too. `cut` is the stream of `text` broken off after three events, `hold` the same kept open.
 
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -21,6 +21,13 @@ const events = (name) =>
     .split('\n\n')
     .filter(Boolean)
     .map((event) => `${event}\n\n`);
+
+/** Returns a recorded stream as it is for who does not ask for the usage. */
+const silent = (name) =>
+  events(name)
+    .filter((event) => !event.includes('"choices":[],"usage"'))
+    .map((event) => event.replace(',"usage":null', ''))
+    .join('');
 
 /** Runs a scripted upstream; `calls` counts the chat calls, `givenUp` settles when a held stream loses its client. */
 export async function scripted() {
@@ -42,7 +49,8 @@ export async function scripted() {
       // The socket ends only when the events have left: no last chunk follows them.
       answer.write(events('text.sse').slice(0, 3).join(''), () => answer.socket.end());
     } else {
-      answer.end(recording(`${asked.model}.${streams ? 'sse' : 'json'}`));
+      const told = asked.stream_options?.include_usage ? recording : silent;
+      answer.end(streams ? told(`${asked.model}.sse`) : recording(`${asked.model}.json`));
     }
   });
   await new Promise((listening) => server.listen(0, '127.0.0.1', listening));

@@ -1,7 +1,7 @@
 """What the Python checks stand on: the binary, and an upstream that plays back the recordings in `fixtures/`.
 
 The scripted upstream answers a chat call by its model: `text` is `fixtures/text.json`, or `fixtures/text.sse` when a
-stream is asked for. `cut` is the stream of `text` broken off after three events, `hold` the same kept open.
+stream is asked for, without its usage unless that is asked for, too. `cut` is the stream of `text` broken off after three events, `hold` the same kept open.
 """
 
 import json
@@ -47,7 +47,8 @@ class Handler(BaseHTTPRequestHandler):
             self.stream(events("text.sse")[:3])
             self.leave_open(model == "hold")
         elif asked.get("stream"):
-            self.stream(events(f"{model}.sse"))
+            options = asked.get("stream_options") or {}
+            self.stream(events(f"{model}.sse") if options.get("include_usage") else silent(f"{model}.sse"))
             self.wfile.write(b"0\r\n\r\n")
         else:
             self.whole(recording(f"{model}.json"))
@@ -88,6 +89,12 @@ def recording(name):
 def events(name):
     """Returns the events of a recorded stream, each with its blank line."""
     return [event + b"\n\n" for event in recording(name).split(b"\n\n") if event]
+
+
+def silent(name):
+    """Returns the events of a recorded stream as they are for who does not ask for the usage."""
+    told = [event for event in events(name) if b'"choices":[],"usage"' not in event]
+    return [event.replace(b',"usage":null', b"") for event in told]
 
 
 @contextmanager

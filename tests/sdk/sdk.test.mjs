@@ -41,6 +41,12 @@ async function streamed(url, model) {
   return plain(await Array.fromAsync(chunks));
 }
 
+/** Returns what the SDK itself makes of a stream. */
+const accumulated = async (url, model) => {
+  const parameters = asked(model, { stream_options: { include_usage: true } });
+  return plain(await client(url).chat.completions.stream(parameters).finalChatCompletion());
+};
+
 describe('through the proxy', () => {
   let up;
   let through;
@@ -66,6 +72,43 @@ describe('through the proxy', () => {
     }
   }
 
+  for (const model of Object.keys(CASES)) {
+    test(`a stream with its usage answers a plain call: ${model}`, async () => {
+      const direct = await whole(up.url, model);
+      await streamed(through.url, model);
+      assert.deepEqual(await whole(through.url, model), direct);
+      assert.equal(up.calls, 2);
+    });
+
+    test(`a plain answer answers a stream: ${model}`, async () => {
+      const direct = await accumulated(up.url, model);
+      await whole(through.url, model);
+      assert.deepEqual(await accumulated(through.url, model), direct);
+      assert.equal(up.calls, 2);
+    });
+
+    test(`a stream without usage does not answer a plain call: ${model}`, async () => {
+      const direct = await whole(up.url, model);
+      await Array.fromAsync(await client(through.url).chat.completions.create(asked(model, { stream: true })));
+      const { data, response } = await client(through.url).chat.completions.create(asked(model)).withResponse();
+      assert.equal(response.headers.get('x-cache-reason'), 'usage_missing');
+      assert.deepEqual(plain(data), direct);
+      assert.equal(up.calls, 3);
+    });
+
+    test(`who does not ask for the usage does not get it: ${model}`, async () => {
+      for (const record of [streamed, whole]) {
+        await record(through.url, model);
+        const silent = await client(through.url).chat.completions.create(asked(model, { stream: true }));
+        for await (const chunk of silent) {
+          assert.ok(chunk.choices.length > 0);
+          assert.ok(!('usage' in chunk));
+        }
+      }
+      assert.equal(up.calls, 1);
+    });
+  }
+
   test('fragmented tool calls add up', async () => {
     for (let round = 0; round < 2; round += 1) {
       const final = await client(through.url).chat.completions.stream(asked('tools')).finalChatCompletion();
@@ -86,7 +129,7 @@ describe('through the proxy', () => {
       const final = await client(through.url).chat.completions.stream(parameters).finalChatCompletion();
       assert.deepEqual(final.choices[0].message.parsed, EVENT);
     }
-    assert.equal(up.calls, 2);
+    assert.equal(up.calls, 1);
   });
 
   test('the raw response shows the verdict', async () => {

@@ -9,7 +9,7 @@ use crate::dialect::chat::request::{self, Class, Field, Request, Role};
 
 use super::{
     Canonical, Options, Unkeyed,
-    json::{EMPTY_ARRAY, FALSE, NULL, Scanner, TRUE},
+    json::{EMPTY_ARRAY, EMPTY_OBJECT, FALSE, NULL, Scanner, TRUE},
     order::{Mark, Span},
     text,
 };
@@ -50,7 +50,9 @@ struct Facts {
     model: bool,
     /// Whether `messages` is an array.
     messages: bool,
-    /// Where `stream` is, unless it asks for a plain answer.
+    /// Whether `stream` asks for something other than a plain answer.
+    streams: bool,
+    /// Where `stream` is, unless it asks for a plain answer or a stream.
     stream: Option<Span>,
     /// Where `stream_options` is, unless null.
     stream_options: Option<Span>,
@@ -191,11 +193,21 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// Takes `include_usage` out: one entry serves those who ask for the usage and those who do not.
     fn stream_options(&mut self) -> Result<(), Unkeyed> {
         let mut usage = false;
-        self.object(|name, value| usage |= name == b"include_usage" && value == TRUE)?;
+        self.scanner.object()?;
+        while self.scanner.name()? {
+            let mark = self.scanner.mark();
+            self.scanner.value()?;
+            let value = self.scanner.since(mark);
+            let is_choice = value == TRUE || value == FALSE;
+            let taken = is_choice && self.scanner.current() == b"include_usage";
+            usage |= taken && value == TRUE;
+            self.scanner.member(!taken);
+        }
         self.facts.request.include_usage = usage;
-        Ok(())
+        self.scanner.close()
     }
 
     /// Reads an object all of whose members count, and shows each name and canonical value to `look`.
@@ -218,9 +230,13 @@ impl Reader<'_> {
         let mut body = Vec::with_capacity(scanner.since(start).len());
         scanner.copy(scanner.span(start), &mut body);
         let mut delivery = Vec::new();
-        if let Some(stream) = facts.stream {
-            scanner.copy(stream, &mut delivery);
+        if facts.streams {
+            scanner.copy(facts.stream.unwrap_or_default(), &mut delivery);
+            let before = delivery.len();
             scanner.copy(facts.stream_options.unwrap_or_default(), &mut delivery);
+            if delivery.get(before..) == Some(EMPTY_OBJECT) {
+                delivery.truncate(before);
+            }
         }
         let mut request = facts.request;
         request.include_usage &= request.stream;
@@ -240,7 +256,9 @@ impl Facts {
             Field::Model => self.model(value),
             Field::Stream => {
                 request.stream = value == TRUE;
-                self.stream = (value != NULL && value != FALSE).then_some(span);
+                let is_plain = value == NULL || value == FALSE;
+                self.streams = !is_plain;
+                self.stream = (!is_plain && value != TRUE).then_some(span);
             }
             Field::StreamOptions => self.stream_options = (value != NULL).then_some(span),
             Field::Store => request.stateful = value != NULL && value != FALSE,

@@ -30,6 +30,8 @@ pub(super) const TRUE: &[u8] = b"t";
 pub(super) const FALSE: &[u8] = b"f";
 /// Canonical `[]`.
 pub(super) const EMPTY_ARRAY: &[u8] = b"[]";
+/// `{}`.
+pub(super) const EMPTY_OBJECT: &[u8] = b"{}";
 
 /// A body being read and its canonical form being written.
 pub(super) struct Scanner<'a> {

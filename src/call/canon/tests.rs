@@ -241,6 +241,11 @@ fn delivery_tells_how_the_answer_travels() {
         r#""stream":false"#,
         r#""stream":null"#,
         r#""stream":false,"stream_options":{"include_usage":true}"#,
+        r#""stream":true"#,
+        r#""stream":true,"stream_options":null"#,
+        r#""stream":true,"stream_options":{}"#,
+        r#""stream":true,"stream_options":{"include_usage":false}"#,
+        r#""stream_options":{"include_\u0075sage":true},"stream":true"#,
     ] {
         assert_eq!(delivery(plain), b"", "{plain}");
     }
@@ -255,15 +260,17 @@ fn delivery_tells_how_the_answer_travels() {
         "order does not matter"
     );
     assert_eq!(
-        delivery(r#""stream":true,"stream_options":null"#),
-        delivery(r#""stream":true"#)
+        delivery(r#""stream":true,"stream_options":{"include_obfuscation":false}"#),
+        usage,
+        "the usage does not matter"
     );
     let all = [
         delivery(""),
-        delivery(r#""stream":true"#),
         delivery(r#""stream":1"#),
-        delivery(r#""stream":true,"stream_options":{}"#),
-        delivery(r#""stream":true,"stream_options":{"include_usage":false}"#),
+        delivery(r#""stream":"true""#),
+        delivery(r#""stream":true,"stream_options":[]"#),
+        delivery(r#""stream":true,"stream_options":{"include_usage":null}"#),
+        delivery(r#""stream":true,"stream_options":{"include_obfuscation":true}"#),
         usage,
     ];
     for (at, one) in all.iter().enumerate() {

@@ -4,6 +4,8 @@
 //! Every field of OpenAI's API reference ("Create chat completion") is named and classified here, exhaustively: a new
 //! one does not compile until someone has decided about it. A field that is not named here is not refused; it is keyed.
 
+use super::form::Form;
+
 /// A top-level field of the request that the API reference knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Field {
@@ -122,6 +124,19 @@ pub struct Request {
     pub live_tools: bool,
     /// Whether the model may call tools or functions.
     pub tools: bool,
+}
+
+impl Request {
+    /// Returns the form that the answer is asked for in.
+    pub fn form(&self) -> Form {
+        if self.stream {
+            Form::Stream {
+                usage: self.include_usage,
+            }
+        } else {
+            Form::Plain
+        }
+    }
 }
 
 impl Field {

@@ -87,6 +87,7 @@ fn house() -> House {
     let judge: Judge = Arc::new(|flown: Flown<'_>| {
         Ok(Entry {
             slot: flown.slot,
+            form: flown.form,
             status: flown.recording.head.status,
             headers: HeaderMap::new(),
             body: flown.recording.body,
@@ -344,6 +345,79 @@ async fn a_call_that_comes_just_after_the_landing_gets_the_entry() {
     assert_eq!(choosy.await.unwrap().unwrap(), said(Verdict::Miss, "again"));
 }
 
+/// A call for a plain answer or a stream without usage.
+fn call_for(form: Form) -> Call {
+    let request = Request {
+        stream: form.is_stream(),
+        ..Request::default()
+    };
+    let slot = slot(1);
+    let mut call = call();
+    call.keyed = Ok(Arc::new(Keyed { slot, request }));
+    call
+}
+
+const SILENT: Form = Form::Stream { usage: false };
+
+#[tokio::test]
+async fn what_serves_fewer_calls_does_not_replace_what_landed_beside_it() {
+    let house = house();
+    let stream = house.send(call_for(SILENT));
+    settle().await;
+    let plain = house.send(call_for(Form::Plain));
+    settle().await;
+    assert_eq!(house.upstream.calls(), 2, "its usage would be missing");
+    let first = lock(&house.upstream.waiting).pop_front().unwrap();
+    house.upstream.answer(Ok("rich"));
+    plain.await.unwrap().unwrap();
+    let _ = first.send(Ok("poor"));
+    assert_eq!(stream.await.unwrap().unwrap(), said(Verdict::Miss, "poor"));
+    assert_eq!(house.memory.get(&slot(1)).unwrap().body, "rich");
+
+    // What was there before it began, it replaces.
+    let mut later = call_for(SILENT);
+    later.passed_over = Some(house.memory.get(&slot(1)).unwrap().made.into_std());
+    let later = house.send(later);
+    settle().await;
+    house.upstream.answer(Ok("later"));
+    later.await.unwrap().unwrap();
+    assert_eq!(house.memory.get(&slot(1)).unwrap().body, "later");
+}
+
+#[tokio::test]
+async fn a_landed_entry_that_cannot_be_told_anew_is_passed_over() {
+    let house = house();
+    let plain = house.send(call_for(Form::Plain));
+    settle().await;
+    house.upstream.answer(Ok("no completion"));
+    plain.await.unwrap().unwrap();
+    let late = house.send(call_for(SILENT));
+    settle().await;
+    assert_eq!(house.upstream.calls(), 2);
+    house.upstream.answer(Ok("own"));
+    assert_eq!(late.await.unwrap().unwrap(), said(Verdict::Miss, "own"));
+}
+
+#[tokio::test]
+async fn of_two_flights_a_call_joins_that_of_its_own_form() {
+    let house = house();
+    let stream = house.send(call_for(SILENT));
+    settle().await;
+    let plain = house.send(call_for(Form::Plain));
+    settle().await;
+    let joined = house.send(call_for(SILENT));
+    settle().await;
+    house.upstream.answer(Ok("streamed"));
+    house.upstream.answer(Ok("plain"));
+    assert_eq!(
+        stream.await.unwrap().unwrap(),
+        said(Verdict::Miss, "streamed")
+    );
+    assert_eq!(plain.await.unwrap().unwrap(), said(Verdict::Miss, "plain"));
+    let answer = joined.await.unwrap().unwrap();
+    assert_eq!(answer, said(Verdict::Collapsed, "streamed"));
+}
+
 #[tokio::test]
 async fn a_call_that_comes_round_a_loop_does_not_wait_for_itself() {
     let house = house();
@@ -370,6 +444,7 @@ async fn a_wish_that_comes_too_late_is_not_taken_for_heard() {
     let (tape, _reader) = house.flights.0.tapes.record(never, keep, true);
     let flight = Flight {
         number: 0,
+        form: Form::Plain,
         hops: 0,
         tape,
         wishes: Arc::default(),

@@ -161,6 +161,13 @@ impl Proxy {
         values.sum()
     }
 
+    /// Waits until `count` calls have joined another's.
+    pub(crate) async fn joined(&self, count: u32) {
+        let joined =
+            async { while self.metric("refrain_followers_total", &[]).await < f64::from(count) {} };
+        within("calls to join", joined).await;
+    }
+
     /// Waits for the `count`-th log line about a call and returns its fields.
     pub(crate) async fn call_line(&self, count: usize) -> Value {
         self.call_lines(count)
