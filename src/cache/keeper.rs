@@ -13,6 +13,7 @@ pub fn keep(flown: Flown<'_>, rules: &Rules) -> Result<Entry, NotStored> {
     let Flown {
         slot,
         stream,
+        label,
         wishes,
         recording,
         now,
@@ -38,5 +39,7 @@ pub fn keep(flown: Flown<'_>, rules: &Rules) -> Result<Entry, NotStored> {
         made: now,
         lifetime,
         tags: wishes.tags.clone(),
+        label: label.clone(),
+        restored: false,
     })
 }

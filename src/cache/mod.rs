@@ -26,31 +26,31 @@ use crate::{
         replay::Replay,
         verdict::{Reason, Served, Tier, Verdict},
     },
-    call::{Call, key::Key},
+    call::{Call, Slot, plan::Plan},
     error::{Error, Kind},
-    store::{Entry, memory::Memory},
+    store::{Entry, tiered::Tiered},
 };
 
 /// The layer.
 #[derive(Clone, Debug)]
 pub struct CacheLayer {
-    memory: Memory,
+    store: Tiered,
 }
 
 /// The service.
 #[derive(Clone, Debug)]
 pub struct Cache<S> {
     inner: S,
-    memory: Memory,
+    store: Tiered,
 }
 
 /// Why a look-up found no answer; an entry of old may be there.
-struct Miss(Reason, Option<Arc<Entry>>);
+struct Miss(Reason, Option<(Arc<Entry>, Tier)>);
 
 impl CacheLayer {
-    /// Makes a layer over `memory`.
-    pub fn new(memory: Memory) -> Self {
-        Self { memory }
+    /// Makes a layer over `store`.
+    pub fn new(store: Tiered) -> Self {
+        Self { store }
     }
 }
 
@@ -60,7 +60,7 @@ impl<S> Layer<S> for CacheLayer {
     fn layer(&self, inner: S) -> Cache<S> {
         Cache {
             inner,
-            memory: self.memory.clone(),
+            store: self.store.clone(),
         }
     }
 }
@@ -81,53 +81,75 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut call: Call) -> Self::Future {
+    fn call(&mut self, call: Call) -> Self::Future {
         let Ok(keyed) = &call.keyed else {
             return Either::Right(Box::pin(self.inner.clone().oneshot(call)));
         };
-        let now = Instant::now();
-        let (reason, old) = match look(&self.memory, &call, now) {
-            Ok(answer) => return Either::Left(ready(Ok(answer))),
-            Err(Miss(reason, old)) => (reason, old),
-        };
-        if call.plan.only_if_cached {
-            let message = format!("nothing cached can answer this call ({})", reason.as_str());
-            return Either::Left(ready(Err(Error::new(Kind::NotCached, message))));
-        }
-        let key = keyed.slot.key;
-        let plan = call.plan.clone();
-        call.passed_over = old.as_ref().map(|entry| entry.made.into_std());
-        let inner = self.inner.clone();
-        Either::Right(Box::pin(async move {
-            let result = inner.oneshot(call).await;
-            if failed(&result)
-                && let Some(entry) = old
-                && freshness::stands_in(facts(&entry, Instant::now()), &plan)
-            {
-                return Ok(stale(&entry, key, Reason::UpstreamFailed, Instant::now()));
+        let slot = keyed.slot;
+        match look(self.store.get(&slot), &call.plan, Tier::Memory) {
+            Ok(answer) => Either::Left(ready(Ok(answer))),
+            // Who wants a new answer has no use for an old one, so it is not looked for any deeper.
+            Err(Miss(_, None)) if !call.plan.refresh && self.store.lies_deeper(&slot) => {
+                let (store, inner) = (self.store.clone(), self.inner.clone());
+                Either::Right(Box::pin(look_deeper(store, inner, call, slot)))
             }
-            result.map(|answer| with_reason(answer, reason))
-        }))
+            Err(miss) => Either::Right(Box::pin(go_on(self.inner.clone(), call, miss))),
+        }
     }
 }
 
-fn look(memory: &Memory, call: &Call, now: Instant) -> Result<Answer, Miss> {
-    let Ok(keyed) = &call.keyed else {
-        return Err(Miss(Reason::NotFound, None));
-    };
-    let Some(entry) = memory.get(&keyed.slot) else {
-        let reason = if call.plan.refresh {
+/// Looks behind the memory, and goes on if nothing there fits.
+async fn look_deeper<S>(store: Tiered, inner: S, call: Call, slot: Slot) -> Result<Answer, Error>
+where
+    S: Service<Call, Response = Answer, Error = Error>,
+{
+    match look(store.fetch(&slot).await, &call.plan, Tier::Disk) {
+        Ok(answer) => Ok(answer),
+        Err(miss) => go_on(inner, call, miss).await,
+    }
+}
+
+/// Has the call answered below; what was passed over may still stand in.
+async fn go_on<S>(inner: S, mut call: Call, miss: Miss) -> Result<Answer, Error>
+where
+    S: Service<Call, Response = Answer, Error = Error>,
+{
+    let Miss(reason, old) = miss;
+    if call.plan.only_if_cached {
+        let message = format!("nothing cached can answer this call ({})", reason.as_str());
+        return Err(Error::new(Kind::NotCached, message));
+    }
+    let plan = call.plan.clone();
+    call.passed_over = old.as_ref().map(|(entry, _)| entry.made.into_std());
+    let result = inner.oneshot(call).await;
+    let now = Instant::now();
+    if failed(&result)
+        && let Some((entry, tier)) = old
+        && freshness::stands_in(facts(&entry, now), &plan)
+    {
+        let why = (Verdict::Stale, Some(Reason::UpstreamFailed));
+        return Ok(from_entry(&entry, why, tier, now));
+    }
+    result.map(|answer| with_reason(answer, reason))
+}
+
+/// Answers from `found` in this `tier`, if it fits.
+fn look(found: Option<Arc<Entry>>, plan: &Plan, tier: Tier) -> Result<Answer, Miss> {
+    let Some(entry) = found else {
+        let reason = if plan.refresh {
             Reason::Refresh
         } else {
             Reason::NotFound
         };
         return Err(Miss(reason, None));
     };
-    match freshness::fit(facts(&entry, now), &call.plan) {
-        Fit::Fresh => Ok(from_entry(&entry, keyed.slot.key, Verdict::Hit, None, now)),
-        Fit::Stale => Ok(stale(&entry, keyed.slot.key, Reason::MaxStale, now)),
-        Fit::No(reason) => Err(Miss(reason, Some(entry))),
-    }
+    let now = Instant::now();
+    let why = match freshness::fit(facts(&entry, now), plan) {
+        Fit::Fresh => (Verdict::Hit, None),
+        Fit::Stale => (Verdict::Stale, Some(Reason::MaxStale)),
+        Fit::No(reason) => return Err(Miss(reason, Some((entry, tier)))),
+    };
+    Ok(from_entry(&entry, why, tier, now))
 }
 
 fn facts(entry: &Entry, now: Instant) -> Facts {
@@ -145,15 +167,10 @@ fn failed(result: &Result<Answer, Error>) -> bool {
     }
 }
 
-fn stale(entry: &Entry, key: Key, reason: Reason, now: Instant) -> Answer {
-    from_entry(entry, key, Verdict::Stale, Some(reason), now)
-}
-
 fn from_entry(
     entry: &Entry,
-    key: Key,
-    verdict: Verdict,
-    reason: Option<Reason>,
+    (verdict, reason): (Verdict, Option<Reason>),
+    tier: Tier,
     now: Instant,
 ) -> Answer {
     let facts = facts(entry, now);
@@ -163,10 +180,10 @@ fn from_entry(
         served: Served {
             verdict,
             reason,
-            tier: Some(Tier::Memory),
+            tier: Some(tier),
             age: Some(facts.age.as_secs()),
             ttl: Some(facts.ttl()),
-            key: Some(key),
+            key: Some(entry.slot.key),
             upstream: Some(entry.upstream.clone()),
         },
     }

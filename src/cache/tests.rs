@@ -15,11 +15,12 @@ use crate::{
     call::{
         Keyed, Payload, Slot, Unkeyed,
         caller::Caller,
-        key::Secret,
+        key::{Key, Secret},
         plan::{Plan, Policy},
     },
     config::Config,
     dialect::chat::request::Request,
+    store::{Label, memory::Memory},
 };
 
 /// An upstream that answers `status`, or fails where there is none.
@@ -76,6 +77,8 @@ fn house(status: Option<StatusCode>) -> House {
         made: Instant::now(),
         lifetime: Duration::from_secs(100),
         tags: Vec::new(),
+        label: Label::default(),
+        restored: false,
     }));
     let calls = Arc::new(AtomicUsize::new(0));
     let upstream = Upstream {
@@ -83,7 +86,7 @@ fn house(status: Option<StatusCode>) -> House {
         calls: calls.clone(),
     };
     House {
-        cache: CacheLayer::new(memory).layer(upstream),
+        cache: CacheLayer::new(Tiered::new(memory, None)).layer(upstream),
         calls,
     }
 }

@@ -33,10 +33,10 @@ use crate::{
         tape::{Keep, Reader, Recording, Source, Tape, Tapes},
         verdict::{NotStored, Reason, Served, Verdict},
     },
-    call::{Call, Keyed, Slot, key::Key, plan::Plan},
-    dialect::Listener,
+    call::{Call, Keyed, Slot, caller::Caller, key::Key, plan::Plan},
+    dialect::{Dialect, Listener},
     error::{Error, Kind},
-    store::{Entry, memory::Memory},
+    store::{Entry, Label, tiered::Tiered},
     upstream::headers,
 };
 
@@ -54,6 +54,8 @@ pub struct Flown<'a> {
     pub slot: Slot,
     /// Whether a stream was asked for.
     pub stream: bool,
+    /// What the entry can be found by.
+    pub label: &'a Label,
     /// What the members want together.
     pub wishes: &'a Wishes,
     /// The answer.
@@ -73,7 +75,7 @@ pub struct Wishes {
 
 struct Inner {
     tapes: Tapes,
-    memory: Memory,
+    store: Tiered,
     judge: Judge,
     under_way: Mutex<HashMap<Slot, Flight>>,
     number: AtomicU64,
@@ -118,11 +120,11 @@ impl fmt::Debug for Flights {
 }
 
 impl Flights {
-    /// Makes an empty board; complete answers that pass `judge` go to `memory`.
-    pub fn new(tapes: Tapes, memory: Memory, judge: Judge) -> Self {
+    /// Makes an empty board; complete answers that pass `judge` go to `store`.
+    pub fn new(tapes: Tapes, store: Tiered, judge: Judge) -> Self {
         Self(Arc::new(Inner {
             tapes,
-            memory,
+            store,
             judge,
             under_way: Mutex::default(),
             number: AtomicU64::new(0),
@@ -177,7 +179,9 @@ impl Flights {
     ) -> Part {
         // An entry is put before its flight is taken off the board, so one of the two is always seen.
         if !call.plan.refresh
-            && let Some(entry) = self.0.memory.get(&call.keyed.slot)
+            && let Some(entry) = self.0.store.get(&call.keyed.slot)
+            // What another call has brought from the disk meanwhile did not land, and may be of any age.
+            && !entry.restored
             && call
                 .passed_over
                 .is_none_or(|old| entry.made.into_std() > old)
@@ -188,7 +192,7 @@ impl Flights {
         let slot = call.keyed.slot;
         let number = self.0.number.fetch_add(1, Ordering::Relaxed);
         let wishes = Arc::new(Mutex::new(Wishes::default()));
-        let keep = self.keep(&call.keyed, number, wishes.clone());
+        let keep = self.keep(call, number, wishes.clone());
         let (tape, reader) = self.0.tapes.record(source(), keep, call.plan.store);
         let flight = Flight {
             number,
@@ -203,11 +207,12 @@ impl Flights {
 
     /// What happens when a flight's tape is complete. However the tape ends, the flight is taken off the board when
     /// its keeper is gone.
-    fn keep(&self, keyed: &Keyed, number: u64, wishes: Arc<Mutex<Wishes>>) -> Keep {
-        let stream = keyed.request.stream;
+    fn keep(&self, call: &Ticket, number: u64, wishes: Arc<Mutex<Wishes>>) -> Keep {
+        let stream = call.keyed.request.stream;
+        let label = call.label();
         let landing = Landing {
             flights: self.clone(),
-            slot: keyed.slot,
+            slot: call.keyed.slot,
             number,
         };
         Box::new(move |recording: Recording<'_>| {
@@ -215,6 +220,7 @@ impl Flights {
             let entry = (inner.judge)(Flown {
                 slot: landing.slot,
                 stream,
+                label: &label,
                 wishes: &lock(&wishes),
                 recording,
                 now: Instant::now(),
@@ -240,7 +246,7 @@ impl Landing {
         if current != Some(self.number) {
             return Err(NotStored::Superseded);
         }
-        self.flights.0.memory.put(Arc::new(entry));
+        self.flights.0.store.put(entry);
         Ok(())
     }
 }
@@ -311,6 +317,8 @@ where
             Ok(keyed) => {
                 let ticket = Ticket {
                     keyed,
+                    caller: call.caller,
+                    dialect: call.dialect,
                     plan: call.plan.clone(),
                     passed_over: call.passed_over,
                 };
@@ -323,8 +331,21 @@ where
 /// What the board needs to know of a call.
 struct Ticket {
     keyed: Arc<Keyed>,
+    caller: Caller,
+    dialect: Option<Dialect>,
     plan: Plan,
     passed_over: Option<std::time::Instant>,
+}
+
+impl Ticket {
+    fn label(&self) -> Label {
+        Label {
+            scope: self.caller.scope().to_vec(),
+            dialect: self.dialect.map_or("", Dialect::as_str).to_owned(),
+            model: self.keyed.request.model.clone(),
+            namespace: self.plan.namespace.clone(),
+        }
+    }
 }
 
 async fn fly<S>(flights: Flights, inner: S, call: Call, ticket: Ticket) -> Result<Answer, Error>

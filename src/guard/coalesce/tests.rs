@@ -13,6 +13,7 @@ use crate::{
     call::{Payload, caller::Caller, key::Secret},
     config::Config,
     dialect::chat::request::Request,
+    store::memory::Memory,
 };
 
 /// What the scripted upstream answers, once told to.
@@ -95,12 +96,14 @@ fn house() -> House {
             made: flown.now,
             lifetime: flown.wishes.lifetime.ok_or(NotStored::NoStore)?,
             tags: flown.wishes.tags.clone(),
+            label: flown.label.clone(),
+            restored: false,
         })
     });
     let tapes = Tapes::new(limits, Tasks::default(), Box::new(|_| {}));
     House {
         upstream: Scripted::default(),
-        flights: Flights::new(tapes, memory.clone(), judge),
+        flights: Flights::new(tapes, Tiered::new(memory.clone(), None), judge),
         memory,
     }
 }
@@ -323,6 +326,34 @@ async fn a_flight_is_stored_iff_a_member_wants_it() {
 }
 
 #[tokio::test]
+async fn what_another_call_brought_from_the_disk_has_not_landed() {
+    let house = house();
+    let first = house.send(call());
+    settle().await;
+    house.upstream.answer(Ok("old"));
+    first.await.unwrap().unwrap();
+    let landed = house.memory.get(&slot(1)).unwrap();
+    house.memory.put(Arc::new(Entry {
+        slot: landed.slot,
+        status: landed.status,
+        headers: HeaderMap::new(),
+        body: landed.body.clone(),
+        upstream: landed.upstream.clone(),
+        usage: None,
+        made: landed.made,
+        lifetime: Duration::ZERO,
+        tags: Vec::new(),
+        label: landed.label.clone(),
+        restored: true,
+    }));
+    let late = house.send(call());
+    settle().await;
+    assert_eq!(house.upstream.calls(), 2);
+    house.upstream.answer(Ok("new"));
+    assert_eq!(late.await.unwrap().unwrap(), said(Verdict::Miss, "new"));
+}
+
+#[tokio::test]
 async fn a_call_that_comes_just_after_the_landing_gets_the_entry() {
     let house = house();
     let first = house.send(call());
@@ -333,6 +364,9 @@ async fn a_call_that_comes_just_after_the_landing_gets_the_entry() {
     let late = house.send(call()).await.unwrap().unwrap();
     assert_eq!(late, said(Verdict::Collapsed, "hello"));
     assert_eq!(house.upstream.calls(), 1);
+
+    let label = house.memory.get(&slot(1)).unwrap().label.clone();
+    assert_eq!((label.scope.len(), label.dialect), (16, "chat".to_owned()));
 
     // This one has seen that very entry, and passed it over.
     let mut choosy = call();
