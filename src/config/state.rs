@@ -29,7 +29,11 @@ mod tests {
 
     #[test]
     fn the_first_directory_that_is_named_counts() {
-        let table: &[(&[(&str, &str)], Option<&str>)] = &[
+        type Row = (
+            &'static [(&'static str, &'static str)],
+            Option<&'static str>,
+        );
+        let table: &[Row] = &[
             (&[], None),
             (&[("HOME", "/home/me")], Some("/home/me/.cache/refrain")),
             (

@@ -447,7 +447,12 @@ fn the_disk_lies_where_it_is_told_to_or_in_the_state_directory() {
     assert_eq!(small, Some(("/state/refrain.db".into(), 32 << 20)));
     let off = "store.path = 'off'\nstore.max_size = '1MiB'";
     assert_eq!(disk(off, Some("/state")), None);
-    insta::assert_snapshot!(told("store.path = 'x/'\nstore.max_size = '31MiB'"), @"");
+    insta::assert_snapshot!(told("store.path = 'x/'\nstore.max_size = '31MiB'"), @"
+    error: proxy.toml:1:14: store.path: `x/` is no file
+      hint: name a file, such as `/var/lib/refrain/refrain.db`, or write `auto` or `off`
+    error: proxy.toml:2:18: store.max_size: `store.max_size` (31MiB) is less than four times `cache.max_entry` (8MiB)
+      hint: raise the one or lower the other; for no disk, write `path = \"off\"`
+    ");
 }
 
 #[test]

@@ -366,7 +366,7 @@ async fn a_call_that_comes_just_after_the_landing_gets_the_entry() {
     assert_eq!(house.upstream.calls(), 1);
 
     let label = house.memory.get(&slot(1)).unwrap().label.clone();
-    assert_eq!((label.scope.len(), label.dialect), (16, "chat".to_owned()));
+    assert_eq!(label.scope, call().caller.scope());
 
     // This one has seen that very entry, and passed it over.
     let mut choosy = call();

@@ -247,17 +247,17 @@ impl Disk {
     async fn ask(&self, slot: Slot) -> Result<Option<Record>, &'static str> {
         let (reply, answer) = oneshot::channel();
         let counts = &self.0.shared.counts;
-        let slow = |reason| {
+        let late = |reason| {
             counts.slow.fetch_add(1, Ordering::Relaxed);
             reason
         };
         if self.0.asks.try_send(Ask { slot, reply }).is_err() {
-            return Err(slow("too many look-ups wait"));
+            return Err(late("too many look-ups wait"));
         }
         match timeout(BUDGET, answer).await {
             Ok(Ok(Ok(found))) => Ok(found),
             Ok(Ok(Err(_)) | Err(_)) => Err("it cannot be read"),
-            Err(_) => Err(slow("it does not answer in time")),
+            Err(_) => Err(late("it does not answer in time")),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use rusqlite::ffi;
 use tempfile::TempDir;
 
 use super::*;
@@ -65,9 +66,14 @@ impl House {
         self.clock.fetch_add(by, Ordering::Relaxed);
     }
 
+    /// Returns the bytes of the database.
+    fn bytes(&self) -> Vec<u8> {
+        fs::read(self.path()).unwrap()
+    }
+
     /// Changes the bytes of the database.
     fn spoil(&self, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut bytes = fs::read(self.path()).unwrap();
+        let mut bytes = self.bytes();
         change(&mut bytes);
         fs::write(self.path(), bytes).unwrap();
     }
@@ -93,7 +99,7 @@ fn slot(number: u16) -> Slot {
     key[..2].copy_from_slice(&number.to_le_bytes());
     Slot {
         key: Key::from_bytes(key),
-        delivery: u64::MAX - u64::from(number),
+        delivery: u64::MAX,
     }
 }
 
@@ -193,7 +199,9 @@ async fn age_goes_on_while_nobody_runs_and_is_never_negative() {
     let house = House::new();
     house.write([entry(1)]).await;
     let age = async || {
-        let entry = house.open().await.get(&slot(1)).await.unwrap();
+        let disk = house.open().await;
+        let entry = disk.get(&slot(1)).await.unwrap();
+        closed(disk).await;
         entry.made.elapsed().as_secs()
     };
     house.advance(Duration::from_secs(70));
@@ -313,8 +321,12 @@ fn errors(kind: Kind) -> [u64; Kind::ALL.len()] {
 
 /// Opens what is left and asks for every entry; whatever comes back has to be whole.
 async fn assert_nothing_damaged_is_served(house: &House, count: u16, why: &str) -> u16 {
-    let Ok((disk, _)) = Disk::open(house.options()).await else {
-        return 0;
+    let disk = match Disk::open(house.options()).await {
+        Ok((disk, _)) => disk,
+        Err(trouble) => {
+            assert_eq!(trouble.kind, Kind::Foreign, "{why}: {trouble}");
+            return 0;
+        }
     };
     let mut found = 0;
     for number in 0..count {
@@ -323,6 +335,7 @@ async fn assert_nothing_damaged_is_served(house: &House, count: u16, why: &str) 
             found += 1;
         }
     }
+    closed(disk).await;
     found
 }
 
@@ -331,7 +344,7 @@ async fn flipped_bits_cost_entries_and_never_show() {
     const ENTRIES: u16 = 20;
     let house = House::new();
     house.write((0..ENTRIES).map(entry)).await;
-    let whole = fs::read(house.path()).unwrap();
+    let whole = house.bytes();
     let found = assert_nothing_damaged_is_served(&house, ENTRIES, "untouched").await;
     assert_eq!(found, ENTRIES);
     let mut lost = 0;
@@ -350,7 +363,7 @@ async fn a_file_that_was_cut_off_costs_entries_and_never_shows() {
     const ENTRIES: u16 = 20;
     let house = House::new();
     house.write((0..ENTRIES).map(entry)).await;
-    let whole = fs::read(house.path()).unwrap();
+    let whole = house.bytes();
     for round in 0..24 {
         let length = whole.len() * round / 24 + round;
         fs::write(house.path(), &whole[..length]).unwrap();
@@ -401,7 +414,6 @@ fn every_failure_has_its_kind() {
         let error = rusqlite::ffi::Error::new(code);
         Trouble::from(rusqlite::Error::SqliteFailure(error, None)).kind
     };
-    use rusqlite::ffi;
     assert_eq!(kind(ffi::SQLITE_FULL), Kind::Full);
     assert_eq!(kind(ffi::SQLITE_READONLY), Kind::ReadOnly);
     assert_eq!(kind(ffi::SQLITE_CORRUPT), Kind::Corrupt);

@@ -85,12 +85,11 @@ impl From<io::Error> for Trouble {
 impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Self {
         let kind = match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Kind::Corrupt,
+            // Without a code it is a value of another type than the schema's: a bit has flipped.
+            None | Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Kind::Corrupt,
             Some(ErrorCode::DiskFull) => Kind::Full,
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Kind::ReadOnly,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Kind::Locked,
-            // A value of another type than the schema's: somebody else wrote it, or a bit has flipped.
-            None => Kind::Corrupt,
             Some(_) => Kind::Io,
         };
         Self::new(kind, error.to_string())

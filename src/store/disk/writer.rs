@@ -65,9 +65,9 @@ impl Writer {
             }
             result => result?,
         };
-        slots
-            .iter()
-            .for_each(|slot| shared.queue.present().insert(slot));
+        for slot in &slots {
+            shared.queue.present().insert(slot);
+        }
         Ok(Self {
             shared,
             place,
