@@ -154,16 +154,16 @@ impl Disk {
         let secret = secret.map_err(gone)??;
         let (asks, questions) = mpsc::sync_channel(ASKS);
         let questions = Arc::new(Mutex::new(questions));
-        for _ in 0..READERS {
-            let (reader, questions) = (Reader::new(shared.clone()), questions.clone());
-            start("refrain-disk-reader", move || reader.run(&questions))?;
-        }
         let disk = Self(Arc::new(Handle {
-            shared,
+            shared: shared.clone(),
             asks,
             circuit: Circuit::default(),
             ended: Mutex::new(Some(ended)),
         }));
+        for _ in 0..READERS {
+            let (reader, questions) = (Reader::new(shared.clone()), questions.clone());
+            start("refrain-disk-reader", move || reader.run(&questions))?;
+        }
         Ok((disk, secret))
     }
 

@@ -57,7 +57,7 @@ impl Writer {
     fn open(shared: Arc<Shared>) -> Result<Self, Trouble> {
         let place = Place::take(&shared.options.path)?;
         let fresh = Secret::random().map_err(|error| Trouble::new(Kind::Io, error.to_string()))?;
-        let (opened, slots) = match load(&place, &fresh, &shared) {
+        let opened = match load(&place, &fresh, &shared) {
             Err(trouble) if trouble.kind == Kind::Corrupt => {
                 shared.count_error(trouble.kind);
                 place.set_aside(&trouble)?;
@@ -65,9 +65,6 @@ impl Writer {
             }
             result => result?,
         };
-        for slot in &slots {
-            shared.queue.present().insert(slot);
-        }
         Ok(Self {
             shared,
             place,
@@ -198,12 +195,13 @@ impl Writer {
     }
 }
 
-/// Opens the database and reads what lies in it.
-fn load(place: &Place, fresh: &Secret, shared: &Shared) -> Result<(Opened, Vec<Slot>), Trouble> {
+/// Opens the database and notes what lies in it.
+fn load(place: &Place, fresh: &Secret, shared: &Shared) -> Result<Opened, Trouble> {
+    let present = shared.queue.present();
+    present.clear();
     let opened = place.open(fresh, shared.pages())?;
-    let mut slots = Vec::new();
-    opened.slots(|slot| slots.push(*slot))?;
-    Ok((opened, slots))
+    opened.slots(|slot| present.insert(slot))?;
+    Ok(opened)
 }
 
 /// Does one job; returns whether an entry was written.
