@@ -11,9 +11,9 @@ use crate::{
         tape::{Limits, Tapes, Told},
         tasks::Tasks,
     },
-    cache::{keeper, storable::Rules},
+    cache::{self, keeper, storable::Rules},
     call::{key::Secret, keying::Keying, plan::Policy},
-    config::{Config, OnDisconnect},
+    config::{self, Config, OnDisconnect},
     error::Error,
     guard::coalesce::{Flights, Judge},
     ledger::{
@@ -63,8 +63,6 @@ const WINDOW: u64 = 256 << 10;
 const FLUSH: Duration = Duration::from_secs(5);
 /// The tapes' part of the memory, as a divisor.
 const TAPES: u64 = 4;
-/// Between two calls on a connection; more than the pools of the SDKs keep.
-const IDLE: Duration = Duration::from_secs(75);
 
 impl App {
     /// Starts as `config` says. On an error nothing is left running.
@@ -80,7 +78,7 @@ impl App {
             refused,
         } = open_disk(config).await?;
         let store = Tiered::new(memory.clone(), disk.clone());
-        let flights = Flights::new(tapes.clone(), store.clone(), judge(config));
+        let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
         let policy = Arc::new(Policy::new(
             &config.cache,
             &config.upstream.base_url,
@@ -116,7 +114,7 @@ impl App {
         };
         let proxies = app.bind(config).await?;
         app.listen_for_operator(config, readings).await?;
-        app.listen_for_calls(proxies, &edge, config.limits.header);
+        app.listen_for_calls(proxies, &edge, deadlines(&config.limits));
         app.keepers.spawn_until_stop(tapes.look_after());
         app.readiness.ready();
         Ok(app)
@@ -132,8 +130,12 @@ impl App {
         Ok(listeners)
     }
 
-    fn listen_for_calls(&self, listeners: Vec<TcpListener>, edge: &Edge<Stack>, header: Duration) {
-        let deadlines = Deadlines { header, idle: IDLE };
+    fn listen_for_calls(
+        &self,
+        listeners: Vec<TcpListener>,
+        edge: &Edge<Stack>,
+        deadlines: Deadlines,
+    ) {
         for listener in listeners {
             self.tasks.spawn(listen::serve(
                 listener,
@@ -264,6 +266,14 @@ async fn open_disk(config: &Config) -> Result<Opened, Error> {
             );
             without(Counts::refused(trouble.kind))
         }
+    }
+}
+
+fn deadlines(limits: &config::Limits) -> Deadlines {
+    Deadlines {
+        header: limits.header,
+        idle: limits.idle,
+        write: limits.write,
     }
 }
 

@@ -33,7 +33,7 @@ pub enum Kind {
     Timeout,
     /// The upstream broke off before its answer was whole.
     Broken,
-    /// This client did not read for too long and was let go.
+    /// This client did not read for too long and was cut off.
     Stalled,
     /// A fault of Refrain's own.
     Internal,

@@ -217,10 +217,9 @@ impl Tape {
                 return None;
             }
             state.orphaned = None;
-            state.readers.push(Some(Place::default()));
-            state.readers.len() - 1
+            self.0.wanted.fetch_or(wanted, Ordering::Relaxed);
+            state.enter()
         };
-        self.0.wanted.fetch_or(wanted, Ordering::Relaxed);
         self.0.hand_over();
         Some(Reader {
             shared: self.0.clone(),
@@ -241,8 +240,9 @@ impl Reader {
         loop {
             {
                 let mut state = self.shared.state();
-                if let Some(head) = &state.head {
-                    return Poll::Ready(Ok(head.clone()));
+                if let Some(head) = state.head.clone() {
+                    state.served(self.id);
+                    return Poll::Ready(Ok(head));
                 }
                 if let Some(Err(error)) = &state.end {
                     return Poll::Ready(Err(error.clone()));
@@ -267,9 +267,7 @@ impl Reader {
             {
                 let mut state = self.shared.state();
                 if let Some(piece) = state.take(self.id, &mut self.next) {
-                    if state.windowed {
-                        self.shared.trim(&mut state);
-                    }
+                    self.shared.trim_if_windowed(&mut state);
                     return Poll::Ready(Some(Ok(piece)));
                 }
                 if let Some(end) = state.end_for(self.id) {
@@ -296,7 +294,7 @@ impl Reader {
 
     /// Returns whether a complete answer has been read to its end.
     pub fn is_done(&self) -> bool {
-        self.done || self.shared.state().is_done(self.next)
+        self.done || self.shared.state().is_done(self.id, self.next)
     }
 
     /// Returns whether the reader was let go for holding others up.

@@ -243,6 +243,9 @@ pub const X_CACHE_TIER: HeaderName = HeaderName::from_static("x-cache-tier");
 pub const X_CACHE_TTL: HeaderName = HeaderName::from_static("x-cache-ttl");
 /// `X-Upstream`.
 pub const X_UPSTREAM: HeaderName = HeaderName::from_static("x-upstream");
+/// Most headers that [`Served::write`] adds, so that the map grows once at most.
+const MOST: usize = 8;
+
 /// `Cache-Status` (RFC 9211).
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -268,6 +271,7 @@ impl Served {
     /// Writes the response headers of DESIGN §5; values of an upstream's own under the same names give way, only
     /// `Cache-Status` is appended to.
     pub fn write(&self, headers: &mut HeaderMap) {
+        headers.reserve(MOST);
         headers.insert(X_CACHE, HeaderValue::from_static(self.verdict.header()));
         if let Some(reason) = self.reason {
             headers.insert(X_CACHE_REASON, HeaderValue::from_static(reason.as_str()));

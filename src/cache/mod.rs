@@ -83,6 +83,12 @@ where
 
     fn call(&mut self, call: Call) -> Self::Future {
         let Ok(keyed) = &call.keyed else {
+            if let Err(why) = &call.keyed
+                && call.plan.only_if_cached
+                && call.dialect.is_some()
+            {
+                return Either::Left(ready(Err(not_cached(Reason::Unkeyed(*why)))));
+            }
             return Either::Right(Box::pin(self.inner.clone().oneshot(call)));
         };
         let slot = keyed.slot;
@@ -116,8 +122,7 @@ where
 {
     let Miss(reason, old) = miss;
     if call.plan.only_if_cached {
-        let message = format!("nothing cached can answer this call ({})", reason.as_str());
-        return Err(Error::new(Kind::NotCached, message));
+        return Err(not_cached(reason));
     }
     let plan = call.plan.clone();
     call.passed_over = old.as_ref().map(|(entry, _)| entry.made.into_std());
@@ -150,6 +155,16 @@ fn look(found: Option<Arc<Entry>>, plan: &Plan, tier: Tier) -> Result<Answer, Mi
         Fit::No(reason) => return Err(Miss(reason, Some((entry, tier)))),
     };
     Ok(from_entry(&entry, why, tier, now))
+}
+
+/// Returns whether an entry is fresh enough for a call.
+pub fn fits(entry: &Entry, plan: &Plan, now: Instant) -> bool {
+    freshness::fit(facts(entry, now), plan) == Fit::Fresh
+}
+
+fn not_cached(reason: Reason) -> Error {
+    let message = format!("nothing cached can answer this call ({})", reason.as_str());
+    Error::new(Kind::NotCached, message)
 }
 
 fn facts(entry: &Entry, now: Instant) -> Facts {

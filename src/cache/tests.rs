@@ -88,7 +88,6 @@ fn entry() -> Entry {
         lifetime: Duration::from_secs(100),
         tags: Vec::new(),
         label: Label::default(),
-        restored: false,
     }
 }
 
@@ -297,4 +296,14 @@ async fn a_call_without_a_key_passes() {
     unkeyed.keyed = Err(Unkeyed::Endpoint);
     house.ask(unkeyed).await.unwrap();
     assert_eq!(house.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_if_cached_does_not_ask_the_upstream_for_a_chat_without_a_key_either() {
+    let mut house = house(Some(StatusCode::OK));
+    let mut unkeyed = call(|plan| plan.only_if_cached = true);
+    unkeyed.keyed = Err(Unkeyed::Bypass);
+    unkeyed.dialect = Some(crate::dialect::Dialect::Chat);
+    let error = house.ask(unkeyed).await.unwrap_err();
+    assert_eq!((error.kind(), house.calls()), (Kind::NotCached, 0));
 }

@@ -2,17 +2,10 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderName, header};
+use http::HeaderMap;
 
-use super::key::{Fingerprint, Secret};
-
-/// Headers that carry a credential; all of them together are the caller's.
-pub static CREDENTIALS: [HeaderName; 4] = [
-    header::AUTHORIZATION,
-    HeaderName::from_static("api-key"),
-    HeaderName::from_static("x-api-key"),
-    header::COOKIE,
-];
+use super::key::{Fingerprint, Hex, Secret};
+use crate::config::CREDENTIALS;
 
 /// The caller of a call. Two callers are equal iff their credentials are; none at all is a credential of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,14 +17,17 @@ pub struct Caller {
 impl Caller {
     /// Reads the caller off the headers of a request.
     pub fn of(headers: &HeaderMap, secret: &Secret) -> Self {
-        // Eight parts hold four headers of one value each; a header sent twice takes the long way.
-        let mut parts: Vec<&[u8]> = Vec::with_capacity(8);
-        for name in &CREDENTIALS {
-            for value in headers.get_all(name) {
-                parts.push(name.as_str().as_bytes());
-                parts.push(value.as_bytes());
-            }
-        }
+        let mut credentials: Vec<_> = headers
+            .iter()
+            .filter(|(name, _)| CREDENTIALS.contains(&name.as_str()))
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        // In which order a client sends two of them says nothing; of one name, the order stays.
+        credentials.sort_by_key(|(name, _)| *name);
+        let parts: Vec<_> = credentials
+            .iter()
+            .flat_map(|(name, value)| [name.as_bytes(), *value])
+            .collect();
         Self {
             fingerprint: secret.fingerprint("caller", &parts),
             anonymous: parts.is_empty(),
@@ -50,11 +46,7 @@ impl fmt::Display for Caller {
         if self.anonymous {
             return f.write_str("anonymous");
         }
-        self.fingerprint
-            .as_bytes()
-            .iter()
-            .take(4)
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(Hex::<8>::of(self.fingerprint.as_bytes()).as_str())
     }
 }
 
@@ -87,6 +79,12 @@ mod tests {
             caller(&[("api-key", "Bearer a")]),
             caller(&[("x-api-key", "Bearer a")]),
             caller(&[("cookie", "Bearer a")]),
+            caller(&[("ocp-apim-subscription-key", "Bearer a")]),
+            caller(&[("x-goog-api-key", "Bearer a")]),
+            caller(&[("x-portkey-api-key", "Bearer a")]),
+            caller(&[("x-portkey-virtual-key", "Bearer a")]),
+            caller(&[("cf-aig-authorization", "Bearer a")]),
+            caller(&[("helicone-auth", "Bearer a")]),
             caller(&[("authorization", "Bearer a"), ("cookie", "s=1")]),
             caller(&[("authorization", "Bearer a"), ("authorization", "Bearer b")]),
         ];
@@ -95,6 +93,13 @@ mod tests {
                 assert_eq!(one == other, i == j, "{i} and {j}");
             }
         }
+    }
+
+    #[test]
+    fn the_order_of_two_credentials_says_nothing() {
+        let one = caller(&[("cookie", "s=1"), ("authorization", "Bearer a")]);
+        let other = caller(&[("authorization", "Bearer a"), ("cookie", "s=1")]);
+        assert_eq!(one, other);
     }
 
     #[test]

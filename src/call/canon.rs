@@ -14,7 +14,10 @@ mod text;
 
 use thiserror::Error;
 
-use crate::dialect::{Dialect, chat::request::Request};
+use crate::{
+    config::MAX_BODY,
+    dialect::{Dialect, chat::request::Request},
+};
 
 use self::{json::Scanner, order::Order};
 
@@ -56,7 +59,7 @@ pub enum Unkeyed {
     NumberRange,
     /// Arrays and objects are nested deeper than 128.
     TooDeep,
-    /// There are more object members than any honest request has (2^18), or more bytes (256 MiB).
+    /// There are more object members than any honest request has (2^16), or more bytes (256 MiB).
     TooComplex,
     /// The body is JSON, but no object.
     NotAnObject,
@@ -131,7 +134,7 @@ pub fn canonicalise(
     if body.starts_with("\u{feff}".as_bytes()) {
         return Err(Unkeyed::Bom);
     }
-    if body.len() > MAX_BODY {
+    if body.len() as u64 > MAX_BODY {
         return Err(Unkeyed::TooComplex);
     }
     let body = str::from_utf8(body).map_err(|_| Unkeyed::InvalidUtf8)?;
@@ -144,7 +147,6 @@ pub fn canonicalise(
 }
 
 /// Longest body that is read, bytes: far above what an operator would key, and its form has places of 32 bits.
-const MAX_BODY: usize = 1 << 28;
 /// Bytes that room is kept for.
 const MAX_KEPT_BYTES: usize = 256 * 1024;
 

@@ -93,13 +93,11 @@ impl Keying {
         if plan.bypass {
             return Err(Unkeyed::Bypass);
         }
-        if head.headers.contains_key(header::CONTENT_ENCODING) {
+        let mut encodings = head.headers.get_all(header::CONTENT_ENCODING).iter();
+        if encodings.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(Unkeyed::Encoded);
         }
-        if CONDITIONAL
-            .iter()
-            .any(|name| head.headers.contains_key(name))
-        {
+        if head.headers.keys().any(|name| CONDITIONAL.contains(name)) {
             return Err(Unkeyed::Conditional);
         }
         let length = head.headers.get(header::CONTENT_LENGTH);
@@ -128,11 +126,7 @@ impl Keying {
         if canonical.request.live_tools {
             return Err(Unkeyed::LiveTools);
         }
-        let mut vary = Vec::new();
-        for name in &self.vary {
-            let values = head.headers.get_all(name).iter();
-            vary.extend(values.map(|value| (name.as_str(), value.as_bytes())));
-        }
+        let vary = self.varying(head.headers);
         let key = Material {
             version: &self.version,
             scope: caller.scope(),
@@ -154,6 +148,21 @@ impl Keying {
             slot,
             request: canonical.request,
         }))
+    }
+
+    /// Returns the headers that count, in the operator's order, each name's values as sent. One pass over the few headers
+    /// of a request is cheaper than a look-up for every name.
+    fn varying<'a>(&'a self, headers: &'a HeaderMap) -> Vec<(&'a str, &'a [u8])> {
+        let rank = |name: &HeaderName| self.vary.iter().position(|known| known == name);
+        let mut found: Vec<_> = headers
+            .iter()
+            .filter_map(|(name, value)| Some((rank(name)?, name.as_str(), value.as_bytes())))
+            .collect();
+        found.sort_by_key(|(rank, ..)| *rank);
+        found
+            .into_iter()
+            .map(|(_, name, value)| (name, value))
+            .collect()
     }
 
     fn delivery(&self, canonical: &[u8]) -> u64 {

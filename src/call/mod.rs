@@ -1,13 +1,15 @@
 //! A call: one parsed request, with every fact that the layers decide by. Pure.
 //!
 //! # Scope
-//! A call *looks* at the client's bytes and never changes them: [`Payload::Whole`] holds them as they came.
+//! A call *looks* at the client's bytes: [`Payload::Whole`] holds them as they came. The one edit there is, LiteLLM's `cache`
+//! object cut out of them where the operator wants that, is a byte range ([`splice`]).
 
 pub mod caller;
 pub mod canon;
 pub mod key;
 pub mod keying;
 pub mod plan;
+pub mod splice;
 
 use std::{sync::Arc, time::Instant};
 
@@ -32,7 +34,7 @@ pub struct Call {
     pub target: PathAndQuery,
     /// As sent; `upstream::headers` decides what travels on.
     pub headers: HeaderMap,
-    /// The client's bytes.
+    /// The client's bytes, LiteLLM's object cut out where that counts.
     pub payload: Payload,
     /// The family of endpoints, where Refrain knows it.
     pub dialect: Option<Dialect>,

@@ -1,13 +1,16 @@
 //! What caller and operator allow for a call: the request headers of DESIGN §5, other gateways' aliases included. Pure.
+//! The one alias that stands in the body, LiteLLM's, is [`litellm`]'s.
 //!
 //! # Scope
 //! A malformed value of a header of ours is refused with the header's name; `Cache-Control` is read leniently
 //! (RFC 9111 §5.2), in case of doubt towards forwarding; malformed aliases are ignored. Where headers disagree, the
 //! one that asks less of the cache wins; a TTL or namespace of ours wins over an alias.
 
+pub mod litellm;
+
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::config::{self, Directive};
 
@@ -47,7 +50,9 @@ pub struct Plan {
 pub struct Policy {
     allow: Vec<Directive>,
     vendors: Vec<Vendor>,
+    litellm: bool,
     max_ttl: Duration,
+    vary: Vec<HeaderName>,
     base: Plan,
 }
 
@@ -87,7 +92,9 @@ impl Policy {
         Self {
             allow: cache.allow.clone(),
             vendors,
+            litellm: cache.litellm,
             max_ttl: cache.max_ttl,
+            vary: cache.vary.clone(),
             base: Plan {
                 bypass: false,
                 refresh: false,
@@ -106,17 +113,13 @@ impl Policy {
 
     /// Reads the plan of a request.
     pub fn plan(&self, headers: &HeaderMap) -> Result<Plan, BadHeader> {
-        let mut draft = Draft {
-            policy: self,
-            plan: self.base.clone(),
-            named_ttl: false,
-            named_namespace: false,
-        };
+        let mut draft = self.draft(self.base.clone());
         for (name, value) in headers {
             let name = name.as_str();
             match name {
                 "cache-control" => draft.cache_control(value),
                 "pragma" => draft.pragma(value, headers),
+                "x-fallback" => fallback(value)?,
                 _ if name.starts_with("x-cache-") => draft.ours(name, value)?,
                 _ if self.vendor_of(name).is_some() => draft.alias(name, value),
                 _ => {}
@@ -128,6 +131,28 @@ impl Policy {
     /// Returns whether `name` steers Refrain and so does not travel on.
     pub fn is_ours(&self, name: &str) -> bool {
         name.starts_with("x-cache-") || name == "x-fallback" || self.vendor_of(name).is_some()
+    }
+
+    /// Returns whether `name` is part of what a call is known by: who asks, what for, in which variant.
+    pub fn is_known_by(&self, name: &HeaderName) -> bool {
+        let content = [
+            header::CONTENT_TYPE,
+            header::CONTENT_LENGTH,
+            header::CONTENT_ENCODING,
+        ];
+        config::CREDENTIALS.contains(&name.as_str())
+            || self.vary.contains(name)
+            || content.contains(name)
+    }
+
+    fn draft(&self, plan: Plan) -> Draft<'_> {
+        Draft {
+            policy: self,
+            plan,
+            named_ttl: false,
+            named_namespace: false,
+            stale_if_error: None,
+        }
     }
 
     fn vendor_of(&self, name: &str) -> Option<Vendor> {
@@ -208,6 +233,7 @@ struct Draft<'a> {
     plan: Plan,
     named_ttl: bool,
     named_namespace: bool,
+    stale_if_error: Option<Duration>,
 }
 
 impl Draft<'_> {
@@ -227,13 +253,20 @@ impl Draft<'_> {
                     "X-Cache-TTL",
                     "seconds such as `90`, or a duration such as `10m`",
                 ))?;
-                self.named_ttl |= self.ttl(ttl);
+                let least = if self.named_ttl {
+                    ttl.min(self.plan.lifetime)
+                } else {
+                    ttl
+                };
+                self.named_ttl |= self.ttl(least);
             }
             "x-cache-namespace" => {
-                let name = label(value).ok_or(bad(
-                    "X-Cache-Namespace",
-                    "1 to 128 visible ASCII characters",
-                ))?;
+                let expected =
+                    "1 to 128 visible ASCII characters, the same wherever it is repeated";
+                let name = label(value).ok_or(bad("X-Cache-Namespace", expected))?;
+                if self.named_namespace && self.plan.namespace != name {
+                    return Err(bad("X-Cache-Namespace", expected));
+                }
                 self.named_namespace |= self.namespace(name);
             }
             "x-cache-tags" => {
@@ -313,9 +346,8 @@ impl Draft<'_> {
             self.plan.store &= !allows(Directive::NoStore);
         } else if named("only-if-cached") {
             self.plan.only_if_cached |= allows(Directive::OnlyIfCached);
-        } else if named("max-age") && allows(Directive::MaxAge) {
-            let age = argument.time().unwrap_or(Duration::ZERO);
-            self.plan.max_age = Some(self.plan.max_age.map_or(age, |known| known.min(age)));
+        } else if named("max-age") {
+            self.max_age(argument.time().unwrap_or(Duration::ZERO));
         } else if named("min-fresh") && allows(Directive::MinFresh) {
             let left = argument.time().unwrap_or(Duration::MAX);
             self.plan.min_fresh = Some(self.plan.min_fresh.map_or(left, |known| known.max(left)));
@@ -325,7 +357,10 @@ impl Draft<'_> {
             self.plan.max_stale = Some(self.plan.max_stale.map_or(stale, |known| known.min(stale)));
         } else if named("stale-if-error") && allows(Directive::StaleIfError) {
             let wish = argument.time().unwrap_or_default();
-            self.plan.stale_if_error = wish.min(self.policy.max_ttl);
+            let wish = wish.min(self.policy.max_ttl);
+            let least = self.stale_if_error.map_or(wish, |known| known.min(wish));
+            self.stale_if_error = Some(least);
+            self.plan.stale_if_error = least;
         }
     }
 
@@ -337,6 +372,12 @@ impl Draft<'_> {
             .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"no-cache"));
         let alone = !headers.contains_key(http::header::CACHE_CONTROL);
         self.plan.refresh |= asks && alone && self.policy.allows(Directive::NoCache);
+    }
+
+    fn max_age(&mut self, age: Duration) {
+        if self.policy.allows(Directive::MaxAge) {
+            self.plan.max_age = Some(self.plan.max_age.map_or(age, |known| known.min(age)));
+        }
     }
 
     fn ttl(&mut self, ttl: Duration) -> bool {
@@ -358,6 +399,15 @@ impl Draft<'_> {
 
 const fn bad(header: &'static str, expected: &'static str) -> BadHeader {
     BadHeader { header, expected }
+}
+
+/// Reads `X-Fallback`: there is no apology yet that it could decline.
+fn fallback(value: &HeaderValue) -> Result<(), BadHeader> {
+    if value.as_bytes().eq_ignore_ascii_case(b"error") {
+        Ok(())
+    } else {
+        Err(bad("X-Fallback", "`error`"))
+    }
 }
 
 fn boolean(value: &HeaderValue) -> Option<bool> {

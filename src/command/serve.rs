@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use super::{ConfigArgs, print, signals::Signals};
+use super::{ConfigArgs, failure::Failure, print, signals::Signals};
 use crate::{
     app::App,
     config::{Config, Flag, Problems},
@@ -44,7 +44,10 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let (log, flush) = Log::start(&config.log, io::stderr().is_terminal(), io::stderr());
     log.trace(&config.log.level);
-    let app = App::start(&config, log).await?;
+    let app = App::start(&config, log).await.map_err(|error| {
+        Failure::from(error)
+            .hint("`--listen` and `--admin` name other addresses, `--admin off` none")
+    })?;
     print(&banner(&config, &app))?;
     signals.received().await;
     tracing::info!("draining");

@@ -10,8 +10,8 @@ use http::HeaderName;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Admin, Cache, Config, Directive, Disk, KEEPABLE, Key, Limits, Log, Store, Timeouts, Upstream,
-    address, file,
+    Admin, CREDENTIALS, Cache, Config, Directive, Disk, KEEPABLE, Key, Limits, Log, MAX_BODY,
+    Store, Timeouts, Upstream, address, file,
     problem::Complaint,
     read::{hint_for, item_key},
     units::{Off, Size, Span},
@@ -57,6 +57,8 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Conf
         limits: Limits {
             buffered: file.limits.buffered.0,
             header: file.limits.header.0,
+            idle: file.limits.idle.0,
+            write: file.limits.write.0,
             drain: file.limits.drain.0,
         },
         log,
@@ -223,6 +225,7 @@ fn cache(cache: file::Cache, memory: u64, findings: &mut Findings) -> Cache {
         stall: cache.stall.0,
         allow: directives(&cache.allow, findings),
         aliases: cache.aliases,
+        litellm: cache.litellm,
         vary: vary(&cache.vary, findings),
         finish_reasons: cache.finish_reasons,
     }
@@ -315,11 +318,11 @@ fn key(key: file::Key, findings: &mut Findings) -> Key {
             "for that, write `enabled = false` in `[cache]`",
         );
     }
-    if key.max_body >= LARGEST_BODY {
+    if key.max_body > Size(MAX_BODY) {
         findings.add(
             "key.max_body",
             format!("{} is too much", key.max_body),
-            "expected less than 4GiB",
+            "expected at most 256MiB",
         );
     }
     Key {
@@ -403,11 +406,13 @@ fn auto_memory(container: Option<u64>) -> u64 {
 }
 
 fn check_limits(limits: &file::Limits, max_body: Size, findings: &mut Findings) {
-    findings.positive(
-        "limits.header",
-        limits.header,
-        "write how long a client may take, such as `10s`",
-    );
+    for (key, span) in [
+        ("limits.header", limits.header),
+        ("limits.idle", limits.idle),
+        ("limits.write", limits.write),
+    ] {
+        findings.positive(key, span, "write how long a client may take, such as `10s`");
+    }
     if limits.buffered < max_body {
         findings.clash(
             ["limits.buffered", "key.max_body"],
@@ -465,14 +470,9 @@ const DISK_SHARE: u64 = 4;
 const AUTO_MEMORY: Size = Size(256 << 20);
 const LEAST_MEMORY: Size = Size(1 << 20);
 
-/// 32 bits hold every offset into a keyed body.
-const LARGEST_BODY: Size = Size(4 << 30);
-
 const LONGEST_VERSION: usize = 256;
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-
-const CREDENTIALS: [&str; 4] = ["authorization", "api-key", "x-api-key", "cookie"];
 
 const OF_THE_CONNECTION: [&str; 12] = [
     "connection",

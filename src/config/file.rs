@@ -77,6 +77,7 @@ pub(super) struct Cache {
     pub(super) stall: Span,
     pub(super) allow: Vec<String>,
     pub(super) aliases: bool,
+    pub(super) litellm: bool,
     pub(super) vary: Vec<String>,
     pub(super) finish_reasons: Vec<String>,
 }
@@ -109,6 +110,8 @@ pub(super) struct Store {
 pub(super) struct Limits {
     pub(super) buffered: Size,
     pub(super) header: Span,
+    pub(super) idle: Span,
+    pub(super) write: Span,
     pub(super) drain: Span,
 }
 
@@ -179,6 +182,7 @@ impl Default for Cache {
             stall: seconds(10),
             allow: words(&Directive::ALL.map(Directive::as_str)),
             aliases: true,
+            litellm: false,
             vary: words(&[
                 "openai-organization",
                 "openai-project",
@@ -217,6 +221,8 @@ impl Default for Limits {
         Self {
             buffered: mebibytes(256),
             header: seconds(10),
+            idle: seconds(75),
+            write: seconds(MINUTE),
             drain: seconds(30),
         }
     }

@@ -140,6 +140,8 @@ pub struct Cache {
     pub allow: Vec<Directive>,
     /// Whether other gateways' cache headers are understood.
     pub aliases: bool,
+    /// Whether LiteLLM's `cache` object in the body of a call is understood, and cut out of it.
+    pub litellm: bool,
     /// Request headers whose values are part of the key.
     pub vary: Vec<HeaderName>,
     /// Finish reasons with which an answer is stored.
@@ -222,6 +224,10 @@ pub struct Limits {
     pub buffered: u64,
     /// For the head of a request to arrive.
     pub header: Duration,
+    /// Between two calls on a connection.
+    pub idle: Duration,
+    /// For a client that does not read to make room again.
+    pub write: Duration,
     /// For running calls to end after SIGTERM.
     pub drain: Duration,
 }
@@ -462,6 +468,26 @@ pub const KEEPABLE: [&str; 5] = [
     "safety_identifier",
     "prompt_cache_key",
     "prompt_cache_retention",
+];
+
+/// Largest body that can be keyed at all, bytes: places in its canonical form, which may be longer, fit in 32 bits.
+pub const MAX_BODY: u64 = 1 << 28;
+
+/// Request headers that carry a credential: together they are the caller's.
+///
+/// The first four are those of OpenAI, Azure and Anthropic; the others are of gateways in front of them, where a
+/// caller may be known by nothing else.
+pub const CREDENTIALS: [&str; 10] = [
+    "authorization",
+    "api-key",
+    "x-api-key",
+    "cookie",
+    "cf-aig-authorization",
+    "helicone-auth",
+    "ocp-apim-subscription-key",
+    "x-goog-api-key",
+    "x-portkey-api-key",
+    "x-portkey-virtual-key",
 ];
 
 const FILE_NAME: &str = "proxy.toml";

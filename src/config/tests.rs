@@ -184,7 +184,7 @@ x = 1
     error: proxy.toml:3:10: admin.listen: `8081` does not fit
       hint: expected a string
     error: proxy.toml:5:1: cache.threshhold: unknown key
-      hint: expected one of `enabled`, `ttl`, `max_ttl`, `stale_if_error`, `max_entry`, `on_disconnect`, `stall`, `allow`, `aliases`, `vary`, `finish_reasons`
+      hint: expected one of `enabled`, `ttl`, `max_ttl`, `stale_if_error`, `max_entry`, `on_disconnect`, `stall`, `allow`, `aliases`, `litellm`, `vary`, `finish_reasons`
     error: proxy.toml:6:11: cache.enabled: `yes` does not fit
       hint: expected `true` or `false`
     error: proxy.toml:7:7: cache.ttl: `5 parsecs` does not fit
@@ -261,7 +261,7 @@ level = "inof"
     error: proxy.toml:12:16: key.keep[1]: `messages` is not among the fields that are left out of the key
       hint: expected one of `user`, `metadata`, `safety_identifier`, `prompt_cache_key`, `prompt_cache_retention`
     error: proxy.toml:13:12: key.max_body: 4GiB is too much
-      hint: expected less than 4GiB
+      hint: expected at most 256MiB
     error: proxy.toml:13:12: key.max_body: `limits.buffered` (256MiB) is less than `key.max_body` (4GiB)
       hint: raise the one or lower the other, else the largest bodies could never be keyed
     error: proxy.toml:15:10: store.memory: `cache.max_entry` (8MiB) is more than a quarter of `store.memory` (16MiB)

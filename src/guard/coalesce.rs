@@ -47,6 +47,9 @@ pub struct Flights(Arc<Inner>);
 /// Decides about a complete answer and, if it is good, makes an entry of it.
 pub type Judge = Arc<dyn Fn(Flown<'_>) -> Result<Entry, NotStored> + Send + Sync>;
 
+/// Decides whether an entry may answer a call.
+pub type Fits = fn(&Entry, &Plan, Instant) -> bool;
+
 /// A flight whose tape is complete.
 #[derive(Debug)]
 pub struct Flown<'a> {
@@ -71,12 +74,15 @@ pub struct Wishes {
     pub lifetime: Option<Duration>,
     /// All their tags, sorted.
     pub tags: Vec<String>,
+    /// The entry has been made of them: they cannot change any more.
+    granted: bool,
 }
 
 struct Inner {
     tapes: Tapes,
     store: Tiered,
     judge: Judge,
+    fits: Fits,
     under_way: Mutex<HashMap<Slot, Flight>>,
     number: AtomicU64,
     led: AtomicU64,
@@ -86,6 +92,7 @@ struct Inner {
 #[derive(Clone, Debug)]
 struct Flight {
     number: u64,
+    hops: u8,
     tape: Tape,
     wishes: Arc<Mutex<Wishes>>,
 }
@@ -121,11 +128,12 @@ impl fmt::Debug for Flights {
 
 impl Flights {
     /// Makes an empty board; complete answers that pass `judge` go to `store`.
-    pub fn new(tapes: Tapes, store: Tiered, judge: Judge) -> Self {
+    pub fn new(tapes: Tapes, store: Tiered, judge: Judge, fits: Fits) -> Self {
         Self(Arc::new(Inner {
             tapes,
             store,
             judge,
+            fits,
             under_way: Mutex::default(),
             number: AtomicU64::new(0),
             led: AtomicU64::new(0),
@@ -155,14 +163,15 @@ impl Flights {
             let mut board = self.board();
             let flight = board.get(&call.keyed.slot).cloned();
             let flight =
-                flight.filter(|flight| !call.plan.refresh && refused != Some(flight.number));
+                flight.filter(|flight| flight.takes(call) && refused != Some(flight.number));
             let Some(flight) = flight else {
                 return self.board_or_lead(&mut board, call, source);
             };
             // A landing flight holds its tape and wants the board: never hold the board and want the tape.
             drop(board);
-            if let Some(reader) = flight.tape.join(call.plan.store) {
-                flight.wish(&call.plan);
+            if flight.wish(&call.plan)
+                && let Some(reader) = flight.tape.join(call.plan.store)
+            {
                 self.0.joined.fetch_add(1, Ordering::Relaxed);
                 return Part::Follows(reader);
             }
@@ -180,11 +189,10 @@ impl Flights {
         // An entry is put before its flight is taken off the board, so one of the two is always seen.
         if !call.plan.refresh
             && let Some(entry) = self.0.store.get(&call.keyed.slot)
-            // What another call has brought from the disk meanwhile did not land, and may be of any age.
-            && !entry.restored
             && call
                 .passed_over
                 .is_none_or(|old| entry.made.into_std() > old)
+            && (self.0.fits)(&entry, &call.plan, Instant::now())
         {
             self.0.joined.fetch_add(1, Ordering::Relaxed);
             return Part::Landed(entry);
@@ -196,6 +204,7 @@ impl Flights {
         let (tape, reader) = self.0.tapes.record(source(), keep, call.plan.store);
         let flight = Flight {
             number,
+            hops: call.hops,
             tape,
             wishes,
         };
@@ -217,11 +226,13 @@ impl Flights {
         };
         Box::new(move |recording: Recording<'_>| {
             let inner = &landing.flights.0;
+            let mut wishes = lock(&wishes);
+            wishes.granted = true;
             let entry = (inner.judge)(Flown {
                 slot: landing.slot,
                 stream,
                 label: &label,
-                wishes: &lock(&wishes),
+                wishes: &wishes,
                 recording,
                 now: Instant::now(),
             })?;
@@ -264,11 +275,22 @@ impl Drop for Landing {
 }
 
 impl Flight {
-    fn wish(&self, plan: &Plan) {
+    /// Returns whether a call may join. One that has come through Refrain more often than the flight may be the
+    /// flight's own, on its way round a loop: it would wait for itself.
+    fn takes(&self, call: &Ticket) -> bool {
+        !call.plan.refresh && self.hops >= call.hops
+    }
+
+    /// Adds a member's wishes; returns whether they will be heard.
+    fn wish(&self, plan: &Plan) -> bool {
         if !plan.store {
-            return;
+            return true;
         }
         let mut wishes = lock(&self.wishes);
+        if wishes.granted {
+            let lives_as_long = wishes.lifetime.is_some_and(|least| least <= plan.lifetime);
+            return lives_as_long && plan.tags.iter().all(|tag| wishes.tags.contains(tag));
+        }
         let least = wishes
             .lifetime
             .map_or(plan.lifetime, |known| known.min(plan.lifetime));
@@ -276,6 +298,7 @@ impl Flight {
         wishes.tags.extend_from_slice(&plan.tags);
         wishes.tags.sort_unstable();
         wishes.tags.dedup();
+        true
     }
 }
 
@@ -321,6 +344,7 @@ where
                     dialect: call.dialect,
                     plan: call.plan.clone(),
                     passed_over: call.passed_over,
+                    hops: headers::hops(&call.headers),
                 };
                 Box::pin(fly(self.flights.clone(), inner, call, ticket))
             }
@@ -335,6 +359,8 @@ struct Ticket {
     dialect: Option<Dialect>,
     plan: Plan,
     passed_over: Option<std::time::Instant>,
+    /// How often it has come through Refrain.
+    hops: u8,
 }
 
 impl Ticket {

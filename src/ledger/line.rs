@@ -5,74 +5,52 @@
 
 use std::{io::Write, time::SystemTime};
 
-use serde::{Serialize, Serializer};
+use super::object::Object;
 
 /// The facts of one call.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Line<'a> {
     /// When the call ended.
-    #[serde(serialize_with = "rfc3339")]
     pub timestamp: SystemTime,
     /// `INFO`.
     pub level: &'static str,
     /// `call`.
     pub message: &'static str,
     /// The request id.
-    #[serde(rename = "call.id")]
     pub id: &'a str,
     /// Fingerprint of the credential, or `anonymous`.
     pub caller: String,
     /// The dialect, or `other`.
     pub dialect: &'static str,
     /// The model asked for, where the call has a key.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<&'a str>,
     /// The method.
-    #[serde(rename = "http.request.method")]
     pub method: &'a str,
     /// The path, without the query, which may hold secrets.
-    #[serde(rename = "url.path")]
     pub path: &'a str,
     /// The status; 499 where the client hung up before there was one.
-    #[serde(rename = "http.response.status_code")]
     pub status: u16,
     /// How the answer came to be; `none` where there was none.
-    #[serde(rename = "cache.verdict")]
     pub verdict: &'static str,
     /// Why it was not served from the cache.
-    #[serde(rename = "cache.reason", skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     /// First 12 digits of the key.
-    #[serde(rename = "cache.key", skip_serializing_if = "Option::is_none")]
     pub key: Option<&'a str>,
     /// Whether the answer was stored, where that was this call's to bring about.
-    #[serde(rename = "cache.stored", skip_serializing_if = "Option::is_none")]
     pub stored: Option<bool>,
     /// Why it was not.
-    #[serde(rename = "cache.not_stored", skip_serializing_if = "Option::is_none")]
     pub not_stored: Option<&'static str>,
     /// Name of the upstream.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<&'a str>,
     /// What went wrong; `client_gone` where the client hung up.
-    #[serde(rename = "error.kind", skip_serializing_if = "Option::is_none")]
     pub error: Option<&'static str>,
     /// Tokens of the prompt.
-    #[serde(
-        rename = "gen_ai.usage.input_tokens",
-        skip_serializing_if = "Option::is_none"
-    )]
     pub input_tokens: Option<u64>,
     /// Tokens of the completion.
-    #[serde(
-        rename = "gen_ai.usage.output_tokens",
-        skip_serializing_if = "Option::is_none"
-    )]
     pub output_tokens: Option<u64>,
     /// Bytes of the body that went to the client.
     pub bytes: u64,
     /// Milliseconds to the first byte of the body.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ttfb_ms: Option<f64>,
     /// Milliseconds to the end.
     pub total_ms: f64,
@@ -81,13 +59,64 @@ pub struct Line<'a> {
 impl Line<'_> {
     /// Writes the line as JSON, or as text.
     pub fn write(&self, json: bool, out: &mut Vec<u8>) {
-        // Writing to a Vec does not fail, and the type has nothing that JSON has not.
         if json {
-            let _ = serde_json::to_writer(&mut *out, self);
+            self.write_json(out);
         } else {
+            // Writing to a Vec does not fail.
             let _ = self.write_text(out);
         }
         out.push(b'\n');
+    }
+
+    fn write_json(&self, out: &mut Vec<u8>) {
+        let Self {
+            timestamp,
+            level,
+            message,
+            id,
+            ref caller,
+            dialect,
+            model,
+            method,
+            path,
+            status,
+            verdict,
+            reason,
+            key,
+            stored,
+            not_stored,
+            upstream,
+            error,
+            input_tokens,
+            output_tokens,
+            bytes,
+            ttfb_ms,
+            total_ms,
+        } = *self;
+        let mut object = Object::open(out);
+        object.shown("timestamp", humantime::format_rfc3339_millis(timestamp));
+        object.word("level", level);
+        object.word("message", message);
+        object.text("call.id", id);
+        object.text("caller", caller.as_str());
+        object.word("dialect", dialect);
+        object.text("model", model);
+        object.text("http.request.method", method);
+        object.text("url.path", path);
+        object.value("http.response.status_code", Some(status));
+        object.word("cache.verdict", verdict);
+        object.word("cache.reason", reason);
+        object.text("cache.key", key);
+        object.value("cache.stored", stored);
+        object.word("cache.not_stored", not_stored);
+        object.text("upstream", upstream);
+        object.word("error.kind", error);
+        object.value("gen_ai.usage.input_tokens", input_tokens);
+        object.value("gen_ai.usage.output_tokens", output_tokens);
+        object.value("bytes", Some(bytes));
+        object.value("ttfb_ms", ttfb_ms);
+        object.value("total_ms", Some(total_ms));
+        object.close();
     }
 
     fn write_text(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
@@ -143,8 +172,4 @@ fn text(
         Some(value) => write!(out, " {name}={value}"),
         None => Ok(()),
     }
-}
-
-fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339_millis(*time))
 }

@@ -40,7 +40,9 @@ struct Shared {
 /// Most bytes that wait to be written.
 const ROOM: usize = 8 << 20;
 /// From so many bytes on, the writing thread is woken at once.
-const BATCH: usize = 64 << 10;
+const BATCH: usize = 512 << 10;
+/// Most bytes that room is kept for when they are written.
+const KEPT: usize = 1 << 20;
 /// Longest time that a line waits otherwise.
 const DELAY: Duration = Duration::from_millis(50);
 
@@ -63,7 +65,10 @@ impl Log {
         let writer = log.clone();
         let thread = std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || while writer.write_batch(&mut out) {})
+            .spawn(move || {
+                let mut batch = Vec::new();
+                while writer.write_batch(&mut batch, &mut out) {}
+            })
             .ok();
         let flush = Flush {
             log: log.clone(),
@@ -117,18 +122,21 @@ impl Log {
         waiting.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what waits, after at most [`DELAY`]; returns whether to go on.
-    fn write_batch(&self, out: &mut impl Write) -> bool {
+    /// Writes what waits, after at most [`DELAY`]; returns whether to go on. `batch` is empty before and after: it and
+    /// the waiting lines take turns, so that neither has to grow anew.
+    fn write_batch(&self, batch: &mut Vec<u8>, out: &mut impl Write) -> bool {
         let closed = self.0.closed.load(Ordering::Acquire);
         let mut waiting = self.waiting();
         if !closed && waiting.len() < BATCH {
             let waited = self.0.news.wait_timeout(waiting, DELAY);
             waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let batch = std::mem::take(&mut *waiting);
+        std::mem::swap(&mut *waiting, batch);
         drop(waiting);
         // A log that cannot be written is nothing to fail for.
-        let _ = out.write_all(&batch).and_then(|()| out.flush());
+        let _ = out.write_all(batch).and_then(|()| out.flush());
+        batch.clear();
+        batch.shrink_to(KEPT);
         !closed
     }
 }

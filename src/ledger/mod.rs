@@ -7,6 +7,7 @@ pub mod clock;
 pub mod line;
 pub mod log;
 pub mod metrics;
+mod object;
 
 use std::{
     convert::Infallible,
@@ -38,7 +39,10 @@ use crate::{
 
 /// Where calls are written down; clones share it.
 #[derive(Clone, Debug)]
-pub struct Ledger {
+pub struct Ledger(Arc<Books>);
+
+#[derive(Debug)]
+struct Books {
     log: Log,
     metrics: Metrics,
 }
@@ -47,13 +51,13 @@ pub struct Ledger {
 #[derive(Debug)]
 pub struct Arrival {
     /// What is known of it in any case.
-    pub facts: Facts,
+    pub facts: Arc<Facts>,
     /// The call.
     pub call: Result<Call, Error>,
 }
 
 /// What is known of a request from its head.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Facts {
     /// The request id.
     pub id: HeaderValue,
@@ -74,15 +78,15 @@ pub struct Facts {
 pub struct Recorded {
     /// What goes back.
     pub result: Result<Answer, Error>,
-    /// Written when it is dropped.
-    pub record: Record,
+    /// Written when it is dropped. It is large, and moves from hand to hand.
+    pub record: Box<Record>,
 }
 
 /// The record of one call. It is written when it is dropped; by then, what was not noted has not happened.
 #[derive(Debug)]
 pub struct Record {
     ledger: Ledger,
-    facts: Facts,
+    facts: Arc<Facts>,
     keyed: Option<Arc<Keyed>>,
     status: Option<StatusCode>,
     served: Option<Served>,
@@ -114,22 +118,22 @@ const CLIENT_GONE: u16 = 499;
 impl Ledger {
     /// Makes a ledger that writes to `log` and counts in `metrics`.
     pub fn new(log: Log, metrics: Metrics) -> Self {
-        Self { log, metrics }
+        Self(Arc::new(Books { log, metrics }))
     }
 
     /// Returns the metrics.
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.0.metrics
     }
 
     /// Returns the log.
     pub fn log(&self) -> &Log {
-        &self.log
+        &self.0.log
     }
 
-    fn open(&self, facts: Facts, keyed: Option<Arc<Keyed>>) -> Record {
-        self.metrics.begun();
-        Record {
+    fn open(&self, facts: Arc<Facts>, keyed: Option<Arc<Keyed>>) -> Box<Record> {
+        self.metrics().begun();
+        Box::new(Record {
             ledger: self.clone(),
             facts,
             keyed,
@@ -142,7 +146,7 @@ impl Ledger {
             first_byte: None,
             bytes: 0,
             complete: false,
-        }
+        })
     }
 }
 
@@ -238,15 +242,14 @@ impl Record {
         self.seen(body);
     }
 
-    /// Notes that the client takes no more.
-    pub fn left(&mut self, body: &Body) {
+    /// Notes that the client takes no more; `cut` tells whether its connection was cut because it did not read.
+    pub fn left(&mut self, body: &Body, cut: bool) {
         if self.complete || self.error.is_some() {
             return;
         }
         self.seen(body);
-        if let Body::Tape(reader) = body
-            && reader.is_let_go()
-        {
+        let let_go = matches!(body, Body::Tape(reader) if reader.is_let_go());
+        if cut || let_go {
             self.error = Some(Kind::Stalled.as_str());
         }
     }
@@ -275,7 +278,7 @@ impl Record {
     }
 
     fn count(&self, now: Instant) {
-        let metrics = &self.ledger.metrics;
+        let metrics = self.ledger.metrics();
         let total = now - self.facts.started;
         let upstream = self.timing.as_ref().map(|timing| timing.total());
         metrics.ended(&Ended {
@@ -335,8 +338,8 @@ impl Record {
             total_ms: ms(self.facts.started, now),
         };
         let mut text = Vec::with_capacity(640);
-        line.write(self.ledger.log.is_json(), &mut text);
-        self.ledger.log.add(&text);
+        line.write(self.ledger.log().is_json(), &mut text);
+        self.ledger.log().add(&text);
     }
 }
 

@@ -20,10 +20,11 @@ use http::{
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{
     Answering,
-    incoming::{self, Budget},
+    incoming::{self, Budget, Held, Read},
     outgoing::Outgoing,
     socket::OnLine,
 };
@@ -33,6 +34,7 @@ use crate::{
     call::{
         Call, Keyed, Payload, Unkeyed,
         caller::Caller,
+        key::Hex,
         keying::{self, Keying},
         plan::{Plan, Policy},
     },
@@ -102,7 +104,7 @@ impl<S: Answering> Edge<S> {
             return response(status, headers, Outgoing::unrecorded(body, line, version));
         }
         let id = self.0.ids.of(request.headers());
-        let facts = self.0.facts(&request, id, started);
+        let facts = Arc::new(self.0.facts(&request, id, started));
         let answering = AssertUnwindSafe(self.0.answer(request, facts.clone()));
         let (recorded, client) = if let Ok(answered) = answering.catch_unwind().await {
             answered
@@ -131,7 +133,7 @@ impl<S: Answering> Inner<S> {
     async fn answer(
         &self,
         mut request: Request<Incoming>,
-        facts: Facts,
+        facts: Arc<Facts>,
     ) -> (Recorded, Option<OnUpgrade>) {
         if facts.target.path().starts_with("/_refrain/") {
             let message = format!("nothing lives at `{}`", facts.target.path());
@@ -154,7 +156,7 @@ impl<S: Answering> Inner<S> {
         }
     }
 
-    async fn refuse(&self, facts: Facts, error: Error) -> Recorded {
+    async fn refuse(&self, facts: Arc<Facts>, error: Error) -> Recorded {
         let call = Err(error);
         self.pass(Arrival { facts, call }).await
     }
@@ -167,7 +169,7 @@ impl<S: Answering> Inner<S> {
         upgrade: bool,
     ) -> Result<Call, Error> {
         let (parts, body) = request.into_parts();
-        let plan = self
+        let mut plan = self
             .parts
             .policy
             .plan(&parts.headers)
@@ -180,7 +182,7 @@ impl<S: Answering> Inner<S> {
             upgrade,
         };
         let (payload, keyed) = match self.parts.keying.admits(&head, &plan) {
-            Ok(dialect) => self.read(body, &head, dialect, facts, &plan).await?,
+            Ok(dialect) => self.read(body, &head, dialect, facts, &mut plan).await?,
             Err(why) => (incoming::stream(body), Err(why)),
         };
         Ok(Call {
@@ -204,18 +206,40 @@ impl<S: Answering> Inner<S> {
         head: &keying::Head<'_>,
         dialect: Dialect,
         facts: &Facts,
-        plan: &Plan,
+        plan: &mut Plan,
     ) -> Result<(Payload, Result<Arc<Keyed>, Unkeyed>), Error> {
-        let keying = &self.parts.keying;
-        let (payload, read) = self.parts.budget.read(body, keying.max_body()).await?;
-        let keyed = match (&payload, read) {
-            (Payload::Whole(bytes), Ok(())) => {
-                keying.key(head, dialect, bytes, &facts.caller, plan)
+        let max = self.parts.keying.max_body();
+        Ok(match self.parts.budget.read(body, max).await? {
+            Read::Whole(mut whole) => {
+                let size = whole.as_ref().len();
+                let keyed = apart(size, || self.key(&mut whole, head, dialect, facts, plan));
+                (whole.into_payload(), keyed)
             }
-            (_, Err(why)) => Err(why),
-            (Payload::Stream(_), Ok(())) => Err(Unkeyed::TooLarge),
+            Read::Partly(payload, why) => (payload, Err(why)),
+        })
+    }
+
+    /// Keys a body. LiteLLM's object goes out of it and into the plan, unless what is left cannot be read: that body
+    /// travels as it came.
+    fn key(
+        &self,
+        whole: &mut Held,
+        head: &keying::Head<'_>,
+        dialect: Dialect,
+        facts: &Facts,
+        plan: &mut Plan,
+    ) -> Result<Arc<Keyed>, Unkeyed> {
+        let Parts { keying, policy, .. } = &self.parts;
+        let key = |body: &[u8], plan: &Plan| keying.key(head, dialect, body, &facts.caller, plan);
+        let Some(steered) = policy.steered(plan, head.headers, whole.as_ref()) else {
+            return key(whole.as_ref(), plan);
         };
-        Ok((payload, keyed))
+        let keyed = key(&steered.body, &steered.plan);
+        if !matches!(keyed, Err(Unkeyed::Body(_))) {
+            *plan = steered.plan;
+            whole.replace(steered.body);
+        }
+        keyed
     }
 
     /// Returns what lives at `path` of Refrain's own, for load balancers; probes are no calls and leave no line.
@@ -251,16 +275,18 @@ impl<S: Answering> Inner<S> {
         if let Body::Tunnel(upstream) = &body
             && let Some(client) = client
         {
-            self.connect(client, upstream.clone());
+            self.connect(client, upstream.clone(), line.line().begin());
         }
         response(status, headers, Outgoing::new(body, record, line, version))
     }
 }
 
 impl<S> Inner<S> {
-    /// Connects the two sides of a switched protocol until either ends.
-    fn connect(&self, client: OnUpgrade, upstream: OnUpgrade) {
+    /// Connects the two sides of a switched protocol until either ends. So long its call is under way on `line`: the
+    /// connection is no HTTP any more, but still the client's, with all its deadlines.
+    fn connect(&self, client: OnUpgrade, upstream: OnUpgrade, line: OnLine) {
         self.parts.tasks.spawn(async move {
+            let _under_way = line;
             let Ok((client, upstream)) = futures_util::future::try_join(client, upstream).await
             else {
                 return;
@@ -279,10 +305,24 @@ impl Ids {
             return id.clone();
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let id = format!("req_{:016x}{number:08x}", self.process);
-        HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("req_0"))
+        let bytes = (u128::from(self.process) << 64 | u128::from(number)).to_be_bytes();
+        let id = [b"req_", Hex::<32>::of(&bytes).as_str().as_bytes()].concat();
+        HeaderValue::from_maybe_shared(Bytes::from(id)).unwrap_or(HeaderValue::from_static("req_0"))
     }
 }
+
+/// Does `work` on a body of `size` bytes; what takes long does not keep other calls of the same thread waiting.
+fn apart<T>(size: usize, work: impl FnOnce() -> T) -> T {
+    let threads = Handle::current().runtime_flavor();
+    if size > LONG && threads == RuntimeFlavor::MultiThread {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
+}
+
+/// From so many bytes on, keying takes longer than handing a thread's other calls to another one.
+const LONG: usize = 256 << 10;
 
 fn response(status: StatusCode, headers: HeaderMap, body: Outgoing) -> Response<Outgoing> {
     let mut response = Response::new(body);

@@ -29,9 +29,16 @@ struct Account {
     held: AtomicU64,
 }
 
+/// What a request's body was read to.
+pub enum Read {
+    /// Its end.
+    Whole(Held),
+    /// A bound, which is named; it goes on as a stream.
+    Partly(Payload, Unkeyed),
+}
+
 /// Bytes that count against a budget as long as they exist.
-#[derive(Debug)]
-struct Held {
+pub struct Held {
     bytes: Bytes,
     /// Given back with the bytes.
     _share: Share,
@@ -54,11 +61,7 @@ impl Budget {
     }
 
     /// Reads a body whole, if it has at most `max` bytes and there is room, else returns it as a stream, and why.
-    pub async fn read(
-        &self,
-        mut body: Incoming,
-        max: u64,
-    ) -> Result<(Payload, Result<(), Unkeyed>), Error> {
+    pub async fn read(&self, mut body: Incoming, max: u64) -> Result<Read, Error> {
         let mut share = self.share();
         let mut read = Pieces::None;
         while let Some(frame) = body.frame().await {
@@ -76,20 +79,17 @@ impl Budget {
             };
             read.push(piece);
             if let Some(why) = refused {
-                return Ok((resumed(read.into_bytes(), share, body), Err(why)));
+                let rest = resumed(read.into_bytes(), share, body);
+                return Ok(Read::Partly(rest, why));
             }
             if body.is_end_stream() {
                 break;
             }
         }
-        let bytes = read.into_bytes();
-        Ok((
-            Payload::Whole(Bytes::from_owner(Held {
-                bytes,
-                _share: share,
-            })),
-            Ok(()),
-        ))
+        Ok(Read::Whole(Held {
+            bytes: read.into_bytes(),
+            _share: share,
+        }))
     }
 
     fn share(&self) -> Share {
@@ -97,6 +97,18 @@ impl Budget {
             account: self.0.clone(),
             size: 0,
         }
+    }
+}
+
+impl Held {
+    /// Holds `edited` in place of what was read, which it must not exceed: the share stays.
+    pub fn replace(&mut self, edited: Vec<u8>) {
+        self.bytes = edited.into();
+    }
+
+    /// Passes the body on whole.
+    pub fn into_payload(self) -> Payload {
+        Payload::Whole(Bytes::from_owner(self))
     }
 }
 

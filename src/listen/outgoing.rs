@@ -24,7 +24,7 @@ use crate::{answer::Body, error::Error, ledger::Record};
 /// An answer's body on its way to the client.
 pub struct Outgoing {
     body: Body,
-    record: Option<Record>,
+    record: Option<Box<Record>>,
     line: OnLine,
     version: Version,
     breaking: Option<Box<Breaking>>,
@@ -44,7 +44,7 @@ const MOMENT: Duration = Duration::from_millis(50);
 
 impl Outgoing {
     /// Sends `body` on `line`; `record` is written when it is over.
-    pub fn new(body: Body, mut record: Record, line: OnLine, version: Version) -> Self {
+    pub fn new(body: Body, mut record: Box<Record>, line: OnLine, version: Version) -> Self {
         if body.is_end_stream() {
             record.complete(&body);
         }
@@ -154,7 +154,7 @@ impl HttpBody for Outgoing {
 impl Drop for Outgoing {
     fn drop(&mut self) {
         if let Some(record) = &mut self.record {
-            record.left(&self.body);
+            record.left(&self.body, self.line.line().is_cut());
         }
     }
 }

@@ -1,7 +1,13 @@
 //! A client's connection: its deadlines, and whether what was written has left.
 //!
-//! hyper's own header timer also ends idle connections, long before a client's pool would; so both deadlines are kept
-//! here, by one timer that is set anew only when it goes off.
+//! hyper's own header timer also ends idle connections, long before a client's pool would, and it has none for a client
+//! that does not read; so all deadlines are kept here, by one timer that is set anew only when it goes off.
+//!
+//! # Deadlines
+//! While something waits to be written, the client has the write deadline to make some room, whether a call is under
+//! way or its answer is already hyper's: to hyper a short answer is over long before the client has read it. Otherwise a
+//! call under way has no deadline here. Without one, the client has the header deadline once bytes of a next call have
+//! come, and else the idle deadline.
 
 use std::{
     future::Future,
@@ -32,6 +38,8 @@ pub struct Socket {
     idle_since: Option<Instant>,
     /// Since when bytes of a next call have been coming.
     head_since: Option<Instant>,
+    /// Since when the client has made no room for what is to be written.
+    full_since: Option<Instant>,
     /// HTTP/2 has no heads to wait for: its connections may chat without a call.
     is_h2: Option<bool>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -44,6 +52,8 @@ pub struct Deadlines {
     pub header: Duration,
     /// Between two calls.
     pub idle: Duration,
+    /// For a client that does not read to make room again.
+    pub write: Duration,
 }
 
 /// What a connection and the calls on it know of each other.
@@ -73,13 +83,9 @@ impl Line {
         self.cut.wake();
     }
 
-    /// Waits for the client to make room; fails once the connection is cut.
-    fn poll_room(&self, cx: &Context<'_>) -> Poll<io::Error> {
-        self.cut.register(cx.waker());
-        if self.is_cut.load(Ordering::Acquire) {
-            return Poll::Ready(io::ErrorKind::TimedOut.into());
-        }
-        Poll::Pending
+    /// Returns whether the connection was cut because its client does not read.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Acquire)
     }
 }
 
@@ -115,13 +121,17 @@ impl Socket {
             deadlines,
             idle_since: None,
             head_since: None,
+            full_since: None,
             is_h2: None,
             timer: None,
         }
     }
 
-    /// Returns when the client's patience with us, or ours with it, ends; `None` while a call is under way.
+    /// Returns when our patience with the client ends; `None` while a call is under way and the client reads.
     fn deadline(&mut self) -> Option<Instant> {
+        if let Some(since) = self.full_since {
+            return Some(since + self.deadlines.write);
+        }
         if self.line.calls.load(Ordering::Relaxed) > 0 {
             self.idle_since = None;
             self.head_since = None;
@@ -148,9 +158,44 @@ impl Socket {
             }
             ready!(timer.as_mut().poll(cx));
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                if self.full_since.is_some() {
+                    self.line.cut();
+                }
                 return Poll::Ready(io::ErrorKind::TimedOut.into());
             }
             timer.as_mut().reset(look);
+        }
+    }
+
+    /// Waits for the client to make room; fails once it is cut off.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.full_since.get_or_insert_with(Instant::now);
+        self.line.cut.register(cx.waker());
+        if self.line.is_cut() {
+            return Poll::Ready(io::ErrorKind::TimedOut.into());
+        }
+        self.poll_deadline(cx)
+    }
+
+    /// Passes on what came of a write, unless the client has to be cut off.
+    fn settled(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_pending() {
+            return self.poll_room(cx).map(Err);
+        }
+        self.has_written();
+        written
+    }
+
+    /// Notes that the client has made room: all waiting begins anew.
+    fn has_written(&mut self) {
+        self.full_since = None;
+        self.idle_since = None;
+        if let Some(since) = &mut self.head_since {
+            *since = Instant::now();
         }
     }
 
@@ -186,10 +231,8 @@ impl AsyncWrite for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.stream).poll_write(cx, bytes) {
-            Poll::Pending => this.line.poll_room(cx).map(Err),
-            written @ Poll::Ready(_) => written,
-        }
+        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.settled(written, cx)
     }
 
     fn poll_write_vectored(
@@ -198,10 +241,8 @@ impl AsyncWrite for Socket {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.stream).poll_write_vectored(cx, pieces) {
-            Poll::Pending => this.line.poll_room(cx).map(Err),
-            written @ Poll::Ready(_) => written,
-        }
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
+        this.settled(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -42,8 +42,6 @@ pub struct Entry {
     pub tags: Vec<String>,
     /// What it can be found by, beside its key.
     pub label: Label,
-    /// Whether it was read back from a store, and not made by a call of this process.
-    pub restored: bool,
 }
 
 /// What an entry can be found by beside its key; never anything of the prompt.

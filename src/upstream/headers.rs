@@ -16,16 +16,20 @@ pub const MAX_HOPS: u8 = 3;
 
 /// Returns the headers that a request takes to the upstream.
 ///
-/// `is_ours` names the headers that steer Refrain. A keyed call is the cache's to steer: its `Cache-Control` stays
+/// `is_ours` names the headers that steer Refrain, `is_known_by` those that are part of what a call is known by. A keyed call is the cache's to steer: its `Cache-Control` stays
 /// here, and it asks for an unencoded answer.
 pub fn request(
     headers: &HeaderMap,
     is_ours: impl Fn(&str) -> bool,
+    is_known_by: impl Fn(&HeaderName) -> bool,
     keyed: bool,
     upgrade: bool,
 ) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(headers.len() + 2);
-    let nominated = nominated(headers);
+    // What a call is known by must reach the upstream, whatever a client nominates.
+    let nominated: Vec<_> = nominated(headers)
+        .filter(|name| !is_known_by(name))
+        .collect();
     for (name, value) in headers {
         let dropped = is_hop_by_hop(name)
             || nominated.contains(name)
@@ -59,7 +63,7 @@ pub fn request(
 /// Removes what belongs to the connection with the upstream from an answer's headers.
 pub fn response(headers: &mut HeaderMap, upgrade: bool) {
     let kept = upgrade.then(|| headers.clone());
-    let nominated = nominated(headers);
+    let nominated: Vec<_> = nominated(headers).collect();
     for name in &nominated {
         headers.remove(name);
     }
@@ -93,9 +97,13 @@ pub fn hops(headers: &HeaderMap) -> u8 {
         .unwrap_or(0)
 }
 
-/// Returns whether the client asks to switch protocols (RFC 9110 §7.8).
+/// Returns whether the client asks to switch protocols (RFC 9110 §7.8). An offer to go on in HTTP/2 is none: some
+/// clients make it with every call, it concerns this connection alone, and it may be ignored.
 pub fn asks_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::UPGRADE) && nominated(headers).contains(&header::UPGRADE)
+    let offered = headers.get_all(header::UPGRADE).iter();
+    let mut protocols = offered.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    protocols.any(|protocol| !protocol.trim_ascii().eq_ignore_ascii_case(b"h2c"))
+        && nominated(headers).any(|name| name == header::UPGRADE)
 }
 
 fn keep_upgrade(from: &HeaderMap, to: &mut HeaderMap) {
@@ -111,15 +119,13 @@ fn takes_trailers(headers: &HeaderMap) -> bool {
     parts.any(|part| part.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
-/// Returns the fields that `Connection` nominates, except those that no sender may nominate away from the recipient.
-fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+/// Returns the fields that `Connection` nominates.
+fn nominated(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
     headers
         .get_all(header::CONNECTION)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .filter(|name| !PROTECTED.contains(name))
-        .collect()
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -162,17 +168,6 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::PROXY_AUTHORIZATION,
 ];
 
-/// Nominating these would let a client strip what makes the call its own.
-const PROTECTED: [HeaderName; 7] = [
-    header::AUTHORIZATION,
-    HeaderName::from_static("api-key"),
-    HeaderName::from_static("x-api-key"),
-    header::COOKIE,
-    header::CONTENT_LENGTH,
-    header::CONTENT_TYPE,
-    header::CONTENT_ENCODING,
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,7 +206,7 @@ mod tests {
             ("x-unknown", "b"),
         ]);
         assert_eq!(
-            lines(&request(&headers, |_| false, false, false)),
+            lines(&request(&headers, |_| false, |_| false, false, false)),
             [
                 "accept-encoding: br",
                 "cache-control: no-cache",
@@ -230,7 +225,13 @@ mod tests {
             ("pragma", "no-cache"),
             ("x-cache-ttl", "5"),
         ]);
-        let sent = request(&headers, |name| name.starts_with("x-cache-"), true, false);
+        let sent = request(
+            &headers,
+            |name| name.starts_with("x-cache-"),
+            |_| false,
+            true,
+            false,
+        );
         assert_eq!(
             lines(&sent),
             ["accept-encoding: identity", "x-refrain-hops: 1"]
@@ -238,20 +239,29 @@ mod tests {
     }
 
     #[test]
-    fn a_client_cannot_nominate_its_credential_away() {
+    fn a_client_cannot_nominate_away_what_its_call_is_known_by() {
         let headers = map(&[
-            ("connection", "authorization, content-type"),
+            ("connection", "authorization, x-mine"),
             ("authorization", "Bearer a"),
-            ("content-type", "application/json"),
+            ("x-mine", "1"),
         ]);
+        let known_by = |name: &HeaderName| *name == header::AUTHORIZATION;
         assert_eq!(
-            lines(&request(&headers, |_| false, false, false)),
-            [
-                "authorization: Bearer a",
-                "content-type: application/json",
-                "x-refrain-hops: 1"
-            ]
+            lines(&request(&headers, |_| false, known_by, false, false)),
+            ["authorization: Bearer a", "x-refrain-hops: 1"]
         );
+    }
+
+    #[test]
+    fn an_offer_to_go_on_in_http2_is_no_upgrade() {
+        let headers = map(&[
+            ("connection", "Upgrade, HTTP2-Settings"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABkAAQCAAAAAAIAAAAA"),
+        ]);
+        assert!(!asks_upgrade(&headers));
+        let sent = request(&headers, |_| false, |_| false, false, false);
+        assert_eq!(lines(&sent), ["x-refrain-hops: 1"]);
     }
 
     #[test]
@@ -262,7 +272,7 @@ mod tests {
         ]);
         assert!(asks_upgrade(&headers));
         assert!(!asks_upgrade(&map(&[("upgrade", "websocket")])));
-        let sent = request(&headers, |_| false, false, true);
+        let sent = request(&headers, |_| false, |_| false, false, true);
         assert_eq!(
             lines(&sent),
             [
@@ -281,7 +291,13 @@ mod tests {
 
     #[test]
     fn trailers_are_asked_for_where_the_client_takes_them() {
-        let sent = request(&map(&[("te", "gzip, Trailers")]), |_| false, false, false);
+        let sent = request(
+            &map(&[("te", "gzip, Trailers")]),
+            |_| false,
+            |_| false,
+            false,
+            false,
+        );
         assert_eq!(
             lines(&sent),
             ["connection: te", "te: trailers", "x-refrain-hops: 1"]
@@ -292,7 +308,13 @@ mod tests {
     fn hops_are_counted_and_garbage_counts_as_none() {
         assert_eq!(hops(&map(&[("x-refrain-hops", "2")])), 2);
         assert_eq!(hops(&map(&[("x-refrain-hops", "many")])), 0);
-        let sent = request(&map(&[("x-refrain-hops", "2")]), |_| false, false, false);
+        let sent = request(
+            &map(&[("x-refrain-hops", "2")]),
+            |_| false,
+            |_| false,
+            false,
+            false,
+        );
         assert_eq!(lines(&sent), ["x-refrain-hops: 3"]);
     }
 

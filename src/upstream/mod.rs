@@ -21,7 +21,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -136,8 +136,14 @@ impl Inner {
         }
         let uri = target::uri(&self.config.base_url, &call.target)?;
         let keyed = call.keyed.is_ok();
-        let is_ours = |name: &str| self.policy.is_ours(name);
-        let headers = headers::request(&call.headers, is_ours, keyed, call.upgrade);
+        let mut headers = headers::request(
+            &call.headers,
+            |name| self.policy.is_ours(name),
+            |name| self.policy.is_known_by(name),
+            keyed,
+            call.upgrade,
+        );
+        measure(&mut headers, &call.payload);
         let body = match call.payload {
             Payload::Whole(bytes) => Full::new(bytes)
                 .map_err(|never| match never {})
@@ -214,6 +220,15 @@ impl Inner {
 /// Which timer ran out, and what it was set to.
 struct Elapsed(&'static str, Duration);
 
+/// Writes the length that a body has now: the client's is wrong where something has been cut out.
+fn measure(headers: &mut HeaderMap, payload: &Payload) {
+    if let Payload::Whole(bytes) = payload
+        && headers.contains_key(header::CONTENT_LENGTH)
+    {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    }
+}
+
 /// Waits for the head of an answer. The first-byte timer starts anew with every piece of the request that is sent, so
 /// that a long upload is not taken for a slow upstream.
 async fn first_byte<F: Future>(
@@ -248,7 +263,9 @@ async fn first_byte<F: Future>(
 
 /// Returns whether a body ends by its own framing rather than by the connection's end (RFC 9112 §6.3).
 fn is_framed(response: &Response<Incoming>) -> bool {
-    response.version() >= Version::HTTP_2
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+    bodiless.contains(&response.status())
+        || response.version() >= Version::HTTP_2
         || response.headers().contains_key(header::CONTENT_LENGTH)
         || response.headers().contains_key(header::TRANSFER_ENCODING)
 }

@@ -17,6 +17,7 @@ mod coalesce;
 mod disk;
 mod hit;
 mod json;
+mod patience;
 mod rehearsal;
 mod scope;
 mod shutdown;

@@ -1,7 +1,12 @@
 //! What a caller may ask of the cache: every request header of the contract, and the aliases of other gateways.
 
+use serde_json::Value;
+
 use crate::support::{
-    client::{Request, assert_bypass, assert_refused, assert_verdict, chat, chat_stream, request},
+    client::{
+        Request, asking, asking_bytes, assert_bypass, assert_refused, assert_verdict, chat,
+        chat_stream, request,
+    },
     proxy::{Proxy, proxy},
     upstream::{Upstream, completion, json, upstream},
 };
@@ -345,6 +350,96 @@ async fn the_operator_can_switch_aliases_off() {
         0,
     )
     .await;
+}
+
+/// A call with this object as LiteLLM's `cache`, among fields and blanks that have to stay as they are.
+fn litellm(cache: &str) -> Request {
+    let head = r#"{ "model":"gpt-test" , "seed":1.0,"#;
+    let tail = r#""messages":[{"role":"user","content":"\u0068i"}] }"#;
+    asking_bytes(format!(r#"{head}"cache": {cache} ,{tail}"#))
+}
+
+const WITHOUT_LITELLM: &str =
+    r#"{ "model":"gpt-test" , "seed":1.0,"messages":[{"role":"user","content":"\u0068i"}] }"#;
+
+#[tokio::test]
+async fn litellms_object_is_obeyed_and_goes_no_further() {
+    let (up, proxy) = house("[cache]\nlitellm = true").await;
+    for (cache, verdict, number) in [
+        (r#"{"no-store": true}"#, "MISS", 0),
+        (r#"{"ttl": 90}"#, "MISS", 1),
+        (r#"{"s-maxage": 600, "use-cache": true}"#, "HIT", 1),
+        ("{}", "HIT", 1),
+        (r#"{"no-cache": true}"#, "MISS", 2),
+        (r#"{"no-store": true}"#, "HIT", 2),
+        (r#"{"s-max-age": 0}"#, "MISS", 3),
+        (r#"{"namespace": "v2"}"#, "MISS", 4),
+        (r#"{"namespace": "v2", "ttl": 5}"#, "HIT", 4),
+        (r#"{"ttl": "soon", "namespace": 7}"#, "HIT", 3),
+    ] {
+        ask(&proxy, &litellm(cache), verdict, number).await;
+        assert_eq!(String::from_utf8_lossy(&up.last().body), WITHOUT_LITELLM);
+    }
+    let plain = asking_bytes(WITHOUT_LITELLM);
+    ask(&proxy, &plain, "HIT", 3).await;
+    let ours = litellm(r#"{"namespace": "v2"}"#).header("X-Cache-Namespace", "v3");
+    ask(&proxy, &ours, "MISS", 5).await;
+    ask(&proxy, &plain.header("X-Cache-Namespace", "v3"), "HIT", 5).await;
+    assert_eq!(up.count(), 6);
+}
+
+#[tokio::test]
+async fn litellms_lifetime_is_clamped_and_may_be_taken_away() {
+    for (config, at_most) in [("max_ttl = \"1m\"", 60), ("ttl = \"2m\"\nallow = []", 120)] {
+        let (_up, proxy) = house(&format!("[cache]\nlitellm = true\n{config}")).await;
+        let mut call: Value = serde_json::from_slice(chat("hi").body_bytes()).unwrap();
+        call["cache"] = serde_json::json!({"ttl": 90});
+        ask(&proxy, &asking(&call), "MISS", 0).await;
+        assert_lifetime(&proxy, at_most).await;
+    }
+}
+
+#[tokio::test]
+async fn litellms_object_is_a_field_like_any_other_unless_switched_on() {
+    let (up, proxy) = house("").await;
+    for (number, cache) in [r#"{"no-cache": true}"#, r#"{"ttl": 0}"#]
+        .into_iter()
+        .enumerate()
+    {
+        ask(&proxy, &litellm(cache), "MISS", number).await;
+        assert_eq!(up.last().body, litellm(cache).body_bytes());
+        ask(&proxy, &litellm(cache), "HIT", number).await;
+    }
+    assert_eq!(up.count(), 2);
+}
+
+#[tokio::test]
+async fn what_is_not_litellms_object_travels_as_it_came() {
+    let (up, proxy) = house("[cache]\nlitellm = true").await;
+    let twice = r#"{"no-cache":true},"cache":{}"#;
+    let invalid = r#"{},"x":NaN"#;
+    for (cache, verdict) in [
+        ("true", "MISS"),
+        ("[]", "MISS"),
+        (twice, "BYPASS"),
+        (invalid, "BYPASS"),
+    ] {
+        let call = litellm(cache);
+        assert_verdict(&proxy.send(&call).await, verdict);
+        assert_eq!(up.last().body, call.body_bytes(), "{cache}");
+    }
+    let unread = litellm("{}").header("X-Cache-Bypass", "true");
+    assert_bypass(&proxy.send(&unread).await, "bypass");
+    assert_eq!(up.last().body, unread.body_bytes());
+}
+
+#[tokio::test]
+async fn litellms_object_is_cut_out_of_a_call_that_has_no_key_for_what_it_asks() {
+    let (up, proxy) = house("[cache]\nlitellm = true").await;
+    let call = litellm(r#"{},"store":true"#);
+    assert_bypass(&proxy.send(&call).await, "stateful");
+    let expected = WITHOUT_LITELLM.replace("1.0,", "1.0,\"store\":true ,");
+    assert_eq!(String::from_utf8_lossy(&up.last().body), expected);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use super::{Keep, Source};
 use crate::{
     answer::{Content, Head},
     dialect::Listener,
-    error::Error,
+    error::{Error, Kind},
 };
 
 /// The driver's seat.
@@ -58,7 +58,8 @@ impl Seat {
                     None => self.finish(),
                 })
             }
-            Stage::Over => Poll::Ready(News::Nothing),
+            // Nobody asks after the end; were it to happen, waiting for ever would be the worst answer.
+            Stage::Over => Poll::Ready(News::Broken(Error::new(Kind::Internal, "nothing is left"))),
         }
     }
 

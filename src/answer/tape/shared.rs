@@ -5,10 +5,10 @@ use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -49,16 +49,20 @@ impl Shared {
             return Poll::Pending;
         }
         // A panic in there is the leader's alone: it must break the tape, not its readers' connections.
-        let polled = catch_unwind(AssertUnwindSafe(|| seat.poll(cx)));
-        let news = match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(news)) => news,
-            Err(_) => News::Broken(Error::new(Kind::Internal, "the call failed inside Refrain")),
-        };
-        self.tell(&mut seat, news);
+        let stepped = catch_unwind(AssertUnwindSafe(|| self.step(&mut seat, cx)));
+        stepped.unwrap_or_else(|_| {
+            let error = Error::new(Kind::Internal, "the call failed inside Refrain");
+            self.tell(&mut seat, News::Broken(error));
+            Poll::Ready(())
+        })
+    }
+
+    fn step(&self, seat: &mut Seat, cx: &mut Context<'_>) -> Poll<()> {
+        let news = ready!(seat.poll(cx));
+        self.tell(seat, news);
         if seat.is_at_end() {
             let end = seat.finish();
-            self.tell(&mut seat, end);
+            self.tell(seat, end);
         }
         Poll::Ready(())
     }
@@ -80,33 +84,36 @@ impl Shared {
         let wakers = {
             let mut state = self.state();
             state.head = Some(Arc::new(head));
+            self.cancel_if_useless(&mut state);
             state.wakers()
         };
         wakers.into_iter().for_each(Waker::wake);
     }
 
     fn append(&self, piece: &Bytes) {
-        let length = piece.len() as u64;
         let limits = &self.pool.limits;
         let wakers = {
             let mut state = self.state();
-            let piece = state.own(piece);
-            state.pieces.push_back(piece);
-            state.held += length;
-            let all = self.pool.held.fetch_add(length, Ordering::Relaxed) + length;
-            if state.held > limits.max_entry || all > limits.share {
+            let cost = state.push(piece);
+            let all = self.pool.held.fetch_add(cost, Ordering::Relaxed) + cost;
+            if state.total > limits.max_entry || all > limits.share {
                 state.windowed = true;
             }
-            if state.windowed {
-                self.trim(&mut state);
-            }
+            self.trim_if_windowed(&mut state);
+            self.cancel_if_useless(&mut state);
             state.wakers()
         };
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    pub(super) fn trim_if_windowed(&self, state: &mut State) {
+        if state.windowed {
+            self.trim(state);
+        }
+    }
+
     /// Lets go of what every reader of a windowed tape has had.
-    pub(super) fn trim(&self, state: &mut State) {
+    fn trim(&self, state: &mut State) {
         let places = state.readers.iter().flatten();
         let slowest = places
             .filter(|place| !place.aborted)
@@ -114,16 +121,8 @@ impl Shared {
             .min()
             .unwrap_or(usize::MAX);
         let was_full = state.held > self.pool.limits.window;
-        while state.first < slowest {
-            let Some(piece) = state.pieces.pop_front() else {
-                break;
-            };
-            state.first += 1;
-            state.held -= piece.len() as u64;
-            self.pool
-                .held
-                .fetch_sub(piece.len() as u64, Ordering::Relaxed);
-        }
+        let freed = state.drop_before(slowest);
+        self.pool.held.fetch_sub(freed, Ordering::Relaxed);
         if was_full
             && state.held <= self.pool.limits.window
             && let Some(waker) = state.driver_waker.take()
@@ -145,7 +144,8 @@ impl Shared {
         };
         let Some(head) = head else { return };
         let outcome = listener.finish(&body);
-        if !head.framed && !outcome.ended && !windowed {
+        // Only of a success is there a mark to miss: an error's body may be anything, or nothing.
+        if !head.framed && head.status.is_success() && !outcome.ended && !windowed {
             let message = "the upstream closed its answer without the end mark";
             let error = Error::new(Kind::Broken, message);
             seat.keep = None;
@@ -156,12 +156,24 @@ impl Shared {
             Some(_) if !self.wanted.load(Ordering::Relaxed) => Err(NotStored::NoStore),
             Some(keep) => keep(Recording {
                 head: &head,
-                body,
+                body: body.clone(),
                 outcome: &outcome,
             }),
             None => Err(NotStored::Broken),
         };
+        if kept.is_ok() {
+            self.read_on_from(body);
+        }
         self.end(Ok(()), kept, outcome.usage);
+    }
+
+    /// Lets the readers that are not through yet go on with the entry's bytes, so that a slow one costs the tapes' share
+    /// nothing.
+    fn read_on_from(&self, body: Bytes) {
+        let mut state = self.state();
+        state.entry = Some(body);
+        let freed = state.drop_before(usize::MAX);
+        self.pool.held.fetch_sub(freed, Ordering::Relaxed);
     }
 
     fn end(&self, end: Result<(), Error>, kept: Result<(), NotStored>, usage: Option<Usage>) {
@@ -236,9 +248,7 @@ impl Shared {
             if let Some(place) = state.readers.get_mut(id) {
                 *place = None;
             }
-            if state.windowed {
-                self.trim(&mut state);
-            }
+            self.trim_if_windowed(&mut state);
             if state.end.is_some() || state.has_readers() {
                 return;
             }
@@ -260,6 +270,13 @@ impl Shared {
             self.abandon();
         } else {
             self.hand_over();
+        }
+    }
+
+    /// Gives up an answer that nobody reads, once it turns out that it cannot be stored either.
+    fn cancel_if_useless(&self, state: &mut State) {
+        if state.orphaned.is_some() && !state.has_readers() && !self.worth_finishing(state) {
+            state.cancelled = true;
         }
     }
 
@@ -288,9 +305,12 @@ impl Shared {
                 state.cancelled = true;
                 wakers.extend(state.driver_waker.take());
             }
-            if state.windowed && state.held > limits.window {
-                wakers.extend(state.let_go(now, limits.stall));
-                self.trim(&mut state);
+            let full = state.windowed && state.held > limits.window;
+            wakers.extend(state.let_go(full, now, limits.stall));
+            self.trim_if_windowed(&mut state);
+            if full && !state.has_readers() {
+                state.cancelled = true;
+                wakers.extend(state.driver_waker.take());
             }
             state.driver == Driver::Inline && state.is_away(LEADER, now, AWAY)
         };
@@ -303,8 +323,9 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let held = self.state.get_mut().map_or(0, |state| state.held);
-        self.pool.held.fetch_sub(held, Ordering::Relaxed);
+        let state = self.state.get_mut();
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        self.pool.held.fetch_sub(state.held, Ordering::Relaxed);
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::{Cut, LEADER, Summary};
+use super::{AWAY, Cut, LEADER, Summary};
 use crate::{
     answer::Head,
     error::{Error, Kind},
@@ -23,7 +23,12 @@ pub(super) struct State {
     /// What is held; the first piece is number `first`.
     pub(super) pieces: VecDeque<Bytes>,
     pub(super) first: usize,
+    /// What the pieces take, bytes.
     pub(super) held: u64,
+    /// All that was ever recorded, bytes.
+    pub(super) total: u64,
+    /// The whole body as it was stored; the pieces are gone then.
+    pub(super) entry: Option<Bytes>,
     pub(super) segment: BytesMut,
     pub(super) windowed: bool,
     pub(super) end: Option<Result<(), Error>>,
@@ -40,9 +45,13 @@ pub(super) struct State {
 #[derive(Default)]
 pub(super) struct Place {
     pub(super) next: usize,
+    /// How many bytes it has had.
+    had: usize,
     pub(super) waker: Option<Waker>,
-    /// It has been given a piece then, and has not come back for the next.
+    /// It has been given something then, and has not come back for more.
     pub(super) away: Option<Instant>,
+    /// How long it has stood at the start of a full window, less the time that it did not.
+    in_the_way: Duration,
     pub(super) aborted: bool,
     /// Cuts the reader's client off: who does not read is not reached otherwise.
     pub(super) cut: Option<Cut>,
@@ -63,11 +72,58 @@ impl State {
         if place.aborted {
             return None;
         }
-        let piece = self.pieces.get(next.checked_sub(self.first)?)?.clone();
+        let piece = match &self.entry {
+            Some(entry) if place.had < entry.len() => entry.slice(place.had..),
+            Some(_) => return None,
+            None => self.pieces.get(next.checked_sub(self.first)?)?.clone(),
+        };
         *next += 1;
         place.next = *next;
+        place.had += piece.len();
         place.away = Some(Instant::now());
         Some(piece)
+    }
+
+    /// Records a piece; returns what it takes.
+    pub(super) fn push(&mut self, piece: &Bytes) -> u64 {
+        let piece = self.own(piece);
+        let cost = cost(&piece);
+        self.total += piece.len() as u64;
+        self.held += cost;
+        self.pieces.push_back(piece);
+        cost
+    }
+
+    /// Drops the pieces before number `next`; returns what they took.
+    pub(super) fn drop_before(&mut self, next: usize) -> u64 {
+        let mut freed = 0;
+        while self.first < next
+            && let Some(piece) = self.pieces.pop_front()
+        {
+            self.first += 1;
+            freed += cost(&piece);
+        }
+        self.held -= freed;
+        freed
+    }
+
+    /// Gives a new reader a place.
+    pub(super) fn enter(&mut self) -> usize {
+        // The first place is the leader's, for ever: who has it may drive.
+        let mut places = self.readers.iter_mut().enumerate().skip(LEADER + 1);
+        if let Some((id, free)) = places.find(|(_, place)| place.is_none()) {
+            *free = Some(Place::default());
+            return id;
+        }
+        self.readers.push(Some(Place::default()));
+        self.readers.len() - 1
+    }
+
+    /// Notes that a reader was given something.
+    pub(super) fn served(&mut self, id: usize) {
+        if let Some(Some(place)) = self.readers.get_mut(id) {
+            place.away = Some(Instant::now());
+        }
     }
 
     /// Registers the reader's waker; returns whether waiting is all it has to do, because somebody else drives.
@@ -99,8 +155,12 @@ impl State {
     }
 
     /// Returns whether this reader has had all of a complete answer.
-    pub(super) fn is_done(&self, next: usize) -> bool {
-        matches!(self.end, Some(Ok(()))) && next >= self.first + self.pieces.len()
+    pub(super) fn is_done(&self, id: usize, next: usize) -> bool {
+        let all = match (&self.entry, self.readers.get(id)) {
+            (Some(entry), Some(Some(place))) => place.had >= entry.len(),
+            _ => next >= self.first + self.pieces.len(),
+        };
+        matches!(self.end, Some(Ok(()))) && all
     }
 
     pub(super) fn has_readers(&self) -> bool {
@@ -120,9 +180,7 @@ impl State {
         self.segment.extend_from_slice(piece);
         self.segment.split().freeze()
     }
-}
 
-impl State {
     /// Returns all pieces as one.
     pub(super) fn whole(&self) -> Bytes {
         let mut whole = Vec::with_capacity(self.pieces.iter().map(Bytes::len).sum());
@@ -139,15 +197,28 @@ impl State {
             .is_some_and(|since| now.duration_since(since) >= longer_than)
     }
 
-    /// Aborts the readers that stand at the start of a full window and have been away for `stall`.
-    pub(super) fn let_go(&mut self, now: Instant, stall: Duration) -> Vec<Waker> {
+    /// Looked at every [`AWAY`]: aborts the readers that have stood at the start of a full window for `stall` while others wait behind them; one
+    /// that is alone may be slow, but not away for as long.
+    pub(super) fn let_go(&mut self, full: bool, now: Instant, stall: Duration) -> Vec<Waker> {
         let first = self.first;
+        let places = self.readers.iter_mut().flatten();
+        let places: Vec<_> = places.filter(|place| !place.aborted).collect();
+        let alone = places.len() == 1;
         let mut wakers = Vec::new();
-        for place in self.readers.iter_mut().flatten() {
-            let away = place
-                .away
-                .is_some_and(|since| now.duration_since(since) >= stall);
-            if place.next == first && away && !place.aborted {
+        for place in places {
+            let in_the_way = full && place.next == first;
+            place.in_the_way = if in_the_way {
+                place.in_the_way + AWAY
+            } else {
+                place.in_the_way.saturating_sub(AWAY)
+            };
+            let away = place.away.map(|since| now.duration_since(since));
+            let waited = if alone {
+                away.unwrap_or_default()
+            } else {
+                place.in_the_way
+            };
+            if in_the_way && waited >= stall {
                 place.aborted = true;
                 wakers.extend(place.waker.take());
                 if let Some(cut) = place.cut.take() {
@@ -157,6 +228,11 @@ impl State {
         }
         wakers
     }
+}
+
+/// Returns what a piece takes, its place in the list included.
+fn cost(piece: &Bytes) -> u64 {
+    (piece.len() + size_of::<Bytes>()) as u64
 }
 
 /// Smallest and largest piece of memory that small pieces are copied together in, bytes.

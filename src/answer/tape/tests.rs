@@ -463,10 +463,169 @@ async fn what_the_tapes_hold_is_given_back() {
     let (tape, mut reader, _) = record(&tapes, source);
     script.head();
     script.then(Step::Large(500));
-    script.then(Step::End);
     reader.head().await.unwrap();
-    rest(&mut reader).await.unwrap();
-    assert_eq!(tapes.held(), 500);
-    drop((tape, reader));
+    next(&mut reader).await.unwrap().unwrap();
+    assert_eq!(tapes.held(), 500 + size_of::<Bytes>() as u64);
+    drop((tape, reader, script));
+    settle().await;
     assert_eq!(tapes.held(), 0);
+}
+
+#[tokio::test]
+async fn a_stored_answer_costs_the_share_nothing_while_a_slow_reader_reads_on() {
+    let (mut script, source) = Script::new();
+    let tapes = tapes(|_| {});
+    let (tape, mut leader, notes) = record(&tapes, source);
+    script.head();
+    leader.head().await.unwrap();
+    let mut slow = tape.join(true).unwrap();
+    for piece in ["ab", "cd", "ef"] {
+        script.piece(piece);
+    }
+    assert_eq!(next(&mut slow).await.unwrap().unwrap(), "ab");
+    script.then(Step::End);
+    assert_eq!(rest(&mut leader).await.unwrap(), "abcdef");
+    assert_eq!(kept(&notes).unwrap(), "abcdef");
+    assert_eq!(tapes.held(), 0);
+    assert!(!slow.is_done());
+    assert_eq!(rest(&mut slow).await.unwrap(), "cdef");
+    assert!(slow.is_done());
+    let mut late = tape.join(true).unwrap();
+    assert_eq!(rest(&mut late).await.unwrap(), "abcdef");
+}
+
+#[tokio::test]
+async fn a_panic_in_the_keeper_strands_nobody() {
+    let (mut script, source) = Script::new();
+    let tapes = tapes(|_| {});
+    let keep: Keep = Box::new(|_| panic!("scripted"));
+    let (tape, mut leader) = tapes.record(source, keep, true);
+    script.head();
+    leader.head().await.unwrap();
+    let mut follower = tape.join(true).unwrap();
+    script.piece("a");
+    script.then(Step::End);
+    for reader in [&mut leader, &mut follower] {
+        let (before, error) = rest(reader).await.unwrap_err();
+        assert_eq!((before.as_str(), error.kind()), ("a", Kind::Internal));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sole_reader_that_is_let_go_ends_the_upstream_call() {
+    let (mut script, source) = Script::new();
+    let tapes = tapes(|_| {});
+    let watcher = spawn(tapes.clone().look_after());
+    let (_tape, mut stalled, _) = record(&tapes, source);
+    script.head();
+    stalled.head().await.unwrap();
+    for _ in 0..20 {
+        script.then(Step::Large(600));
+    }
+    next(&mut stalled).await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(!script.is_wanted());
+    assert!(stalled.is_let_go());
+    watcher.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_never_asks_for_the_body_is_let_go() {
+    let (mut script, source) = Script::new();
+    let tapes = tapes(|_| {});
+    let watcher = spawn(tapes.clone().look_after());
+    let (tape, mut idle, _) = record(&tapes, source);
+    script.head();
+    idle.head().await.unwrap();
+    let mut eager = tape.join(true).unwrap();
+    for _ in 0..20 {
+        script.then(Step::Large(600));
+    }
+    script.then(Step::End);
+    let mut read = 0;
+    while let Some(piece) = next(&mut eager).await {
+        read += piece.unwrap().len();
+    }
+    assert_eq!(read, 20 * 600);
+    assert!(idle.is_let_go());
+    watcher.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_trickles_does_not_hold_the_others_up_for_ever() {
+    let (mut script, source) = Script::new();
+    let tapes = tapes(|_| {});
+    let watcher = spawn(tapes.clone().look_after());
+    let (tape, mut trickling, _) = record(&tapes, source);
+    script.head();
+    trickling.head().await.unwrap();
+    let mut eager = tape.join(true).unwrap();
+    for _ in 0..200 {
+        script.then(Step::Large(600));
+    }
+    script.then(Step::End);
+    let trickle = spawn(async move {
+        while let Some(Ok(_)) = next(&mut trickling).await {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+        }
+        trickling.is_let_go()
+    });
+    let started = Instant::now();
+    while let Some(piece) = next(&mut eager).await {
+        piece.unwrap();
+    }
+    assert!(
+        started.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(trickle.await.unwrap());
+    watcher.abort();
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_is_given_up_when_it_turns_out_not_to_be_storable() {
+    let (mut script, source) = Script::new();
+    let tapes = tapes(|_| {});
+    let (_tape, mut leader, _) = record(&tapes, source);
+    assert!(poll_immediate(leader.head()).await.is_none());
+    drop(leader);
+    settle().await;
+    assert!(script.is_wanted(), "it might be a good one yet");
+    script.answer(Ok(Head {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        ..head(true)
+    }));
+    settle().await;
+    assert!(!script.is_wanted());
+}
+
+#[tokio::test]
+async fn an_error_that_only_closing_ends_passes_whole() {
+    for body in ["<h1>sorry</h1>", ""] {
+        let (mut script, source) = Script::new();
+        let tapes = tapes(|_| {});
+        let (_tape, mut reader, _) = record(&tapes, source);
+        script.answer(Ok(Head {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            ..head(false)
+        }));
+        script.piece(body);
+        script.then(Step::End);
+        reader.head().await.unwrap();
+        assert_eq!(rest(&mut reader).await.unwrap(), body);
+    }
+}
+
+#[tokio::test]
+async fn readers_that_come_and_go_leave_no_places_behind() {
+    let (mut script, source) = Script::new();
+    let tapes = tapes(|_| {});
+    let (tape, mut leader, _) = record(&tapes, source);
+    script.head();
+    leader.head().await.unwrap();
+    for _ in 0..100 {
+        drop(tape.join(true).unwrap());
+    }
+    assert_eq!(tape.0.state().readers.len(), 2);
 }

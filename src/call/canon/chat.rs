@@ -65,11 +65,21 @@ impl Reader<'_> {
                 .and_then(Field::named);
             let counts = match field {
                 Some(field) => self.field(field)?,
-                None => self.scanner.value().map(|()| true)?,
+                None => self.unknown_field()?,
             };
             self.scanner.member(counts);
         }
         self.scanner.close()
+    }
+
+    /// Reads the value of a field that the API reference does not name; it counts.
+    fn unknown_field(&mut self) -> Result<bool, Unkeyed> {
+        let goes_beyond = str::from_utf8(self.scanner.current()).is_ok_and(request::may_go_beyond);
+        let mark = self.scanner.mark();
+        self.scanner.value()?;
+        let off = [NULL, FALSE].contains(&self.scanner.since(mark));
+        self.facts.request.live_tools |= goes_beyond && !off;
+        Ok(true)
     }
 
     /// Reads the value of a field; returns whether it counts.

@@ -8,7 +8,7 @@ pub struct Hex<const N: usize>([u8; N]);
 
 impl<const N: usize> Hex<N> {
     /// Returns the first `N` digits of `bytes`, which has at least that many.
-    pub(super) fn of(bytes: &[u8]) -> Self {
+    pub fn of(bytes: &[u8]) -> Self {
         let mut digits = [b'0'; N];
         for (pair, byte) in digits.chunks_mut(2).zip(bytes) {
             for (to, nibble) in pair.iter_mut().zip([byte >> 4, byte & 0x0F]) {

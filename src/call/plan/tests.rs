@@ -3,7 +3,7 @@ use http::HeaderName;
 use super::*;
 use crate::config::{BaseUrl, Config};
 
-fn policy_at(host: &'static str, change: impl FnOnce(&mut config::Cache)) -> Policy {
+pub(super) fn policy_at(host: &'static str, change: impl FnOnce(&mut config::Cache)) -> Policy {
     let mut cache = Config::default().cache;
     change(&mut cache);
     let url = BaseUrl {
@@ -18,7 +18,7 @@ fn policy() -> Policy {
     policy_at("api.openai.com", |_| {})
 }
 
-fn plan_by(policy: &Policy, lines: &[(&'static str, &str)]) -> Result<Plan, BadHeader> {
+pub(super) fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in lines {
         headers.append(
@@ -26,18 +26,22 @@ fn plan_by(policy: &Policy, lines: &[(&'static str, &str)]) -> Result<Plan, BadH
             HeaderValue::from_str(value).unwrap(),
         );
     }
-    policy.plan(&headers)
+    headers
+}
+
+fn plan_by(policy: &Policy, lines: &[(&'static str, &str)]) -> Result<Plan, BadHeader> {
+    policy.plan(&headers(lines))
 }
 
 fn plan(lines: &[(&'static str, &str)]) -> Plan {
     plan_by(&policy(), lines).unwrap()
 }
 
-fn base() -> Plan {
+pub(super) fn base() -> Plan {
     plan(&[])
 }
 
-const fn secs(n: u64) -> Duration {
+pub(super) const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
@@ -50,7 +54,7 @@ fn without_headers_a_call_reads_and_stores_for_the_dialects_lifetime() {
 }
 
 type Lines = &'static [(&'static str, &'static str)];
-type Change = fn(&mut Plan);
+pub(super) type Change = fn(&mut Plan);
 
 fn assert_effects(table: &[(Lines, Change)]) {
     for (lines, change) in table {
@@ -193,6 +197,7 @@ fn a_malformed_value_of_ours_is_refused_by_name() {
         ("x-cache-refresh", "yes", "X-Cache-Refresh"),
         ("x-cache-bypass", "", "X-Cache-Bypass"),
         ("x-cache-ttl", "soon", "X-Cache-TTL"),
+        ("x-fallback", "banana", "X-Fallback"),
         ("x-cache-ttl", "-1", "X-Cache-TTL"),
         ("x-cache-namespace", "", "X-Cache-Namespace"),
         ("x-cache-namespace", &long, "X-Cache-Namespace"),
@@ -205,6 +210,26 @@ fn a_malformed_value_of_ours_is_refused_by_name() {
         let refused = plan_by(&policy(), &[(name, value)]).unwrap_err();
         assert_eq!(refused.header, header, "{value}");
     }
+}
+
+#[test]
+fn of_a_header_sent_twice_the_one_counts_that_asks_less() {
+    assert_effects(&[
+        (&[("x-cache-ttl", "10"), ("x-cache-ttl", "9000")], |p| {
+            p.lifetime = secs(10);
+        }),
+        (
+            &[("cache-control", "stale-if-error=5, stale-if-error=50")],
+            |p| p.stale_if_error = secs(5),
+        ),
+        (
+            &[("x-cache-namespace", "a"), ("x-cache-namespace", "a")],
+            |p| p.namespace = "a".into(),
+        ),
+    ]);
+    let two = [("x-cache-namespace", "a"), ("x-cache-namespace", "b")];
+    let refused = plan_by(&policy(), &two).unwrap_err();
+    assert_eq!(refused.header, "X-Cache-Namespace");
 }
 
 #[test]

@@ -399,9 +399,29 @@ pub fn is_json_format(format_type: &str) -> bool {
     matches!(format_type, "json_object" | "json_schema")
 }
 
-/// Returns whether models of this name search the web by themselves (`gpt-4o-search-preview`, `gpt-5-search-api`).
+/// Returns whether models of this name search the web by themselves: OpenAI's `gpt-4o-search-preview` and
+/// `gpt-5-search-api`, Perplexity's `sonar`, and whatever has OpenRouter's suffix `:online`.
 pub fn searches_by_itself(model: &str) -> bool {
-    model.contains("-search-") || model.ends_with("-search")
+    let name = model.rsplit('/').next().unwrap_or(model);
+    model.contains("-search-")
+        || model.ends_with("-search")
+        || model.ends_with(":online")
+        || name == "sonar"
+        || name.starts_with("sonar-")
+}
+
+/// Returns whether a field, unknown to OpenAI or spelt in another case than its own, makes an answer draw on the
+/// outside world, or the vendor keep it: xAI's `search_parameters`, OpenRouter's `plugins`, Qwen's `enable_search`.
+/// Servers in Go read a field in any letter case.
+pub fn may_go_beyond(name: &str) -> bool {
+    const NAMES: [&str; 5] = [
+        "search_parameters",
+        "plugins",
+        "enable_search",
+        "web_search_options",
+        "store",
+    ];
+    NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]

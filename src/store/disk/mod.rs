@@ -364,7 +364,6 @@ fn restore(record: Record, now: Instant, wall: u64, max_ttl: Duration) -> Option
         lifetime: record.lifetime.min(max_ttl),
         tags: record.tags,
         label: record.label,
-        restored: true,
     })
 }
 

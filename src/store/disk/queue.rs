@@ -281,7 +281,6 @@ mod tests {
             lifetime: Duration::from_secs(60),
             tags: Vec::new(),
             label: Label::default(),
-            restored: false,
         })
     }
 

@@ -121,7 +121,6 @@ fn entry(number: u16) -> Entry {
             model: "m".to_owned(),
             ..Label::default()
         },
-        restored: false,
     }
 }
 
@@ -154,7 +153,6 @@ async fn what_is_kept_is_found_after_a_restart_under_the_same_secret() {
     assert_eq!(back.body, original.body);
     assert_eq!(back.headers, original.headers);
     assert_eq!((back.tags, back.label), (original.tags, original.label));
-    assert!(back.restored);
     assert!(disk.get(&slot(2)).await.is_none());
 }
 

@@ -278,6 +278,12 @@ impl Proxy {
         exit.expect("a child of ours can be waited for");
     }
 
+    /// Waits for as long as a connection may stand without a call: until one that is opened now has been closed.
+    pub(crate) async fn idle_time(&self) {
+        let mut silent = Exchange::raw(self.addr, b"").await;
+        silent.closed().await;
+    }
+
     /// Waits for the process to end.
     pub(crate) async fn exit(mut self) -> ExitStatus {
         let exit = within("the process to end", self.child.wait()).await;

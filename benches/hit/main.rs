@@ -1,0 +1,64 @@
+//! What Refrain costs and holds, measured on real processes over loopback.
+//!
+//! ```text
+//! cargo bench --bench hit                hits beside a bare hyper server that keys and looks up
+//! cargo bench --bench hit -- miss        misses beside direct calls
+//! cargo bench --bench hit -- burst       identical calls at once
+//! cargo bench --bench hit -- memory      bounds: large entries, a download, a stalled reader
+//! cargo bench --bench hit -- all         all of them
+//! ```
+//!
+//! # Scope
+//! Server and client are processes of their own, so that CPU and memory of the server are read off `/proc` (Linux only)
+//! and not mixed with the client's. Figures are printed as they fall; whether they are good enough is told in
+//! `docs/benchmarks.md`. No figure is made with another one's process: each scene starts its own.
+
+mod bare;
+mod burst;
+mod client;
+mod hits;
+mod load;
+mod machine;
+mod memory;
+mod misses;
+mod process;
+mod report;
+mod script;
+mod upstream;
+
+use std::env;
+
+use anyhow::{Result, bail};
+
+/// The allocator of the released binary, for the bare server as well.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> Result<()> {
+    // Cargo passes `--bench` to every benchmark.
+    let scene = env::args().skip(1).find(|word| word != "--bench");
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(play(scene.as_deref().unwrap_or("hit")))
+}
+
+async fn play(scene: &str) -> Result<()> {
+    if scene == bare::ARGUMENT {
+        return bare::serve().await;
+    }
+    report::text(&machine::describe()?)?;
+    match scene {
+        "hit" => hits::play().await,
+        "miss" => misses::play().await,
+        "burst" => burst::play().await,
+        "memory" => memory::play().await,
+        "all" => {
+            hits::play().await?;
+            misses::play().await?;
+            burst::play().await?;
+            memory::play().await
+        }
+        other => bail!("no scene `{other}`; there are hit, miss, burst, memory and all"),
+    }
+}

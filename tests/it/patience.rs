@@ -1,0 +1,93 @@
+//! How long a client may take: to send what it announced, to read what it asked for, to say nothing at all.
+//!
+//! Time passes here by an event: a connection that says nothing is closed when the idle time is over, so whoever waits
+//! for that knows that as much time has passed for everybody else.
+
+use crate::support::{
+    client::{End, Exchange, assert_verdict, chat, request},
+    proxy::proxy,
+    upstream::{Reply, completion, status, upstream},
+};
+
+/// An impatient Refrain.
+const SHORT: &str = "[limits]\nheader = \"200ms\"\nidle = \"300ms\"";
+
+#[tokio::test]
+async fn a_connection_without_a_call_is_closed_when_the_idle_time_is_over() {
+    let up = upstream().start().await;
+    let proxy = proxy(&up).with(SHORT).start().await;
+    proxy.idle_time().await;
+    Exchange::raw(proxy.addr, b"POST /v1/chat/comp")
+        .await
+        .closed()
+        .await;
+    assert_eq!(up.count(), 0);
+}
+
+#[tokio::test]
+async fn a_tunnel_outlives_the_header_and_the_idle_time() {
+    let switch = status(101)
+        .header("Upgrade", "websocket")
+        .header("Connection", "Upgrade");
+    let up = upstream().answers(switch.echoing()).start().await;
+    let proxy = proxy(&up).with(SHORT).start().await;
+    let call = request("GET", "/v1/realtime")
+        .header("Upgrade", "websocket")
+        .header("Connection", "Upgrade");
+    let mut exchange = proxy.open(&call).await;
+    assert!(exchange.head().await.start.starts_with("HTTP/1.1 101"));
+    for frame in [b"first", b"later", b"still"] {
+        proxy.idle_time().await;
+        exchange.write(frame).await;
+        assert_eq!(exchange.tunnelled(frame.len()).await, frame);
+    }
+}
+
+/// A completion that is larger than all buffers between two processes.
+fn long() -> Reply {
+    completion(&"x".repeat(6 << 20))
+}
+
+/// Room for [`long`].
+const ROOMY: &str = "[store]\nmemory = \"64MiB\"\n[cache]\nmax_entry = \"16MiB\"";
+
+#[tokio::test]
+async fn a_hit_reaches_a_client_that_reads_it_long_after_the_idle_time() {
+    let up = upstream().answers(long()).start().await;
+    let proxy = proxy(&up).with(SHORT).with(ROOMY).start().await;
+    assert_verdict(&proxy.send(&chat("hi")).await, "MISS");
+    let mut exchange = chat("hi").open_narrow(proxy.addr).await;
+    exchange.head().await;
+    for _ in 0..3 {
+        proxy.idle_time().await;
+    }
+    let answer = exchange.finish().await;
+    assert_verdict(&answer, "HIT");
+    assert_eq!(answer.end, End::Clean);
+    assert!(answer.body == long().bytes(), "the body is another");
+}
+
+#[tokio::test]
+async fn a_client_that_makes_no_room_for_the_write_time_is_cut_off() {
+    let up = upstream().answers(long()).start().await;
+    let limits = "[limits]\nwrite = \"200ms\"";
+    let proxy = proxy(&up).with(limits).start().await;
+    let passed = chat("hi").at("/v1/passed");
+    let exchange = passed.open_narrow(proxy.addr).await;
+    let line = proxy.call_with("error.kind", "client_stalled").await;
+    assert_eq!(line["http.response.status_code"], 200);
+    up.abandoned(0).await;
+    assert_eq!(exchange.finish().await.end, End::Aborted);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_a_hit_is_cut_off_too() {
+    let up = upstream().answers(long()).start().await;
+    let limits = "[limits]\nwrite = \"200ms\"\nidle = \"1s\"";
+    let proxy = proxy(&up).with(limits).with(ROOMY).start().await;
+    proxy.send(&chat("hi")).await;
+    let mut exchange = chat("hi").open_narrow(proxy.addr).await;
+    exchange.head().await;
+    proxy.idle_time().await;
+    assert_eq!(exchange.finish().await.end, End::Aborted);
+}
