@@ -14,9 +14,7 @@ FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /out/refrain /usr/local/bin/refrain
 COPY --from=build --chown=65532:65532 /out/state /var/lib/refrain
 ENV REFRAIN_LISTEN=0.0.0.0:8080 \
-    REFRAIN_ADMIN__LISTEN=0.0.0.0:8081 \
-    STATE_DIRECTORY=/var/lib/refrain
-VOLUME /var/lib/refrain
+    REFRAIN_ADMIN__LISTEN=0.0.0.0:8081
 EXPOSE 8080 8081
 USER 65532:65532
 STOPSIGNAL SIGTERM

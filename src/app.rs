@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Readiness, Views},
@@ -22,7 +21,7 @@ use crate::{
         metrics::{Metrics, Readings},
     },
     listen::{
-        self,
+        self, End,
         edge::{Edge, Parts},
         incoming::Budget,
         socket::Deadlines,
@@ -48,7 +47,7 @@ pub struct App {
     tasks: Tasks,
     /// What runs as long as the process does.
     keepers: Tasks,
-    stop: CancellationToken,
+    end: End,
     drain: Duration,
     disk: Option<Disk>,
 }
@@ -57,6 +56,8 @@ pub struct App {
 const CHAT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long an answer is finished for the store after its last reader left.
 const LINGER: Duration = Duration::from_secs(60);
+/// For calls that are cut off to be written down.
+const CUT: Duration = Duration::from_secs(1);
 /// What a tape that records no more holds for its slowest reader, bytes.
 const WINDOW: u64 = 256 << 10;
 /// For the disk to take what still waits for it, at the end.
@@ -98,6 +99,7 @@ impl App {
             keying: Keying::new(config, secret),
             policy,
             budget: Budget::new(config.limits.buffered),
+            pause: config.limits.body,
             tasks: tasks.clone(),
             readiness: readiness.clone(),
         })?;
@@ -108,7 +110,7 @@ impl App {
             readiness,
             tasks,
             keepers: Tasks::default(),
-            stop: CancellationToken::new(),
+            end: End::default(),
             drain: config.limits.drain,
             disk,
         };
@@ -142,7 +144,7 @@ impl App {
                 edge.clone(),
                 deadlines,
                 self.tasks.clone(),
-                self.stop.clone(),
+                self.end.clone(),
             ));
         }
     }
@@ -175,10 +177,12 @@ impl App {
     /// whether all of them ended; those that did not end with the process.
     pub async fn stop(self) -> bool {
         self.readiness.draining();
-        self.stop.cancel();
+        self.end.stop.cancel();
         let drained = self.tasks.finish(self.drain).await;
         if !drained {
             tracing::warn!(drain = ?self.drain, "calls cut off: the time to drain is over");
+            self.end.cut.cancel();
+            self.tasks.finish(CUT).await;
         }
         if let Some(disk) = &self.disk
             && !disk.close(FLUSH).await
@@ -192,7 +196,7 @@ impl App {
 
 impl Drop for App {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.end.stop.cancel();
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Kind {
     BadPath,
     /// The client's body ended before its announced end.
     IncompleteRequest,
+    /// The client paused for too long in the middle of its body.
+    SlowRequest,
     /// Nothing lives at this path of Refrain's own.
     NotFound,
     /// `only-if-cached`, and nothing servable is cached.
@@ -47,10 +49,11 @@ struct Inner {
 
 impl Kind {
     /// Every kind, for tables and tests.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::BadHeader,
         Self::BadPath,
         Self::IncompleteRequest,
+        Self::SlowRequest,
         Self::NotFound,
         Self::NotCached,
         Self::Loop,
@@ -69,7 +72,7 @@ impl Kind {
             Self::NotCached | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Unreachable | Self::Broken => StatusCode::BAD_GATEWAY,
-            Self::Stalled => StatusCode::REQUEST_TIMEOUT,
+            Self::SlowRequest | Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -80,6 +83,7 @@ impl Kind {
             Self::BadHeader => "bad_header",
             Self::BadPath => "bad_path",
             Self::IncompleteRequest => "incomplete_request",
+            Self::SlowRequest => "request_timeout",
             Self::NotFound => "not_found",
             Self::NotCached => "not_cached",
             Self::Loop => "loop",

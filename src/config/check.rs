@@ -57,6 +57,7 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Conf
         limits: Limits {
             buffered: file.limits.buffered.0,
             header: file.limits.header.0,
+            body: file.limits.body.0,
             idle: file.limits.idle.0,
             write: file.limits.write.0,
             drain: file.limits.drain.0,
@@ -408,6 +409,7 @@ fn auto_memory(container: Option<u64>) -> u64 {
 fn check_limits(limits: &file::Limits, max_body: Size, findings: &mut Findings) {
     for (key, span) in [
         ("limits.header", limits.header),
+        ("limits.body", limits.body),
         ("limits.idle", limits.idle),
         ("limits.write", limits.write),
     ] {

@@ -110,6 +110,7 @@ pub(super) struct Store {
 pub(super) struct Limits {
     pub(super) buffered: Size,
     pub(super) header: Span,
+    pub(super) body: Span,
     pub(super) idle: Span,
     pub(super) write: Span,
     pub(super) drain: Span,
@@ -221,6 +222,7 @@ impl Default for Limits {
         Self {
             buffered: mebibytes(256),
             header: seconds(10),
+            body: seconds(MINUTE),
             idle: seconds(75),
             write: seconds(MINUTE),
             drain: seconds(30),

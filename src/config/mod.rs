@@ -224,6 +224,8 @@ pub struct Limits {
     pub buffered: u64,
     /// For the head of a request to arrive.
     pub header: Duration,
+    /// Between two pieces of a request's body.
+    pub body: Duration,
     /// Between two calls on a connection.
     pub idle: Duration,
     /// For a client that does not read to make room again.

@@ -5,11 +5,11 @@
 
 use std::{
     io::{self, Write},
+    sync::mpsc,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::JoinHandle,
     time::Duration,
 };
 
@@ -25,7 +25,8 @@ pub struct Log(Arc<Shared>);
 #[derive(Debug)]
 pub struct Flush {
     log: Log,
-    thread: Option<JoinHandle<()>>,
+    /// Told when everything is written.
+    written: mpsc::Receiver<()>,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +44,8 @@ const ROOM: usize = 8 << 20;
 const BATCH: usize = 512 << 10;
 /// Most bytes that room is kept for when they are written.
 const KEPT: usize = 1 << 20;
+/// Longest time that the end waits for the last lines.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Longest time that a line waits otherwise.
 const DELAY: Duration = Duration::from_millis(50);
 
@@ -63,16 +66,19 @@ impl Log {
             ..Shared::default()
         }));
         let writer = log.clone();
-        let thread = std::thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || {
-                let mut batch = Vec::new();
-                while writer.write_batch(&mut batch, &mut out) {}
-            })
-            .ok();
+        let (done, written) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("log".to_owned());
+        let started = thread.spawn(move || {
+            let mut batch = Vec::new();
+            while writer.write_batch(&mut batch, &mut out) {}
+            // Nobody may be waiting.
+            let _ = done.send(());
+        });
+        // Without the thread nothing is written, and nobody waits: `done` went with it.
+        drop(started);
         let flush = Flush {
             log: log.clone(),
-            thread,
+            written,
         };
         (log, flush)
     }
@@ -145,9 +151,8 @@ impl Drop for Flush {
     fn drop(&mut self) {
         self.log.0.closed.store(true, Ordering::Release);
         self.log.0.news.notify_one();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        // Whoever reads the log may have stopped; the process must end all the same.
+        let _ = self.written.recv_timeout(PATIENCE);
     }
 }
 

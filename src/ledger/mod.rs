@@ -12,12 +12,14 @@ mod object;
 use std::{
     convert::Infallible,
     future::Future,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
 use tower::{Layer, Service};
 
@@ -189,7 +191,13 @@ where
         let answering = arrival.call.map(|call| self.inner.call(call));
         Box::pin(async move {
             let result = match answering {
-                Ok(answering) => answering.await,
+                // Caught here, where the record is: one call, one line, also for a fault of our own.
+                Ok(answering) => AssertUnwindSafe(answering)
+                    .catch_unwind()
+                    .await
+                    .unwrap_or_else(|_| {
+                        Err(Error::new(Kind::Internal, "the call failed inside Refrain"))
+                    }),
                 Err(error) => Err(error),
             };
             match &result {

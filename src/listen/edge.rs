@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -24,6 +24,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{
     Answering,
+    arriving::Arriving,
+    breaking::Way,
     incoming::{self, Budget, Held, Read},
     outgoing::Outgoing,
     socket::OnLine,
@@ -59,6 +61,8 @@ pub struct Parts<S> {
     pub policy: Arc<Policy>,
     /// What request bodies may hold.
     pub budget: Budget,
+    /// How long a client may pause in the middle of a body.
+    pub pause: Duration,
     /// Owner of the tunnels.
     pub tasks: Tasks,
     /// Whether calls should be sent here.
@@ -101,7 +105,8 @@ impl<S: Answering> Edge<S> {
         let started = Instant::now();
         let version = request.version();
         if let Some((status, headers, body)) = self.0.probe(request.uri().path()) {
-            return response(status, headers, Outgoing::unrecorded(body, line, version));
+            let way = Way::of(version, &headers, &body);
+            return response(status, headers, Outgoing::unrecorded(body, line, way));
         }
         let id = self.0.ids.of(request.headers());
         let facts = Arc::new(self.0.facts(&request, id, started));
@@ -169,6 +174,7 @@ impl<S: Answering> Inner<S> {
         upgrade: bool,
     ) -> Result<Call, Error> {
         let (parts, body) = request.into_parts();
+        let body = Arriving::new(body, self.parts.pause);
         let mut plan = self
             .parts
             .policy
@@ -202,7 +208,7 @@ impl<S: Answering> Inner<S> {
 
     async fn read(
         &self,
-        body: Incoming,
+        body: Arriving,
         head: &keying::Head<'_>,
         dialect: Dialect,
         facts: &Facts,
@@ -267,7 +273,7 @@ impl<S: Answering> Inner<S> {
                 answer.served.write(&mut headers);
                 (answer.head.status, headers, answer.body)
             }
-            Err(error) => of_error(&error),
+            Err(error) => of_error(&error, version),
         };
         if !headers.contains_key(REQUEST_ID) {
             headers.insert(REQUEST_ID, record.id().clone());
@@ -277,7 +283,8 @@ impl<S: Answering> Inner<S> {
         {
             self.connect(client, upstream.clone(), line.line().begin());
         }
-        response(status, headers, Outgoing::new(body, record, line, version))
+        let way = Way::of(version, &headers, &body);
+        response(status, headers, Outgoing::new(body, record, line, way))
     }
 }
 
@@ -332,10 +339,15 @@ fn response(status: StatusCode, headers: HeaderMap, body: Outgoing) -> Response<
 }
 
 /// Makes the response of an error: OpenAI's envelope.
-fn of_error(error: &Error) -> (StatusCode, HeaderMap, Body) {
+fn of_error(error: &Error, version: Version) -> (StatusCode, HeaderMap, Body) {
     let kind = error.kind();
+    let mut headers = content_type("application/json");
+    if kind == Kind::SlowRequest && version < Version::HTTP_2 {
+        // The rest of its body would be read as the next request (RFC 9110 §15.5.9).
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let body = error_body(error.message(), kind.as_str(), None);
-    (kind.status(), content_type("application/json"), ours(body))
+    (kind.status(), headers, ours(body))
 }
 
 fn ours(body: Bytes) -> Body {

@@ -11,12 +11,13 @@ use std::sync::{
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
-use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
 
+use super::arriving::Arriving;
 use crate::{
     call::{Payload, Unkeyed},
-    error::{Error, Kind},
+    error::Error,
 };
 
 /// What all request bodies together may hold; clones share it.
@@ -61,12 +62,11 @@ impl Budget {
     }
 
     /// Reads a body whole, if it has at most `max` bytes and there is room, else returns it as a stream, and why.
-    pub async fn read(&self, mut body: Incoming, max: u64) -> Result<Read, Error> {
+    pub async fn read(&self, mut body: Arriving, max: u64) -> Result<Read, Error> {
         let mut share = self.share();
         let mut read = Pieces::None;
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(incomplete)?;
-            let Ok(piece) = frame.into_data() else {
+            let Ok(piece) = frame?.into_data() else {
                 // Trailers of a request that is keyed say nothing an upstream of ours reads.
                 continue;
             };
@@ -113,22 +113,21 @@ impl Held {
 }
 
 /// Passes a body on piece by piece.
-pub fn stream(body: Incoming) -> Payload {
-    Payload::Stream(body.map_err(incomplete).boxed_unsync())
+pub fn stream(body: Arriving) -> Payload {
+    Payload::Stream(body.boxed_unsync())
 }
 
 /// Puts what was read in front of what is still to come.
-fn resumed(read: Bytes, share: Share, rest: Incoming) -> Payload {
+fn resumed(read: Bytes, share: Share, rest: Arriving) -> Payload {
     let head = Bytes::from_owner(Held {
         bytes: read,
         _share: share,
     });
-    let rest = rest.map_err(incomplete).boxed_unsync();
     let frames = futures_util::stream::unfold((Some(head), rest), next_frame);
     Payload::Stream(StreamBody::new(frames).boxed_unsync())
 }
 
-type Rest = (Option<Bytes>, UnsyncBoxBody<Bytes, Error>);
+type Rest = (Option<Bytes>, Arriving);
 
 async fn next_frame((head, mut rest): Rest) -> Option<(Result<Frame<Bytes>, Error>, Rest)> {
     if let Some(head) = head {
@@ -191,9 +190,4 @@ impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
-}
-
-fn incomplete(error: hyper::Error) -> Error {
-    let message = "the request's body ended before its announced end";
-    Error::with_source(Kind::IncompleteRequest, message, error)
 }

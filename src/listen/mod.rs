@@ -4,6 +4,9 @@
 //! Once told to stop, a listener accepts no more, tells its connections to end after the call under way
 //! (`Connection: close`, GOAWAY), and waits for them; the caller bounds the wait.
 
+pub mod arriving;
+pub mod breaking;
+pub mod departing;
 pub mod edge;
 pub mod incoming;
 pub mod outgoing;
@@ -64,28 +67,38 @@ pub fn address(listener: &TcpListener) -> Result<SocketAddr, Error> {
         .map_err(|error| Error::with_source(Kind::Internal, "a listener without an address", error))
 }
 
+/// How listening ends.
+#[derive(Clone, Debug, Default)]
+pub struct End {
+    /// No more calls are accepted; those under way go on.
+    pub stop: CancellationToken,
+    /// Those under way are cut off. Their records are written like any other's.
+    pub cut: CancellationToken,
+}
+
 /// Accepts and answers until `stop`, then until the calls under way have ended.
 pub async fn serve<S: Answering>(
     listener: TcpListener,
     edge: Edge<S>,
     deadlines: Deadlines,
     tasks: Tasks,
-    stop: CancellationToken,
+    end: End,
 ) {
     let connections = GracefulShutdown::new();
     let builder = builder();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
+            () = end.stop.cancelled() => break,
         };
         match accepted {
             Ok((stream, _)) => {
                 let connection = connection(&builder, stream, edge.clone(), deadlines);
                 let watched = connections.watch(connection);
+                let cut = end.cut.clone();
                 tasks.spawn(async move {
                     // How a connection ends is the client's business; its calls are in the ledger.
-                    if let Err(error) = watched.await {
+                    if let Some(Err(error)) = cut.run_until_cancelled(watched).await {
                         tracing::debug!(error = %error, "connection ended");
                     }
                 });

@@ -1,24 +1,18 @@
 //! An answer's body on its way to the client: the record is kept beside it, and a break becomes an abort.
-//!
-//! # A break
-//! hyper throws away what it has not written when a body fails. A client must see every byte before the break, and then
-//! an abort, never a clean end. So the failure is held back until the connection has flushed: on HTTP/1.1 that is seen,
-//! on HTTP/2, where a stream's frames mix with others', a moment is given. A client that does not read gets ten seconds.
 
 use std::{
     fmt,
-    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use http::Version;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::time::Sleep;
 
-use super::socket::OnLine;
+use super::{
+    breaking::{Breaking, Way},
+    socket::OnLine,
+};
 use crate::{answer::Body, error::Error, ledger::Record};
 
 /// An answer's body on its way to the client.
@@ -26,49 +20,48 @@ pub struct Outgoing {
     body: Body,
     record: Option<Box<Record>>,
     line: OnLine,
-    version: Version,
+    way: Way,
     breaking: Option<Box<Breaking>>,
 }
 
-/// A failure that is held back.
-struct Breaking {
-    error: Error,
-    flushes: u64,
-    patience: Pin<Box<Sleep>>,
-}
-
-/// How long a client on HTTP/1.1 may take to read what came before a break.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the frames before a break are given on HTTP/2.
-const MOMENT: Duration = Duration::from_millis(50);
-
 impl Outgoing {
     /// Sends `body` on `line`; `record` is written when it is over.
-    pub fn new(body: Body, mut record: Box<Record>, line: OnLine, version: Version) -> Self {
+    pub fn new(body: Body, mut record: Box<Record>, line: OnLine, way: Way) -> Self {
         if body.is_end_stream() {
             record.complete(&body);
         }
         // An HTTP/2 connection has other streams; a client that does not read one keeps only itself waiting.
         if let Body::Tape(reader) = &body
-            && version < Version::HTTP_2
+            && !matches!(way, Way::Stream(_))
         {
             let line = line.line().clone();
             reader.on_let_go(Box::new(move || line.cut()));
         }
-        let mut outgoing = Self::unrecorded(body, line, version);
+        let mut outgoing = Self::unrecorded(body, line, way);
         outgoing.record = Some(record);
         outgoing
     }
 
     /// Sends `body` on `line`, for what is no call.
-    pub fn unrecorded(body: Body, line: OnLine, version: Version) -> Self {
+    pub fn unrecorded(body: Body, line: OnLine, way: Way) -> Self {
         Self {
             body,
             record: None,
             line,
-            version,
+            way,
             breaking: None,
         }
+    }
+
+    /// Hands over a frame.
+    fn hand_over(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if let Some(record) = &mut self.record {
+            record.piece(frame.data_ref().map_or(0, Bytes::len));
+        }
+        if self.is_end_stream() {
+            self.completed();
+        }
+        frame
     }
 
     fn completed(&mut self) {
@@ -81,31 +74,17 @@ impl Outgoing {
         if let Some(record) = &mut self.record {
             record.broken(&error, &self.body);
         }
-        let patience = if self.version == Version::HTTP_2 {
-            MOMENT
-        } else {
-            PATIENCE
-        };
-        self.breaking = Some(Box::new(Breaking {
-            error,
-            flushes: self.line.flushes(),
-            patience: Box::pin(tokio::time::sleep(patience)),
-        }));
+        self.breaking = Some(Box::new(Breaking::new(error, &self.line)));
     }
 
-    /// Waits until what came before the break has left.
+    /// Waits until a break may show.
     fn poll_break(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Some(breaking) = &mut self.breaking else {
-            return Poll::Ready(None);
-        };
-        if self.version != Version::HTTP_2 {
-            self.line.wake_on_flush(cx);
-            if self.line.flushes() > breaking.flushes {
-                return Poll::Ready(Some(Err(breaking.error.clone())));
-            }
+        match &mut self.breaking {
+            Some(breaking) => breaking
+                .poll(&self.way, &self.line, cx)
+                .map(|error| Some(Err(error))),
+            None => Poll::Ready(None),
         }
-        ready!(breaking.patience.as_mut().poll(cx));
-        Poll::Ready(Some(Err(breaking.error.clone())))
     }
 }
 
@@ -118,18 +97,16 @@ impl HttpBody for Outgoing {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
+        if let Some(frame) = this.way.next() {
+            return Poll::Ready(Some(Ok(this.hand_over(frame))));
+        }
         if this.breaking.is_some() {
             return this.poll_break(cx);
         }
         match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
             Some(Ok(frame)) => {
-                if let Some(record) = &mut this.record {
-                    record.piece(frame.data_ref().map_or(0, Bytes::len));
-                }
-                if this.body.is_end_stream() {
-                    this.completed();
-                }
-                Poll::Ready(Some(Ok(frame)))
+                let frame = this.way.first(frame);
+                Poll::Ready(Some(Ok(this.hand_over(frame))))
             }
             Some(Err(error)) => {
                 this.hold_back(error);
@@ -143,11 +120,18 @@ impl HttpBody for Outgoing {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.breaking.is_none() && self.body.is_end_stream()
+        self.breaking.is_none() && self.way.rest() == 0 && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = self.way.rest();
+        let hint = self.body.size_hint();
+        let mut whole = SizeHint::new();
+        whole.set_lower(hint.lower() + rest);
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper + rest);
+        }
+        whole
     }
 }
 

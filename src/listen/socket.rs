@@ -64,6 +64,7 @@ pub struct Line {
     flushed: AtomicWaker,
     is_cut: AtomicBool,
     cut: AtomicWaker,
+    is_reset: AtomicBool,
 }
 
 /// Counts one call on a connection.
@@ -83,9 +84,20 @@ impl Line {
         self.cut.wake();
     }
 
+    /// Has the connection end by a reset, not by a close that looks like the end of an answer.
+    pub fn reset(&self) {
+        self.is_reset.store(true, Ordering::Release);
+    }
+
     /// Returns whether the connection was cut because its client does not read.
     pub fn is_cut(&self) -> bool {
         self.is_cut.load(Ordering::Acquire)
+    }
+
+    /// Returns whether the connection is to end by a reset. That also frees what the kernel holds for a client that
+    /// does not read.
+    fn ends_by_reset(&self) -> bool {
+        self.is_reset.load(Ordering::Acquire) || self.is_cut()
     }
 }
 
@@ -258,6 +270,19 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.line.ends_by_reset() {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.stream).poll_shutdown(cx)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.line.ends_by_reset() {
+            // Without the option the client sees an end instead of an abort; there is no other way to tell it.
+            let _ = self.stream.set_zero_linger();
+        }
     }
 }

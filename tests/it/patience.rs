@@ -4,7 +4,7 @@
 //! for that knows that as much time has passed for everybody else.
 
 use crate::support::{
-    client::{End, Exchange, assert_verdict, chat, request},
+    client::{End, Exchange, assert_refused, assert_verdict, chat, request},
     proxy::proxy,
     upstream::{Reply, completion, status, upstream},
 };
@@ -45,18 +45,18 @@ async fn a_tunnel_outlives_the_header_and_the_idle_time() {
 
 /// A completion that is larger than all buffers between two processes.
 fn long() -> Reply {
-    completion(&"x".repeat(6 << 20))
+    completion(&"x".repeat(16 << 20))
 }
 
 /// Room for [`long`].
-const ROOMY: &str = "[store]\nmemory = \"64MiB\"\n[cache]\nmax_entry = \"16MiB\"";
+const ROOMY: &str = "[store]\nmemory = \"256MiB\"\n[cache]\nmax_entry = \"32MiB\"";
 
 #[tokio::test]
 async fn a_hit_reaches_a_client_that_reads_it_long_after_the_idle_time() {
     let up = upstream().answers(long()).start().await;
     let proxy = proxy(&up).with(SHORT).with(ROOMY).start().await;
     assert_verdict(&proxy.send(&chat("hi")).await, "MISS");
-    let mut exchange = chat("hi").open_narrow(proxy.addr).await;
+    let mut exchange = proxy.open(&chat("hi")).await;
     exchange.head().await;
     for _ in 0..3 {
         proxy.idle_time().await;
@@ -73,7 +73,7 @@ async fn a_client_that_makes_no_room_for_the_write_time_is_cut_off() {
     let limits = "[limits]\nwrite = \"200ms\"";
     let proxy = proxy(&up).with(limits).start().await;
     let passed = chat("hi").at("/v1/passed");
-    let exchange = passed.open_narrow(proxy.addr).await;
+    let exchange = proxy.open(&passed).await;
     let line = proxy.call_with("error.kind", "client_stalled").await;
     assert_eq!(line["http.response.status_code"], 200);
     up.abandoned(0).await;
@@ -86,8 +86,42 @@ async fn a_client_that_does_not_read_a_hit_is_cut_off_too() {
     let limits = "[limits]\nwrite = \"200ms\"\nidle = \"1s\"";
     let proxy = proxy(&up).with(limits).with(ROOMY).start().await;
     proxy.send(&chat("hi")).await;
-    let mut exchange = chat("hi").open_narrow(proxy.addr).await;
+    let mut exchange = proxy.open(&chat("hi")).await;
     exchange.head().await;
     proxy.idle_time().await;
     assert_eq!(exchange.finish().await.end, End::Aborted);
+}
+
+#[tokio::test]
+async fn half_sent_bodies_do_not_keep_the_cache_from_others() {
+    let up = upstream().start().await;
+    let config = "[key]\nmax_body = \"1KiB\"\n[limits]\nbuffered = \"1KiB\"\nbody = \"300ms\"";
+    let proxy = proxy(&up).with(config).start().await;
+    let half = chat("hi").body([]).header("Content-Length", "1000");
+    let mut half = half.open_head(proxy.addr).await;
+    half.write(&[b' '; 999]).await;
+    let answer = half.next().await;
+    assert_refused(&answer, 408, "request_timeout");
+    assert_eq!(answer.header("connection"), Some("close"));
+    half.closed().await;
+    assert_eq!(up.count(), 0);
+    assert_verdict(&proxy.send(&chat("hi")).await, "MISS");
+    assert_verdict(&proxy.send(&chat("hi")).await, "HIT");
+}
+
+#[tokio::test]
+async fn a_half_sent_upload_is_given_up_on_both_sides() {
+    let up = upstream().start().await;
+    let proxy = proxy(&up).with("[limits]\nbody = \"300ms\"").start().await;
+    let upload = request("POST", "/v1/files").header("Content-Length", "1000");
+    let mut upload = upload.open_head(proxy.addr).await;
+    upload.write(b"half of it").await;
+    assert_refused(&upload.next().await, 408, "request_timeout");
+    upload.closed().await;
+    let seen = up.last();
+    assert_eq!(
+        (seen.body.as_slice(), seen.whole),
+        (&b"half of it"[..], false)
+    );
+    assert_eq!(proxy.call_line(1).await["error.kind"], "request_timeout");
 }

@@ -86,5 +86,50 @@ async fn a_call_that_never_ends_is_aborted_when_the_time_to_drain_is_over() {
     exchange.body(1).await;
     proxy.terminate();
     assert_eq!(exchange.finish().await.end, End::Aborted);
+    let line = proxy.call_line(1).await;
+    assert_eq!(
+        line["error.kind"], "client_gone",
+        "a call cut off leaves its line, too"
+    );
     assert_eq!(proxy.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_does_not_keep_the_process_from_ending() {
+    let mut proxy = std::process::Command::new(env!("CARGO_BIN_EXE_refrain"))
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "off",
+            "--log-level",
+            "trace",
+        ])
+        .args(["--upstream", "http://127.0.0.1:9"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The pipe for the log stays open and unread; at this level a few calls fill it.
+    let log = proxy.stderr.take();
+    let banner = std::io::BufReader::new(proxy.stdout.take().unwrap());
+    let base = std::io::BufRead::lines(banner)
+        .map_while(Result::ok)
+        .find_map(|line| {
+            Some(
+                line.strip_prefix("export OPENAI_BASE_URL=http://")?
+                    .to_owned(),
+            )
+        })
+        .unwrap();
+    let address = base.trim_end_matches("/v1").parse().unwrap();
+    for _ in 0..300 {
+        crate::support::client::chat("hi").send(address).await;
+    }
+    let pid = rustix::process::Pid::from_child(&proxy);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let ended = tokio::task::spawn_blocking(move || proxy.wait());
+    let ended = crate::support::within("the end of the process", ended).await;
+    assert_eq!(ended.unwrap().unwrap().code(), Some(0));
+    drop(log);
 }

@@ -3,6 +3,7 @@
 use crate::support::{
     client::{End, Request, assert_verdict, chat, chat_stream, send_h2},
     gate,
+    miser::{Miser, WINDOW},
     proxy::{Proxy, proxy},
     upstream::{Reply, Upstream, chunk, completion, sse, status, stream, upstream},
 };
@@ -45,6 +46,45 @@ async fn a_cut_stream_is_reset_on_http2_after_every_byte_before_the_cut() {
         assert_eq!(answer.body, whole.first(5));
         assert_not_stored(&up, &proxy, &chat_stream("hi"), "broken").await;
     }
+}
+
+#[tokio::test]
+async fn a_client_on_http2_may_take_its_time_for_what_came_before_a_cut() {
+    // The last piece begins where the client has room, and ends where it has none.
+    let word = "x".repeat(2 * WINDOW + 100 - stream(&[""]).first(2).len());
+    let whole = stream(&[word.as_str()]);
+    let up = upstream().answers(whole.clone().cut_after(2)).start().await;
+    for target in ["/v1/chat/completions", "/v1/passed"] {
+        let proxy = proxy(&up).with("[limits]\nidle = \"200ms\"").start().await;
+        let call = chat_stream("hi").at(target);
+        let mut miser = Miser::open(proxy.addr, &call).await;
+        let mut left = whole.first(2);
+        while left.len() > WINDOW {
+            let rest = left.split_off(WINDOW);
+            assert!(miser.read(WINDOW).await == left, "other bytes");
+            proxy.idle_time().await;
+            miser.grant();
+            left = rest;
+        }
+        assert!(miser.read(left.len()).await == left, "other bytes");
+        assert!(miser.ends_by_reset().await);
+    }
+}
+
+#[tokio::test]
+async fn a_cut_stream_is_no_clean_end_on_http_1_0() {
+    let whole = stream(&["a", "b", "c", "d", "e"]);
+    for reply in [whole.clone().cut_after(5), whole.clone().closed_after(5)] {
+        let (_up, proxy) = house(reply).await;
+        let exchange = chat_stream("hi").open_http10(proxy.addr).await;
+        let answer = exchange.finish().await;
+        assert_eq!((answer.status, &answer.end), (200, &End::Aborted));
+        assert_eq!(answer.body, whole.first(5));
+    }
+    let (_up, proxy) = house(whole.clone()).await;
+    let exchange = chat_stream("hi").open_http10(proxy.addr).await;
+    let answer = exchange.finish().await;
+    assert_eq!((answer.body, answer.end), (whole.bytes(), End::Unframed));
 }
 
 #[tokio::test]

@@ -187,6 +187,26 @@ impl Request {
         Exchange::raw(addr, &self.wire_head(addr)).await
     }
 
+    /// Returns the head and the body for a library that speaks HTTP/2.
+    pub(crate) fn over_http2(&self, addr: SocketAddr) -> (http::Request<()>, Bytes) {
+        let uri = format!("http://{addr}{}", self.target);
+        let mut builder = http::Request::builder()
+            .method(self.method.as_str())
+            .uri(uri);
+        for (name, value) in &self.headers {
+            builder = builder.header(name, value);
+        }
+        let head = builder.body(()).expect("a request that http can carry");
+        (head, Bytes::from(self.body.clone()))
+    }
+
+    /// Sends the request as HTTP/1.0.
+    pub(crate) async fn open_http10(&self, addr: SocketAddr) -> Exchange {
+        let wire = String::from_utf8(self.wire(addr)).expect("a request of text");
+        let wire = wire.replacen("HTTP/1.1", "HTTP/1.0", 1);
+        Exchange::raw(addr, wire.as_bytes()).await
+    }
+
     fn wire(&self, addr: SocketAddr) -> Vec<u8> {
         [self.wire_head(addr), self.body.clone()].concat()
     }
@@ -410,15 +430,8 @@ async fn exchange_h2(addr: SocketAddr, request: &Request) -> Answer {
             .await
             .expect("h2c by prior knowledge");
     let driver = spawn(connection);
-    let uri = format!("http://{addr}{}", request.target);
-    let mut builder = http::Request::builder()
-        .method(request.method.as_str())
-        .uri(uri);
-    for (name, value) in &request.headers {
-        builder = builder.header(name, value);
-    }
-    let body = Full::new(Bytes::from(request.body.clone()));
-    let request = builder.body(body).expect("a request that http can carry");
+    let (head, body) = request.over_http2(addr);
+    let request = head.map(|()| Full::new(body));
     let answer = sender.send_request(request).await.expect("an answer");
     let answer = collect_h2(answer).await;
     driver.abort();
