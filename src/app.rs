@@ -16,7 +16,7 @@ use crate::{
     error::Error,
     guard::coalesce::{Flights, Judge},
     ledger::{
-        Ledger,
+        Ledger, clock,
         log::Log,
         metrics::{Metrics, Readings},
     },
@@ -27,7 +27,11 @@ use crate::{
         socket::Deadlines,
     },
     stack::{Stack, stack},
-    store::memory::Memory,
+    store::{
+        disk::{self, Counts, Disk},
+        memory::Memory,
+        tiered::Tiered,
+    },
     upstream::Upstream,
 };
 
@@ -45,6 +49,7 @@ pub struct App {
     keepers: Tasks,
     end: End,
     drain: Duration,
+    disk: Option<Disk>,
 }
 
 /// Lifetime of a chat completion where nobody says otherwise.
@@ -55,6 +60,8 @@ const LINGER: Duration = Duration::from_secs(60);
 const CUT: Duration = Duration::from_secs(1);
 /// What a tape that records no more holds for its slowest reader, bytes.
 const WINDOW: u64 = 256 << 10;
+/// For the disk to take what still waits for it, at the end.
+const FLUSH: Duration = Duration::from_secs(5);
 /// The tapes' part of the memory, as a divisor.
 const TAPES: u64 = 4;
 
@@ -66,7 +73,13 @@ impl App {
         let ledger = Ledger::new(log, Metrics::new());
         let tapes = Tapes::new(limits(config), tasks.clone(), told(&ledger));
         let memory = Memory::new(entries(config), config.cache.max_entry);
-        let flights = Flights::new(tapes.clone(), memory.clone(), judge(config), cache::fits);
+        let Opened {
+            disk,
+            secret,
+            refused,
+        } = open_disk(config).await?;
+        let store = Tiered::new(memory.clone(), disk.clone());
+        let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
         let policy = Arc::new(Policy::new(
             &config.cache,
             &config.upstream.base_url,
@@ -75,13 +88,15 @@ impl App {
         let upstream = Upstream::new(&config.upstream, policy.clone())?;
         let readings = Gauges {
             ledger: ledger.clone(),
-            memory: memory.clone(),
+            memory,
+            disk: disk.clone(),
+            refused,
             tapes: tapes.clone(),
             flights: flights.clone(),
         };
         let edge = Edge::new(Parts {
-            stack: stack(ledger, memory, flights, upstream),
-            keying: Keying::new(config, Secret::random()?),
+            stack: stack(ledger, store, flights, upstream),
+            keying: Keying::new(config, secret),
             policy,
             budget: Budget::new(config.limits.buffered),
             pause: config.limits.body,
@@ -97,6 +112,7 @@ impl App {
             keepers: Tasks::default(),
             end: End::default(),
             drain: config.limits.drain,
+            disk,
         };
         let proxies = app.bind(config).await?;
         app.listen_for_operator(config, readings).await?;
@@ -152,6 +168,11 @@ impl App {
         Ok(())
     }
 
+    /// Returns whether answers are also kept on the disk.
+    pub fn has_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
     /// Drains: accepts no more calls and waits for those under way, at most as long as `[limits] drain`. Returns
     /// whether all of them ended; those that did not end with the process.
     pub async fn stop(self) -> bool {
@@ -162,6 +183,11 @@ impl App {
             tracing::warn!(drain = ?self.drain, "calls cut off: the time to drain is over");
             self.end.cut.cancel();
             self.tasks.finish(CUT).await;
+        }
+        if let Some(disk) = &self.disk
+            && !disk.close(FLUSH).await
+        {
+            tracing::warn!("disk store not closed in time");
         }
         self.keepers.finish(Duration::ZERO).await;
         drained
@@ -179,8 +205,19 @@ impl Drop for App {
 struct Gauges {
     ledger: Ledger,
     memory: Memory,
+    disk: Option<Disk>,
+    /// What stands for a disk that there is not.
+    refused: Counts,
     tapes: Tapes,
     flights: Flights,
+}
+
+/// What the start makes of `[store] path`.
+struct Opened {
+    disk: Option<Disk>,
+    secret: Secret,
+    /// What is counted where there is no disk.
+    refused: Counts,
 }
 
 impl Gauges {
@@ -195,7 +232,44 @@ impl Gauges {
             led,
             followers,
             log_dropped: self.ledger.log().dropped(),
+            disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
         })
+    }
+}
+
+/// Opens the disk tier, if there is to be one; a disk that cannot be used is a warning and no more.
+async fn open_disk(config: &Config) -> Result<Opened, Error> {
+    let without = |refused| {
+        Ok(Opened {
+            disk: None,
+            secret: Secret::random()?,
+            refused,
+        })
+    };
+    let Some(settings) = &config.store.disk else {
+        return without(Counts::default());
+    };
+    let options = disk::Options {
+        path: settings.path.clone(),
+        max_size: settings.max_size,
+        max_entry: config.cache.max_entry,
+        max_ttl: config.cache.max_ttl,
+        keep_stale: config.cache.stale_if_error,
+        clock: Arc::new(clock::wall),
+    };
+    match Disk::open(options).await {
+        Ok((disk, secret)) => Ok(Opened {
+            disk: Some(disk),
+            secret,
+            refused: Counts::default(),
+        }),
+        Err(trouble) => {
+            tracing::warn!(
+                path = %settings.path.display(), reason = trouble.kind.as_str(), error = %trouble,
+                "no disk store: answers are kept in memory only"
+            );
+            without(Counts::refused(trouble.kind))
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use refrain::{
         line::Line,
         metrics::{Metrics, Readings},
     },
+    store::{codec::Damage, disk},
     upstream::headers,
 };
 
@@ -192,7 +193,17 @@ fn every_value_of_a_label_is_documented() {
     );
     assert_eq!(
         words(CACHING, "## The tiers: `X-Cache-Tier`"),
-        [Tier::Memory.as_str()]
+        Tier::ALL.map(Tier::as_str)
+    );
+    let kinds = disk::Kind::ALL.map(disk::Kind::as_str);
+    assert_eq!(
+        values("### Values of `kind` of `refrain_disk_errors_total`"),
+        kinds
+    );
+    let damages = Damage::ALL.map(Damage::as_str);
+    assert_eq!(
+        values("### Values of `reason` of `refrain_disk_damaged_total`"),
+        damages
     );
 }
 

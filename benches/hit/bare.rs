@@ -19,7 +19,7 @@ use refrain::{
         key::{Key, Mask, Material, Secret},
     },
     dialect::{Dialect, chat::form::Form},
-    store::{Entry, memory::Memory},
+    store::{Entry, Label, memory::Memory},
 };
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 
@@ -120,6 +120,7 @@ impl Shared {
             made: Instant::now(),
             lifetime: Duration::MAX,
             tags: Vec::new(),
+            label: Label::default(),
         });
         self.memory.put(entry.clone());
         entry

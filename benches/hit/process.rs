@@ -44,12 +44,13 @@ impl Server {
         Self::start(command)
     }
 
-    /// Starts Refrain with nothing but an upstream, free ports and its log in a file.
+    /// Starts Refrain with nothing but an upstream, free ports, its log in a file and its answers in memory alone.
     pub(crate) fn refrain(upstream: SocketAddr) -> Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_refrain"));
         command
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(["--upstream", &format!("http://{upstream}/v1")]);
+            .args(["--upstream", &format!("http://{upstream}/v1")])
+            .env("REFRAIN_STORE__PATH", "off");
         Self::start(command)
     }
 

@@ -87,6 +87,8 @@ pub enum NotStored {
 pub enum Tier {
     /// In this process.
     Memory,
+    /// In this machine's file, and from then on in memory.
+    Disk,
 }
 
 /// All that an answer's cache headers say.
@@ -225,10 +227,14 @@ impl NotStored {
 }
 
 impl Tier {
+    /// Every tier, in the order of the docs.
+    pub const ALL: [Self; 2] = [Self::Memory, Self::Disk];
+
     /// Returns the value of `X-Cache-Tier`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Memory => "memory",
+            Self::Disk => "disk",
         }
     }
 }

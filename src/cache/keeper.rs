@@ -15,6 +15,7 @@ pub fn keep(flown: Flown<'_>, rules: &Rules) -> Result<Entry, NotStored> {
     let Flown {
         slot,
         form,
+        label,
         wishes,
         recording,
         now,
@@ -41,6 +42,7 @@ pub fn keep(flown: Flown<'_>, rules: &Rules) -> Result<Entry, NotStored> {
         made: now,
         lifetime,
         tags: wishes.tags.clone(),
+        label: label.clone(),
     })
 }
 

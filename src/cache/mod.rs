@@ -28,29 +28,29 @@ use crate::{
     },
     call::{Call, Keyed, plan::Plan},
     error::{Error, Kind},
-    store::{Entry, Unlent, memory::Memory},
+    store::{Entry, Unlent, tiered::Tiered},
 };
 
 /// The layer.
 #[derive(Clone, Debug)]
 pub struct CacheLayer {
-    memory: Memory,
+    store: Tiered,
 }
 
 /// The service.
 #[derive(Clone, Debug)]
 pub struct Cache<S> {
     inner: S,
-    memory: Memory,
+    store: Tiered,
 }
 
 /// Why a look-up found no answer; an entry of old may be there.
-struct Miss(Reason, Option<Arc<Entry>>);
+struct Miss(Reason, Option<(Arc<Entry>, Tier)>);
 
 impl CacheLayer {
-    /// Makes a layer over `memory`.
-    pub fn new(memory: Memory) -> Self {
-        Self { memory }
+    /// Makes a layer over `store`.
+    pub fn new(store: Tiered) -> Self {
+        Self { store }
     }
 }
 
@@ -60,7 +60,7 @@ impl<S> Layer<S> for CacheLayer {
     fn layer(&self, inner: S) -> Cache<S> {
         Cache {
             inner,
-            memory: self.memory.clone(),
+            store: self.store.clone(),
         }
     }
 }
@@ -81,7 +81,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut call: Call) -> Self::Future {
+    fn call(&mut self, call: Call) -> Self::Future {
         let Ok(keyed) = &call.keyed else {
             if let Err(why) = &call.keyed
                 && call.plan.only_if_cached
@@ -91,50 +91,83 @@ where
             }
             return Either::Right(Box::pin(self.inner.clone().oneshot(call)));
         };
-        let now = Instant::now();
-        let (reason, old) = match look(&self.memory, &call, now) {
-            Ok(answer) => return Either::Left(ready(Ok(answer))),
-            Err(Miss(reason, old)) => (reason, old),
-        };
-        if call.plan.only_if_cached {
-            return Either::Left(ready(Err(not_cached(reason))));
-        }
-        let asked = keyed.clone();
-        let plan = call.plan.clone();
-        call.passed_over = old.as_ref().map(|entry| entry.made.into_std());
-        let inner = self.inner.clone();
-        Either::Right(Box::pin(async move {
-            let result = inner.oneshot(call).await;
-            if failed(&result)
-                && let Some(entry) = old
-                && freshness::stands_in(facts(&entry, Instant::now()), &plan)
-                && let Ok(answer) = stale(&entry, &asked, Reason::UpstreamFailed, Instant::now())
-            {
-                return Ok(answer);
+        match look(self.store.get(&keyed.slot), keyed, &call.plan, Tier::Memory) {
+            Ok(answer) => Either::Left(ready(Ok(answer))),
+            // Who wants a new answer has no use for an old one, so it is not looked for any deeper.
+            Err(Miss(_, None)) if !call.plan.refresh && self.store.lies_deeper(&keyed.slot) => {
+                let (store, inner, asked) = (self.store.clone(), self.inner.clone(), keyed.clone());
+                Either::Right(Box::pin(look_deeper(store, inner, call, asked)))
             }
-            result.map(|answer| with_reason(answer, reason))
-        }))
+            Err(miss) => {
+                let (inner, asked) = (self.inner.clone(), keyed.clone());
+                Either::Right(Box::pin(go_on(inner, call, asked, miss)))
+            }
+        }
     }
 }
 
-fn look(memory: &Memory, call: &Call, now: Instant) -> Result<Answer, Miss> {
-    let Ok(keyed) = &call.keyed else {
-        return Err(Miss(Reason::NotFound, None));
-    };
-    let Some(entry) = memory.get(&keyed.slot) else {
-        let reason = if call.plan.refresh {
+/// Looks behind the memory, and goes on if nothing there fits.
+async fn look_deeper<S>(
+    store: Tiered,
+    inner: S,
+    call: Call,
+    asked: Arc<Keyed>,
+) -> Result<Answer, Error>
+where
+    S: Service<Call, Response = Answer, Error = Error>,
+{
+    match look(
+        store.fetch(&asked.slot).await,
+        &asked,
+        &call.plan,
+        Tier::Disk,
+    ) {
+        Ok(answer) => Ok(answer),
+        Err(miss) => go_on(inner, call, asked, miss).await,
+    }
+}
+
+/// Has the call answered below; what was passed over may still stand in.
+async fn go_on<S>(inner: S, mut call: Call, asked: Arc<Keyed>, miss: Miss) -> Result<Answer, Error>
+where
+    S: Service<Call, Response = Answer, Error = Error>,
+{
+    let Miss(reason, old) = miss;
+    if call.plan.only_if_cached {
+        return Err(not_cached(reason));
+    }
+    let plan = call.plan.clone();
+    call.passed_over = old.as_ref().map(|(entry, _)| entry.made.into_std());
+    let result = inner.oneshot(call).await;
+    let now = Instant::now();
+    if failed(&result)
+        && let Some((entry, tier)) = old
+        && freshness::stands_in(facts(&entry, now), &plan)
+        && let Ok(answer) = from_entry(&entry, &asked, FALLBACK, tier, now)
+    {
+        return Ok(answer);
+    }
+    result.map(|answer| with_reason(answer, reason))
+}
+
+/// Answers from `found` in this `tier`, if it fits.
+fn look(found: Option<Arc<Entry>>, asked: &Keyed, plan: &Plan, tier: Tier) -> Result<Answer, Miss> {
+    let Some(entry) = found else {
+        let reason = if plan.refresh {
             Reason::Refresh
         } else {
             Reason::NotFound
         };
         return Err(Miss(reason, None));
     };
-    let answer = match freshness::fit(facts(&entry, now), &call.plan) {
-        Fit::Fresh => from_entry(&entry, keyed, Verdict::Hit, None, now),
-        Fit::Stale => stale(&entry, keyed, Reason::MaxStale, now),
-        Fit::No(reason) => return Err(Miss(reason, Some(entry))),
+    let now = Instant::now();
+    let why = match freshness::fit(facts(&entry, now), plan) {
+        Fit::Fresh => (Verdict::Hit, None),
+        Fit::Stale => (Verdict::Stale, Some(Reason::MaxStale)),
+        Fit::No(reason) => return Err(Miss(reason, Some((entry, tier)))),
     };
-    answer.map_err(|why| Miss(why.reason(), Some(entry)))
+    from_entry(&entry, asked, why, tier, now)
+        .map_err(|unlent| Miss(unlent.reason(), Some((entry, tier))))
 }
 
 /// Returns whether an entry is fresh enough for a call.
@@ -162,15 +195,11 @@ fn failed(result: &Result<Answer, Error>) -> bool {
     }
 }
 
-fn stale(entry: &Entry, asked: &Keyed, reason: Reason, now: Instant) -> Result<Answer, Unlent> {
-    from_entry(entry, asked, Verdict::Stale, Some(reason), now)
-}
-
 fn from_entry(
     entry: &Entry,
     asked: &Keyed,
-    verdict: Verdict,
-    reason: Option<Reason>,
+    (verdict, reason): (Verdict, Option<Reason>),
+    tier: Tier,
     now: Instant,
 ) -> Result<Answer, Unlent> {
     let (head, replay) = entry.lend(asked.request.form())?;
@@ -181,7 +210,7 @@ fn from_entry(
         served: Served {
             verdict,
             reason,
-            tier: Some(Tier::Memory),
+            tier: Some(tier),
             age: Some(facts.age.as_secs()),
             ttl: Some(facts.ttl()),
             key: Some(asked.slot.key),
@@ -195,6 +224,9 @@ fn with_reason(mut answer: Answer, reason: Reason) -> Answer {
     answer.served.reason = Some(reason);
     answer
 }
+
+/// The verdict on an entry that stands in for a failed upstream.
+const FALLBACK: (Verdict, Option<Reason>) = (Verdict::Stale, Some(Reason::UpstreamFailed));
 
 #[cfg(test)]
 mod tests;

@@ -2,12 +2,13 @@
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, uri::PathAndQuery};
 use http_body_util::BodyExt;
+use tempfile::TempDir;
 
 use super::*;
 use crate::{
@@ -20,6 +21,11 @@ use crate::{
     },
     config::Config,
     dialect::chat::{form::Form, request::Request},
+    store::{
+        Label,
+        disk::{self, Disk},
+        memory::Memory,
+    },
 };
 
 /// An upstream that answers `status`, or fails where there is none.
@@ -72,24 +78,37 @@ fn house(status: Option<StatusCode>) -> House {
 fn house_with(status: Option<StatusCode>, form: Form, body: &'static str) -> House {
     let memory = Memory::new(1 << 20, 1 << 10);
     memory.put(Arc::new(Entry {
-        slot: slot(),
         form,
+        body: Bytes::from_static(body.as_bytes()),
+        ..entry()
+    }));
+    house_over(Tiered::new(memory, None), status)
+}
+
+fn entry() -> Entry {
+    Entry {
+        slot: slot(),
+        form: Form::Plain,
         status: StatusCode::OK,
         headers: HeaderMap::new(),
-        body: Bytes::from_static(body.as_bytes()),
+        body: Bytes::from_static(b"old"),
         upstream: HeaderValue::from_static("up"),
         usage: None,
         made: Instant::now(),
         lifetime: Duration::from_secs(100),
         tags: Vec::new(),
-    }));
+        label: Label::default(),
+    }
+}
+
+fn house_over(store: Tiered, status: Option<StatusCode>) -> House {
     let calls = Arc::new(AtomicUsize::new(0));
     let upstream = Upstream {
         status,
         calls: calls.clone(),
     };
     House {
-        cache: CacheLayer::new(memory).layer(upstream),
+        cache: CacheLayer::new(store).layer(upstream),
         calls,
     }
 }
@@ -180,6 +199,62 @@ async fn past_its_lifetime_an_entry_is_a_miss() {
     wait(100).await;
     let answer = house.ask(call(|_| {})).await.unwrap();
     assert_eq!(answer, said(Verdict::Miss, Some("expired"), "new"));
+}
+
+/// A house with one entry on its disk, made `age` seconds ago and fresh for 100 s, and none in memory.
+async fn house_with_disk(status: Option<StatusCode>, age: u64) -> (House, TempDir) {
+    let folder = TempDir::new().unwrap();
+    let open = async |now: u64| {
+        let options = disk::Options {
+            path: folder.path().join("refrain.db"),
+            max_size: 1 << 20,
+            max_entry: 1 << 10,
+            max_ttl: Duration::MAX,
+            keep_stale: Duration::MAX,
+            clock: Arc::new(move || UNIX_EPOCH + Duration::from_secs(now)),
+        };
+        Disk::open(options).await.unwrap().0
+    };
+    let disk = open(1_000).await;
+    disk.put(Arc::new(entry()));
+    assert!(disk.close(Duration::from_secs(10)).await);
+    let disk = open(1_000 + age).await;
+    let memory = Memory::new(1 << 20, 1 << 10);
+    (house_over(Tiered::new(memory, Some(disk)), status), folder)
+}
+
+#[tokio::test]
+async fn an_entry_on_the_disk_answers_and_is_in_memory_from_then_on() {
+    let (mut house, _folder) = house_with_disk(None, 60).await;
+    let first = house.cache.call(call(|_| {})).await.unwrap().served;
+    assert_eq!(
+        (first.verdict, first.tier),
+        (Verdict::Hit, Some(Tier::Disk))
+    );
+    assert_eq!((first.age, first.ttl), (Some(60), Some(40)));
+    let second = house.cache.call(call(|_| {})).await.unwrap().served;
+    assert_eq!(second.tier, Some(Tier::Memory));
+    assert_eq!(house.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_stale_entry_on_the_disk_stands_in_for_an_upstream_that_fails() {
+    let (mut house, _folder) = house_with_disk(None, 110).await;
+    let stale = house.cache.call(call(|_| {})).await.unwrap().served;
+    assert_eq!(
+        (stale.verdict, stale.tier),
+        (Verdict::Stale, Some(Tier::Disk))
+    );
+    assert_eq!(stale.reason, Some(Reason::UpstreamFailed));
+    assert_eq!(house.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_refresh_does_not_look_on_the_disk() {
+    let (mut house, _folder) = house_with_disk(Some(StatusCode::OK), 0).await;
+    let answer = house.ask(call(|plan| plan.refresh = true)).await.unwrap();
+    assert_eq!(answer, said(Verdict::Miss, Some("refresh"), "new"));
+    assert!(house.cache.store.get(&slot()).is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -48,7 +48,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         Failure::from(error)
             .hint("`--listen` and `--admin` name other addresses, `--admin off` none")
     })?;
-    print(&banner(&config, &app.proxy, app.admin))?;
+    print(&banner(&config, &app))?;
     signals.received().await;
     tracing::info!("draining");
     tokio::select! {
@@ -87,16 +87,16 @@ impl Running {
 }
 
 /// What the start prints: where it listens, where calls go, what an app has to set.
-fn banner(config: &Config, proxy: &[SocketAddr], admin: Option<SocketAddr>) -> String {
+fn banner(config: &Config, app: &App) -> String {
     let mut text = format!("refrain {}\n", env!("CARGO_PKG_VERSION"));
     let mut row = |name: &str, value: &str| {
         // Writing to a String does not fail.
         let _ = writeln!(text, "{name:<10} {value}");
     };
-    for address in proxy {
+    for address in &app.proxy {
         row("proxy", &format!("http://{address}"));
     }
-    match admin {
+    match app.admin {
         Some(address) => row("admin", &format!("http://{address}")),
         None => row("admin", "off"),
     }
@@ -105,9 +105,8 @@ fn banner(config: &Config, proxy: &[SocketAddr], admin: Option<SocketAddr>) -> S
         "upstream",
         &format!("{} {}", upstream.name, upstream.base_url),
     );
-    let memory = bytesize::ByteSize(config.store.memory).display().iec();
-    row("store", &format!("memory, at most {memory}"));
-    if let Some(address) = proxy.first() {
+    row("store", &tiers(config, app.has_disk()));
+    if let Some(address) = app.proxy.first() {
         let _ = write!(
             text,
             "\nexport OPENAI_BASE_URL=http://{}/v1\n",
@@ -115,6 +114,20 @@ fn banner(config: &Config, proxy: &[SocketAddr], admin: Option<SocketAddr>) -> S
         );
     }
     text
+}
+
+/// Returns where answers are kept, and how much of them.
+fn tiers(config: &Config, has_disk: bool) -> String {
+    let size = |bytes| bytesize::ByteSize(bytes).display().iec();
+    let memory = format!("memory, at most {}", size(config.store.memory));
+    match &config.store.disk {
+        Some(disk) if has_disk => {
+            let (path, bound) = (disk.path.display(), size(disk.max_size));
+            format!("{memory}; disk {path}, at most {bound}")
+        }
+        Some(disk) => format!("{memory}; disk {} does not work", disk.path.display()),
+        None => memory,
+    }
 }
 
 /// Returns where a client on this machine finds a listener that may listen everywhere.

@@ -2,16 +2,16 @@
 //!
 //! # Scope
 //! The file itself has been read by now: here stands what a value has to be beyond its type, and what values have to be
-//! to each other. Pure: the container's limit is an argument, so that a file is judged alike wherever it is read.
+//! to each other. Pure: the surroundings are an argument, so that a file is judged alike wherever it is read.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use http::HeaderName;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Admin, CREDENTIALS, Cache, Config, Directive, KEEPABLE, Key, Limits, Log, MAX_BODY, Store,
-    Timeouts, Upstream, address, file,
+    Admin, CREDENTIALS, Cache, Config, Directive, Disk, KEEPABLE, Key, Limits, Log, MAX_BODY,
+    Store, Timeouts, Upstream, address, file,
     problem::Complaint,
     read::{hint_for, item_key},
     units::{Off, Size, Span},
@@ -25,12 +25,22 @@ pub(super) struct Finding {
     pub(super) complaint: Complaint,
 }
 
-/// Checks `file` and fills in what was left to Refrain; `container` is the memory limit in bytes.
-pub(super) fn check(file: file::File, container: Option<u64>) -> Result<Config, Vec<Finding>> {
+/// What is left to Refrain depends on where it runs.
+#[derive(Debug, Default)]
+pub(super) struct Surroundings {
+    /// The container's memory limit, bytes.
+    pub(super) memory: Option<u64>,
+    /// The directory for state.
+    pub(super) state: Option<PathBuf>,
+}
+
+/// Checks `file` and fills in what was left to Refrain.
+pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Config, Vec<Finding>> {
     let mut findings = Findings::default();
     check_listeners(&file, &mut findings);
     check_limits(&file.limits, file.key.max_body, &mut findings);
-    let memory = memory(&file, container, &mut findings);
+    let memory = memory(&file, surroundings.memory, &mut findings);
+    let disk = disk(&file, surroundings.state, &mut findings);
     let upstream = the_upstream(file.upstream, &mut findings);
     let cache = cache(file.cache, memory, &mut findings);
     let key = key(file.key, &mut findings);
@@ -43,7 +53,7 @@ pub(super) fn check(file: file::File, container: Option<u64>) -> Result<Config, 
         upstream,
         cache,
         key,
-        store: Store { memory },
+        store: Store { memory, disk },
         limits: Limits {
             buffered: file.limits.buffered.0,
             header: file.limits.header.0,
@@ -357,6 +367,39 @@ fn memory(file: &file::File, container: Option<u64>, findings: &mut Findings) ->
     written.map_or_else(|| auto_memory(container), |memory| memory.0)
 }
 
+/// Returns the disk tier, if there is to be one.
+fn disk(file: &file::File, state: Option<PathBuf>, findings: &mut Findings) -> Option<Disk> {
+    let file::Store { path, max_size, .. } = &file.store;
+    if path.is_empty() || path.ends_with('/') {
+        findings.add(
+            "store.path",
+            format!("`{path}` is no file"),
+            "name a file, such as `/var/lib/refrain/refrain.db`, or write `auto` or `off`",
+        );
+    }
+    if path == OFF {
+        return None;
+    }
+    if file.cache.max_entry.0 > max_size.0 / DISK_SHARE {
+        findings.clash(
+            ["store.max_size", "cache.max_entry"],
+            format!(
+                "`store.max_size` ({max_size}) is less than four times `cache.max_entry` ({})",
+                file.cache.max_entry
+            ),
+            "raise the one or lower the other; for no disk, write `path = \"off\"`",
+        );
+    }
+    let path = match path.as_str() {
+        AUTO => state?.join(DATABASE),
+        path => path.into(),
+    };
+    Some(Disk {
+        path,
+        max_size: max_size.0,
+    })
+}
+
 /// Returns the bound of the memory tier that `auto` stands for: 256 MiB, at most 40 % of the container's limit.
 fn auto_memory(container: Option<u64>) -> u64 {
     let share = container.map_or(u64::MAX, |limit| limit / 5 * 2);
@@ -414,11 +457,17 @@ fn is_name(name: &str) -> bool {
             .all(|b| is_plain(b) || matches!(b, b'_' | b'-'))
 }
 
-/// Switches the admin listener off.
+/// Switches the admin listener or the disk off.
 const OFF: &str = "off";
+/// Leaves the place of the disk to Refrain.
+const AUTO: &str = "auto";
+/// Name of the database in the state directory.
+const DATABASE: &str = "refrain.db";
 
 /// An entry takes at most one part in this many of the memory tier.
 const MEMORY_SHARE: u64 = 4;
+/// An entry takes at most one part in this many of the disk.
+const DISK_SHARE: u64 = 4;
 
 const AUTO_MEMORY: Size = Size(256 << 20);
 const LEAST_MEMORY: Size = Size(1 << 20);

@@ -99,6 +99,8 @@ pub(super) struct Key {
 #[serde(deny_unknown_fields, default, expecting = "a section, `[store]`")]
 pub(super) struct Store {
     pub(super) memory: Auto<Size>,
+    pub(super) path: String,
+    pub(super) max_size: Size,
 }
 
 /// `[limits]`.
@@ -207,7 +209,11 @@ impl Default for Key {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { memory: Auto::Auto }
+        Self {
+            memory: Auto::Auto,
+            path: "auto".to_owned(),
+            max_size: Size(4 << 30),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod env;
 mod file;
 mod problem;
 mod read;
+mod state;
 mod tree;
 mod units;
 
@@ -45,7 +46,7 @@ pub use self::{
     problem::{Complaint, Place, Problem, Problems},
 };
 use self::{
-    check::Finding,
+    check::{Finding, Surroundings},
     tree::{Node, Override},
 };
 
@@ -203,6 +204,17 @@ pub struct Key {
 pub struct Store {
     /// Bound of the memory tier, open tapes included, bytes.
     pub memory: u64,
+    /// The disk tier; `None` when switched off, or where there is no place for it.
+    pub disk: Option<Disk>,
+}
+
+/// The disk tier of `[store]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The database file.
+    pub path: PathBuf,
+    /// Its bound, bytes.
+    pub max_size: u64,
 }
 
 /// `[limits]`.
@@ -288,17 +300,21 @@ impl Config {
         {
             tree.put(setting);
         }
-        Self::settle(&tree, problems, container::memory_limit())
+        let surroundings = Surroundings {
+            memory: container::memory_limit(),
+            state: state::directory(&sources.env),
+        };
+        Self::settle(&tree, problems, surroundings)
     }
 
     fn settle(
         tree: &Node,
         mut problems: Vec<Problem>,
-        container: Option<u64>,
+        surroundings: Surroundings,
     ) -> Result<Self, Problems> {
         let (file, found) = read::read(tree);
         problems.extend(found);
-        let checked = check::check(file, container);
+        let checked = check::check(file, surroundings);
         if let Err(findings) = &checked {
             problems.extend(findings.iter().map(|finding| placed(finding, tree)));
         }
@@ -312,13 +328,14 @@ impl Config {
 impl FromStr for Config {
     type Err = Problems;
 
-    /// Reads the text of a `proxy.toml` alone: no environment, no flags, no look at the container.
+    /// Reads the text of a `proxy.toml` alone: no environment, no flags, no look at the container. So there is no state
+    /// directory, and no disk tier unless the text names its file.
     fn from_str(text: &str) -> Result<Self, Problems> {
         let (tree, problems) = match Node::parse(FILE_NAME, text) {
             Ok(tree) => (tree, Vec::new()),
             Err(problems) => (no_file(), problems),
         };
-        Self::settle(&tree, problems, None)
+        Self::settle(&tree, problems, Surroundings::default())
     }
 }
 

@@ -148,6 +148,7 @@ fn what_is_written_is_what_holds() {
     assert_eq!(config.cache.allow, [Directive::Ttl]);
     assert_eq!(config.cache.vary, ["x-team"]);
     assert_eq!(config.store.memory, 64 << 20);
+    assert_eq!(config.store.disk, None);
 }
 
 #[test]
@@ -423,6 +424,38 @@ fn a_broken_file_does_not_hide_a_mistake_in_the_environment() {
 }
 
 #[test]
+fn the_disk_lies_where_it_is_told_to_or_in_the_state_directory() {
+    let disk = |text: &str, state: Option<&str>| {
+        let tree = Node::parse(FILE_NAME, text).unwrap();
+        let surroundings = Surroundings {
+            memory: None,
+            state: state.map(PathBuf::from),
+        };
+        let config = Config::settle(&tree, Vec::new(), surroundings).unwrap();
+        config.store.disk.map(|disk| (disk.path, disk.max_size))
+    };
+    let at = |path: &str| Some((PathBuf::from(path), 4 << 30));
+    assert_eq!(disk("", Some("/state")), at("/state/refrain.db"));
+    assert_eq!(disk("", None), None, "there is no place for it");
+    assert_eq!(disk("store.path = 'off'", Some("/state")), None);
+    assert_eq!(
+        disk("store.path = '/x/y.db'", Some("/state")),
+        at("/x/y.db")
+    );
+    assert_eq!(disk("store.path = 'y.db'", None), at("y.db"));
+    let small = disk("store.max_size = '32MiB'", Some("/state"));
+    assert_eq!(small, Some(("/state/refrain.db".into(), 32 << 20)));
+    let off = "store.path = 'off'\nstore.max_size = '1MiB'";
+    assert_eq!(disk(off, Some("/state")), None);
+    insta::assert_snapshot!(told("store.path = 'x/'\nstore.max_size = '31MiB'"), @"
+    error: proxy.toml:1:14: store.path: `x/` is no file
+      hint: name a file, such as `/var/lib/refrain/refrain.db`, or write `auto` or `off`
+    error: proxy.toml:2:18: store.max_size: `store.max_size` (31MiB) is less than four times `cache.max_entry` (8MiB)
+      hint: raise the one or lower the other; for no disk, write `path = \"off\"`
+    ");
+}
+
+#[test]
 fn memory_follows_the_container_and_entries_follow_memory() {
     const MIB: u64 = 1 << 20;
     for (text, container, memory, max_entry) in [
@@ -434,7 +467,11 @@ fn memory_follows_the_container_and_entries_follow_memory() {
         ("store.memory = '1GiB'", Some(50 * MIB), 1024 * MIB, 8 * MIB),
     ] {
         let tree = Node::parse(FILE_NAME, text).unwrap();
-        let config = Config::settle(&tree, Vec::new(), container).unwrap();
+        let surroundings = Surroundings {
+            memory: container,
+            state: None,
+        };
+        let config = Config::settle(&tree, Vec::new(), surroundings).unwrap();
         assert_eq!(config.store.memory, memory, "{text} {container:?}");
         assert_eq!(config.cache.max_entry, max_entry, "{text} {container:?}");
     }

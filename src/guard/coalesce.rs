@@ -37,10 +37,10 @@ use crate::{
         tape::{Keep, Reader, Recording, Source, Tape, Tapes},
         verdict::{NotStored, Reason, Served, Verdict},
     },
-    call::{Call, Keyed, Slot, key::Key, plan::Plan},
-    dialect::{Listener, chat::form::Form},
+    call::{Call, Keyed, Slot, caller::Caller, key::Key, plan::Plan},
+    dialect::{Dialect, Listener, chat::form::Form},
     error::{Error, Kind},
-    store::{Entry, Unlent, memory::Memory},
+    store::{Entry, Label, Unlent, tiered::Tiered},
     upstream::headers,
 };
 
@@ -61,6 +61,8 @@ pub struct Flown<'a> {
     pub slot: Slot,
     /// The form that was asked for.
     pub form: Form,
+    /// What the entry can be found by.
+    pub label: &'a Label,
     /// What the members want together.
     pub wishes: &'a Wishes,
     /// The answer.
@@ -82,7 +84,7 @@ pub struct Wishes {
 
 struct Inner {
     tapes: Tapes,
-    memory: Memory,
+    store: Tiered,
     judge: Judge,
     fits: Fits,
     under_way: Mutex<Board>,
@@ -133,11 +135,11 @@ impl fmt::Debug for Flights {
 }
 
 impl Flights {
-    /// Makes an empty board; complete answers that pass `judge` go to `memory`.
-    pub fn new(tapes: Tapes, memory: Memory, judge: Judge, fits: Fits) -> Self {
+    /// Makes an empty board; complete answers that pass `judge` go to `store`.
+    pub fn new(tapes: Tapes, store: Tiered, judge: Judge, fits: Fits) -> Self {
         Self(Arc::new(Inner {
             tapes,
-            memory,
+            store,
             judge,
             fits,
             under_way: Mutex::default(),
@@ -190,7 +192,7 @@ impl Flights {
     ) -> Part {
         // An entry is put before its flight is taken off the board, so one of the two is always seen.
         if !call.plan.refresh
-            && let Some(entry) = self.0.memory.get(&call.keyed.slot)
+            && let Some(entry) = self.0.store.get(&call.keyed.slot)
             && call
                 .passed_over
                 .is_none_or(|old| entry.made.into_std() > old)
@@ -203,7 +205,7 @@ impl Flights {
         let (slot, form) = (call.keyed.slot, call.form());
         let number = self.0.number.fetch_add(1, Ordering::Relaxed);
         let wishes = Arc::new(Mutex::new(Wishes::default()));
-        let keep = self.keep(&call.keyed, number, wishes.clone());
+        let keep = self.keep(call, number, wishes.clone());
         let (tape, reader) = self.0.tapes.record(source(), keep, call.plan.store);
         let flight = Flight {
             number,
@@ -226,11 +228,12 @@ impl Flights {
 
     /// What happens when a flight's tape is complete. However the tape ends, the flight is taken off the board when
     /// its keeper is gone.
-    fn keep(&self, keyed: &Keyed, number: u64, wishes: Arc<Mutex<Wishes>>) -> Keep {
+    fn keep(&self, call: &Ticket, number: u64, wishes: Arc<Mutex<Wishes>>) -> Keep {
+        let label = call.label();
         let landing = Landing {
             flights: self.clone(),
-            slot: keyed.slot,
-            form: keyed.request.form(),
+            slot: call.keyed.slot,
+            form: call.form(),
             number,
             began: Instant::now(),
         };
@@ -241,6 +244,7 @@ impl Flights {
             let entry = (inner.judge)(Flown {
                 slot: landing.slot,
                 form: landing.form,
+                label: &label,
                 wishes: &wishes,
                 recording,
                 now: Instant::now(),
@@ -268,16 +272,16 @@ impl Landing {
         if current.map(|flight| flight.number) != Some(self.number) {
             return Err(NotStored::Superseded);
         }
-        let memory = &self.flights.0.memory;
+        let store = &self.flights.0.store;
         let lends_to_all = |entry: &Entry| Form::ALL.iter().all(|form| entry.lends_to(*form));
         if !lends_to_all(&entry)
-            && let Some(other) = memory.get(&self.slot)
+            && let Some(other) = store.get(&self.slot)
             && other.made >= self.began
             && lends_to_all(&other)
         {
             return Err(NotStored::Superseded);
         }
-        memory.put(Arc::new(entry));
+        store.put(entry);
         Ok(())
     }
 }
@@ -361,6 +365,8 @@ where
             Ok(keyed) => {
                 let ticket = Ticket {
                     keyed,
+                    caller: call.caller,
+                    dialect: call.dialect,
                     plan: call.plan.clone(),
                     passed_over: call.passed_over,
                     apart: Vec::new(),
@@ -375,6 +381,8 @@ where
 /// What the board needs to know of a call.
 struct Ticket {
     keyed: Arc<Keyed>,
+    caller: Caller,
+    dialect: Option<Dialect>,
     plan: Plan,
     passed_over: Option<std::time::Instant>,
     /// Flights that this call cannot join, or could not be served by.
@@ -386,6 +394,15 @@ struct Ticket {
 impl Ticket {
     fn form(&self) -> Form {
         self.keyed.request.form()
+    }
+
+    fn label(&self) -> Label {
+        Label {
+            scope: self.caller.scope().to_vec(),
+            dialect: self.dialect.map_or("", Dialect::as_str).to_owned(),
+            model: self.keyed.request.model.clone(),
+            namespace: self.plan.namespace.clone(),
+        }
     }
 
     /// Returns the flight that the call may join, if there is one.

@@ -21,6 +21,10 @@ use prometheus_client::{
 use crate::{
     answer::verdict::{NotStored, Verdict},
     dialect::Dialect,
+    store::{
+        codec::Damage,
+        disk::{Counts, Kind},
+    },
 };
 
 /// Every series that calls move; clones share them.
@@ -61,6 +65,8 @@ pub struct Readings {
     pub followers: u64,
     /// Log lines dropped since the start.
     pub log_dropped: u64,
+    /// What the disk tier has done.
+    pub disk: Counts,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -259,6 +265,7 @@ impl Readings {
             led,
             followers,
             log_dropped,
+            disk,
         } = *self;
         let rows = [
             ("store_entries", "gauge", "Entries in memory", entries),
@@ -306,15 +313,97 @@ impl Readings {
             ),
         ];
         let mut text = String::new();
-        for (name, kind, help, value) in rows {
-            let total = if kind == "counter" { "_total" } else { "" };
-            // Writing to a String does not fail.
-            let _ = write!(
-                text,
-                "# HELP refrain_{name} {help}.\n# TYPE refrain_{name} {kind}\nrefrain_{name}{total} {value}\n"
-            );
-        }
+        write_rows(&mut text, &rows);
+        write_disk(&mut text, &disk);
         text
+    }
+}
+
+/// Writes what the disk tier has done.
+fn write_disk(text: &mut String, disk: &Counts) {
+    let up = u64::from(disk.up);
+    let rows = [
+        ("disk_up", "gauge", "Whether the disk store works", up),
+        ("disk_entries", "gauge", "Entries on the disk", disk.entries),
+        (
+            "disk_bytes",
+            "gauge",
+            "What the entries on the disk take",
+            disk.bytes,
+        ),
+        (
+            "disk_written",
+            "counter",
+            "Entries written to the disk",
+            disk.written,
+        ),
+        (
+            "disk_dropped",
+            "counter",
+            "Entries that were to be written to the disk and were not",
+            disk.dropped,
+        ),
+        (
+            "disk_evictions",
+            "counter",
+            "Entries on the disk that gave way to others",
+            disk.evicted,
+        ),
+        (
+            "disk_expirations",
+            "counter",
+            "Entries on the disk that were deleted because they were over",
+            disk.expired,
+        ),
+        (
+            "disk_slow",
+            "counter",
+            "Look-ups that the disk did not answer in time",
+            disk.slow,
+        ),
+    ];
+    write_rows(text, &rows);
+    let errors = Kind::ALL.map(Kind::as_str).into_iter().zip(disk.errors);
+    let help = "Failures of the disk, by kind";
+    write_family(text, "disk_errors", help, "kind", errors);
+    let damaged = Damage::ALL.map(Damage::as_str).into_iter();
+    let help = "Entries on the disk that did not verify, by what was wrong";
+    write_family(
+        text,
+        "disk_damaged",
+        help,
+        "reason",
+        damaged.zip(disk.damaged),
+    );
+}
+
+/// Writes metrics without labels: name, type, help, value.
+fn write_rows(text: &mut String, rows: &[(&str, &str, &str, u64)]) {
+    for (name, kind, help, value) in rows {
+        let total = if *kind == "counter" { "_total" } else { "" };
+        // Writing to a String does not fail.
+        let _ = write!(
+            text,
+            "# HELP refrain_{name} {help}.\n# TYPE refrain_{name} {kind}\nrefrain_{name}{total} {value}\n"
+        );
+    }
+}
+
+/// Writes a counter with one label.
+fn write_family(
+    text: &mut String,
+    name: &str,
+    help: &str,
+    label: &str,
+    series: impl Iterator<Item = (&'static str, u64)>,
+) {
+    // Writing to a String does not fail.
+    let _ = write!(
+        text,
+        "# HELP refrain_{name} {help}.\n# TYPE refrain_{name} counter\n"
+    );
+    for (value, count) in series {
+        let _ = writeln!(text, "refrain_{name}_total{{{label}=\"{value}\"}} {count}");
     }
 }
 

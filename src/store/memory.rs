@@ -3,9 +3,12 @@
 //! The least useful entry gives way when room is needed (`quick_cache`: Clock-PRO); what is past its lifetime stays
 //! until then, as it may still stand in for a failed upstream.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
@@ -68,6 +71,19 @@ impl Memory {
         self.0.entries.insert(entry.slot, entry);
     }
 
+    /// Keeps `entry`, which was read back from another tier, unless its place is taken: what a call of this process put
+    /// there meanwhile is newer. Returns what is there now.
+    pub fn promote(&self, entry: &Arc<Entry>) -> Arc<Entry> {
+        let kept = self
+            .0
+            .entries
+            .get_or_insert_with(&entry.slot, || Ok::<_, Infallible>(entry.clone()));
+        match kept {
+            Ok(kept) => kept,
+            Err(never) => match never {},
+        }
+    }
+
     /// Returns the number of entries.
     pub fn entries(&self) -> u64 {
         self.0.entries.len() as u64
@@ -117,7 +133,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::{call::key::Key, dialect::chat::form::Form};
+    use crate::{call::key::Key, dialect::chat::form::Form, store::Label};
 
     fn entry(number: u64, size: usize) -> Arc<Entry> {
         let mut key = [0; 32];
@@ -136,6 +152,7 @@ mod tests {
             made: Instant::now(),
             lifetime: Duration::from_secs(60),
             tags: Vec::new(),
+            label: Label::default(),
         })
     }
 
@@ -156,6 +173,16 @@ mod tests {
         let large = entry(1, 8 << 20);
         memory.put(large.clone());
         assert!(memory.get(&large.slot).is_some());
+    }
+
+    #[test]
+    fn what_is_promoted_does_not_replace_what_is_there() {
+        let memory = Memory::new(1 << 20, 1 << 10);
+        let (newer, older) = (entry(1, 10), entry(1, 20));
+        assert_eq!(memory.promote(&older).body.len(), 20);
+        memory.put(newer);
+        assert_eq!(memory.promote(&older).body.len(), 10);
+        assert_eq!(memory.entries(), 1);
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! Where entries are kept.
 //!
 //! # Scope
+//! [`tiered`] is the store that the layers know: [`memory`] in front, [`disk`] behind it where there is one.
+//!
 //! A store keeps and finds; whether an entry may be served is `cache::freshness`'s decision, whether an answer becomes
 //! an entry `cache::storable`'s.
 
+pub mod codec;
+pub mod disk;
 mod lend;
 pub mod memory;
+pub mod tiered;
 
 use std::{sync::Arc, time::Duration};
 
@@ -43,6 +48,21 @@ pub struct Entry {
     pub lifetime: Duration,
     /// Its tags, sorted.
     pub tags: Vec<String>,
+    /// What it can be found by, beside its key.
+    pub label: Label,
+}
+
+/// What an entry can be found by beside its key; never anything of the prompt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Label {
+    /// Whose calls it may answer, as fed to the key.
+    pub scope: Vec<u8>,
+    /// Name of the dialect.
+    pub dialect: String,
+    /// The model asked for.
+    pub model: String,
+    /// The caller's own key space; empty for none.
+    pub namespace: String,
 }
 
 impl Entry {
@@ -65,7 +85,13 @@ impl Entry {
             .map(|(name, value)| name.as_str().len() + value.len() + HEADER)
             .sum();
         let tags: usize = self.tags.iter().map(|tag| tag.len() + HEADER).sum();
-        (self.body.len() + headers + tags + OVERHEAD) as u64
+        (self.body.len() + headers + tags + self.label.len() + OVERHEAD) as u64
+    }
+}
+
+impl Label {
+    fn len(&self) -> usize {
+        self.scope.len() + self.dialect.len() + self.model.len() + self.namespace.len()
     }
 }
 

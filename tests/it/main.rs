@@ -14,6 +14,7 @@ mod support;
 mod admin;
 mod check;
 mod coalesce;
+mod disk;
 mod hit;
 mod json;
 mod modes;

@@ -13,6 +13,7 @@ use crate::{
     call::{Payload, caller::Caller, key::Secret},
     config::Config,
     dialect::chat::request::Request,
+    store::memory::Memory,
 };
 
 /// What the scripted upstream answers, once told to.
@@ -96,12 +97,18 @@ fn house() -> House {
             made: flown.now,
             lifetime: flown.wishes.lifetime.ok_or(NotStored::NoStore)?,
             tags: flown.wishes.tags.clone(),
+            label: flown.label.clone(),
         })
     });
     let tapes = Tapes::new(limits, Tasks::default(), Box::new(|_| {}));
     House {
         upstream: Scripted::default(),
-        flights: Flights::new(tapes, memory.clone(), judge, |_, _, _| true),
+        flights: Flights::new(
+            tapes,
+            Tiered::new(memory.clone(), None),
+            judge,
+            |_, _, _| true,
+        ),
         memory,
     }
 }
@@ -334,6 +341,9 @@ async fn a_call_that_comes_just_after_the_landing_gets_the_entry() {
     let late = house.send(call()).await.unwrap().unwrap();
     assert_eq!(late, said(Verdict::Collapsed, "hello"));
     assert_eq!(house.upstream.calls(), 1);
+
+    let label = house.memory.get(&slot(1)).unwrap().label.clone();
+    assert_eq!(label.scope, call().caller.scope());
 
     // This one has seen that very entry, and passed it over.
     let mut choosy = call();

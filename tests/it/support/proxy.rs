@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
 };
@@ -27,6 +28,10 @@ use super::{
 pub(crate) struct Setup {
     upstream: String,
     config: String,
+    home: Option<Arc<TempDir>>,
+    /// A shell's words that start the binary, `$0`, with its arguments, `$@`.
+    wrapper: Option<&'static str>,
+    user: Option<u32>,
 }
 
 /// A running proxy. It is killed, by its process id, when it is dropped.
@@ -38,7 +43,7 @@ pub(crate) struct Proxy {
     child: Child,
     out: Lines,
     log: Lines,
-    _home: TempDir,
+    home: Arc<TempDir>,
 }
 
 /// A run of the binary that has ended.
@@ -70,6 +75,9 @@ pub(crate) fn proxy_to(base_url: &str) -> Setup {
     Setup {
         upstream: base_url.to_owned(),
         config: String::new(),
+        home: None,
+        wrapper: None,
+        user: None,
     }
 }
 
@@ -95,6 +103,24 @@ impl Setup {
         self
     }
 
+    /// Starts it where another proxy has lived, or lives: with what that one kept.
+    pub(crate) fn in_home_of(mut self, other: &Proxy) -> Self {
+        self.home = Some(other.home.clone());
+        self
+    }
+
+    /// Starts it by a shell that says `words`; the binary is `"$0"`, its arguments are `"$@"`.
+    pub(crate) fn by_shell(mut self, words: &'static str) -> Self {
+        self.wrapper = Some(words);
+        self
+    }
+
+    /// Starts it as this user.
+    pub(crate) fn run_by(mut self, user: u32) -> Self {
+        self.user = Some(user);
+        self
+    }
+
     /// Gives the upstream these `timeouts`, an inline table.
     pub(crate) fn with_timeouts(self, table: &str) -> Self {
         let base_url = self.upstream.clone();
@@ -105,10 +131,17 @@ impl Setup {
 
     /// Starts the binary and waits until it says where it listens.
     pub(crate) async fn start(self) -> Proxy {
-        let home = TempDir::new().expect("a temporary directory");
+        let new_home = || Arc::new(TempDir::new().expect("a temporary directory"));
+        let home = self.home.unwrap_or_else(new_home);
         let file = home.path().join("proxy.toml");
         std::fs::write(&file, &self.config).expect("a writable temporary directory");
-        let mut child = command(&home)
+        let mut command = self
+            .wrapper
+            .map_or_else(|| command(&home), |words| shell(&home, words));
+        if let Some(user) = self.user {
+            command.uid(user);
+        }
+        let mut child = command
             .arg("--config")
             .arg(&file)
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
@@ -125,7 +158,7 @@ impl Setup {
             child,
             out,
             log,
-            _home: home,
+            home,
         };
         proxy.admin = proxy.announced("admin", "").await;
         proxy.addr = proxy.announced("export OPENAI_BASE_URL=", "/v1").await;
@@ -200,18 +233,56 @@ impl Proxy {
 
     /// Asks the process to end (SIGTERM).
     pub(crate) fn terminate(&self) {
-        let pid = self
-            .child
-            .id()
-            .and_then(|id| Pid::from_raw(id.cast_signed()));
-        kill_process(pid.expect("the process still runs"), Signal::TERM)
-            .expect("a child of ours can be signalled");
+        kill_process(self.pid(), Signal::TERM).expect("a child of ours can be signalled");
+    }
+
+    /// Ends the process as a crash would (SIGKILL), and waits until it is gone.
+    pub(crate) async fn kill(&mut self) {
+        let killed = within("the process to be gone", self.child.kill()).await;
+        killed.expect("a child of ours can be killed");
+    }
+
+    /// Returns the id of the process.
+    pub(crate) fn pid(&self) -> Pid {
+        let id = self.child.id();
+        let pid = id.and_then(|id| Pid::from_raw(id.cast_signed()));
+        pid.expect("the process still runs")
+    }
+
+    /// Returns the path of its database.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.home.path().join("refrain/refrain.db")
+    }
+
+    /// Waits until the metric `name` is at least `least`.
+    pub(crate) async fn counted(&self, name: &str, least: f64) {
+        let what = format!("{name} to be at least {least}");
+        let counted = async { while self.metric(name, &[]).await < least {} };
+        within(&what, counted).await;
+    }
+
+    /// Waits for a log line other than a call's, by its message, and returns its fields.
+    pub(crate) async fn logged(&self, message: &str) -> Value {
+        let what = format!("`{message}` in the log");
+        let fits = |line: &&String| line.contains(message);
+        let lines = self.wait(&self.log, &what, |lines| {
+            lines.iter().any(|line| fits(&line))
+        });
+        let lines = lines.await;
+        let line = lines.iter().find(fits).expect("the line waited for");
+        serde_json::from_str(line).expect("a line of JSON")
     }
 
     /// Waits until new connections are refused.
     pub(crate) async fn refusing(&self) {
         let refused = async { while TcpStream::connect(self.addr).await.is_ok() {} };
         within("new connections to be refused", refused).await;
+    }
+
+    /// Waits for the process to end, and leaves what it kept.
+    pub(crate) async fn ended(&mut self) {
+        let exit = within("the process to end", self.child.wait()).await;
+        exit.expect("a child of ours can be waited for");
     }
 
     /// Waits for as long as a connection may stand without a call: until one that is opened now has been closed.
@@ -295,7 +366,18 @@ impl Lines {
 
 /// Returns the binary with nothing of the tester's own environment that it would read.
 fn command(home: &TempDir) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_refrain"));
+    prepared(Command::new(env!("CARGO_BIN_EXE_refrain")), home)
+}
+
+/// Returns a shell that says `words`, with the binary as its `$0`.
+fn shell(home: &TempDir, words: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(words);
+    shell.arg(env!("CARGO_BIN_EXE_refrain"));
+    prepared(shell, home)
+}
+
+fn prepared(mut command: Command, home: &TempDir) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("REFRAIN_") {
             command.env_remove(name);

@@ -1,0 +1,397 @@
+//! The disk tier: one `SQLite` file behind the memory tier, so that entries survive a restart and a crash.
+//!
+//! ```text
+//! put ──▶ queue ──▶ writer (one thread, batches) ──▶ file ◀── readers (two threads) ◀── get, at most 50 ms
+//!            └── present: fingerprints of what lies there, so that a miss asks nobody
+//! ```
+//!
+//! # Scope
+//! A put never waits: what finds the queue full is dropped and counted. A get waits for at most [`BUDGET`]; a disk that
+//! keeps calls waiting is skipped for a while (`circuit`). Whatever is wrong with the disk is a miss, one warning and a
+//! count, never an error of a call. What is read is verified (`store::codec`); what does not verify is deleted.
+
+mod circuit;
+mod file;
+mod present;
+mod queue;
+mod reader;
+mod trouble;
+mod writer;
+
+use std::{
+    fmt, io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{self, SyncSender},
+    },
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
+
+pub use self::trouble::{Kind, Trouble};
+use self::{
+    circuit::Circuit,
+    queue::Queue,
+    reader::{Ask, Reader},
+};
+use super::{
+    Entry,
+    codec::{self, Damage, Record},
+};
+use crate::call::{Slot, key::Secret};
+
+/// The disk tier; clones share it.
+#[derive(Clone, Debug)]
+pub struct Disk(Arc<Handle>);
+
+/// Where the disk tier lies and what it may take.
+#[derive(Clone)]
+pub struct Options {
+    /// The database file.
+    pub path: PathBuf,
+    /// Bound of the file, bytes; a write-ahead log of some megabytes comes on top.
+    pub max_size: u64,
+    /// Largest body of an entry, bytes.
+    pub max_entry: u64,
+    /// Upper bound on every lifetime, also on one that was written under a laxer bound.
+    pub max_ttl: Duration,
+    /// How long an entry is kept past its lifetime.
+    pub keep_stale: Duration,
+    /// The wall clock. Only what lies on the disk is dated by it; in memory time is monotonic.
+    pub clock: Clock,
+}
+
+/// Returns the time of day.
+pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// What the disk tier has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Whether it is there and worked when it was last asked to.
+    pub up: bool,
+    /// Entries on the disk.
+    pub entries: u64,
+    /// Bytes that the database takes.
+    pub bytes: u64,
+    /// Entries written.
+    pub written: u64,
+    /// Entries not written: the queue was full, or the disk failed.
+    pub dropped: u64,
+    /// Entries that gave way to others.
+    pub evicted: u64,
+    /// Entries deleted because they were over.
+    pub expired: u64,
+    /// Look-ups that were answered too late, or not at all.
+    pub slow: u64,
+    /// Failures of the disk, by [`Kind::ALL`].
+    pub errors: [u64; Kind::ALL.len()],
+    /// Entries that did not verify, by [`Damage::ALL`].
+    pub damaged: [u64; Damage::ALL.len()],
+}
+
+/// What the clones share; the threads end when it is gone.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    asks: SyncSender<Ask>,
+    circuit: Circuit,
+    /// Ends when the writer has.
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+/// What the handle and the threads share.
+#[derive(Debug)]
+struct Shared {
+    options: Options,
+    queue: Queue,
+    counts: Counters,
+    /// Whether the last batch was written.
+    working: AtomicBool,
+    /// Counts the databases: a damaged one is followed by another.
+    edition: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    bytes: AtomicU64,
+    written: AtomicU64,
+    dropped: AtomicU64,
+    evicted: AtomicU64,
+    expired: AtomicU64,
+    slow: AtomicU64,
+    errors: [AtomicU64; Kind::ALL.len()],
+    damaged: [AtomicU64; Damage::ALL.len()],
+}
+
+impl Disk {
+    /// Opens the database and starts its threads; returns the secret that its keys were made with, too. Fails where the
+    /// file cannot be used, or does not open within ten seconds.
+    pub async fn open(options: Options) -> Result<(Self, Secret), Trouble> {
+        let shared = Arc::new(Shared {
+            options,
+            queue: Queue::default(),
+            counts: Counters::default(),
+            working: AtomicBool::new(true),
+            edition: AtomicU64::new(0),
+        });
+        let (ready, opened) = oneshot::channel();
+        let (running, ended) = oneshot::channel::<()>();
+        let of_writer = shared.clone();
+        start("refrain-disk-writer", move || {
+            writer::run(of_writer, ready);
+            drop(running);
+        })?;
+        let late = |_| Trouble::new(Kind::Io, "the disk does not answer");
+        let gone = |_| Trouble::new(Kind::Io, "the writer has ended");
+        let secret = timeout(PATIENCE, opened).await.map_err(late)?;
+        let secret = secret.map_err(gone)??;
+        let (asks, questions) = mpsc::sync_channel(ASKS);
+        let questions = Arc::new(Mutex::new(questions));
+        let disk = Self(Arc::new(Handle {
+            shared: shared.clone(),
+            asks,
+            circuit: Circuit::default(),
+            ended: Mutex::new(Some(ended)),
+        }));
+        for _ in 0..READERS {
+            let (reader, questions) = (Reader::new(shared.clone()), questions.clone());
+            start("refrain-disk-reader", move || reader.run(&questions))?;
+        }
+        Ok((disk, secret))
+    }
+
+    /// Returns whether the entry of `slot` is worth asking for.
+    pub fn holds(&self, slot: &Slot) -> bool {
+        self.0.shared.queue.present().holds(slot)
+    }
+
+    /// Returns the entry of `slot`, if it comes in time.
+    pub async fn get(&self, slot: &Slot) -> Option<Entry> {
+        let Handle {
+            shared, circuit, ..
+        } = &*self.0;
+        if !circuit.admits(Instant::now()) {
+            return None;
+        }
+        match self.ask(*slot).await {
+            Ok(found) => {
+                if circuit.succeeded() {
+                    tracing::info!("disk store is in time again");
+                }
+                let entry = restore(found?, Instant::now(), shared.now(), shared.options.max_ttl);
+                shared.queue.touch(slot);
+                entry
+            }
+            Err(why) => {
+                if circuit.failed(Instant::now()) {
+                    tracing::warn!(reason = why, "disk store skipped for a while");
+                }
+                None
+            }
+        }
+    }
+
+    /// Has `entry` written, soon and in the background.
+    pub fn put(&self, entry: Arc<Entry>) {
+        let shared = &self.0.shared;
+        let age = Instant::now().saturating_duration_since(entry.made);
+        let made = shared.now().saturating_sub(codec::millis(age));
+        if !shared.queue.put(entry, made) {
+            shared.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes what waits and closes the file; returns whether that was done within `patience`.
+    pub async fn close(&self, patience: Duration) -> bool {
+        self.0.shared.queue.close();
+        let ended = self.0.ended.lock();
+        let ended = ended.unwrap_or_else(PoisonError::into_inner).take();
+        match ended {
+            // It is dropped and never sent: either way the writer has ended.
+            Some(ended) => timeout(patience, ended).await.is_ok(),
+            None => true,
+        }
+    }
+
+    /// Returns what was done so far.
+    pub fn counts(&self) -> Counts {
+        let Shared {
+            queue,
+            counts,
+            working,
+            ..
+        } = &*self.0.shared;
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counts {
+            up: working.load(Ordering::Relaxed),
+            entries: queue.present().len(),
+            bytes: load(&counts.bytes),
+            written: load(&counts.written),
+            dropped: load(&counts.dropped),
+            evicted: load(&counts.evicted),
+            expired: load(&counts.expired),
+            slow: load(&counts.slow),
+            errors: counts.errors.each_ref().map(load),
+            damaged: counts.damaged.each_ref().map(load),
+        }
+    }
+
+    /// Asks the readers; fails with the reason why there was no answer.
+    async fn ask(&self, slot: Slot) -> Result<Option<Record>, &'static str> {
+        let (reply, answer) = oneshot::channel();
+        let counts = &self.0.shared.counts;
+        let late = |reason| {
+            counts.slow.fetch_add(1, Ordering::Relaxed);
+            reason
+        };
+        if self.0.asks.try_send(Ask { slot, reply }).is_err() {
+            return Err(late("too many look-ups wait"));
+        }
+        match timeout(BUDGET, answer).await {
+            Ok(Ok(Ok(found))) => Ok(found),
+            Ok(Ok(Err(_)) | Err(_)) => Err("it cannot be read"),
+            Err(_) => Err(late("it does not answer in time")),
+        }
+    }
+}
+
+impl Counts {
+    /// Returns the counts of a disk tier that could not be opened.
+    pub fn refused(kind: Kind) -> Self {
+        Self {
+            errors: Kind::ALL.map(|known| u64::from(known == kind)),
+            ..Self::default()
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Options({})", self.path.display())
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+    }
+}
+
+impl Shared {
+    /// Returns the time of day in milliseconds of Unix time.
+    fn now(&self) -> u64 {
+        let since = (self.options.clock)().duration_since(UNIX_EPOCH);
+        codec::millis(since.unwrap_or_default())
+    }
+
+    /// Returns the most pages that the database may ever have: a transaction grows before it evicts.
+    fn pages(&self) -> u64 {
+        (self.options.max_size + SLACK) / PAGE
+    }
+
+    /// Notes that the disk works; whether it does is told when it changes.
+    fn works(&self) {
+        if !self.working.swap(true, Ordering::Relaxed) {
+            tracing::info!("disk store works again");
+        }
+    }
+
+    /// Notes that the disk does not work.
+    fn fails(&self, trouble: &Trouble) {
+        self.count_error(trouble.kind);
+        if self.working.swap(false, Ordering::Relaxed) {
+            tracing::warn!(
+                error = %trouble, reason = trouble.kind.as_str(),
+                "disk store failed: answers are kept in memory until it works again"
+            );
+        }
+    }
+
+    fn count_error(&self, kind: Kind) {
+        let index = Kind::ALL.iter().position(|known| *known == kind);
+        count(index.and_then(|index| self.counts.errors.get(index)));
+    }
+
+    fn count_damage(&self, damage: Damage) {
+        let index = Damage::ALL.iter().position(|known| *known == damage);
+        count(index.and_then(|index| self.counts.damaged.get(index)));
+    }
+}
+
+impl Record {
+    /// Returns what is written of `entry`, which was made at `made` milliseconds of Unix time.
+    fn of(entry: &Entry, made: u64) -> Self {
+        Self {
+            slot: entry.slot,
+            variant: 0,
+            alias: false,
+            form: entry.form,
+            made,
+            lifetime: entry.lifetime,
+            status: entry.status,
+            usage: entry.usage,
+            upstream: entry.upstream.clone(),
+            label: entry.label.clone(),
+            tags: entry.tags.clone(),
+            generations: Vec::new(),
+            headers: entry.headers.clone(),
+            body: entry.body.clone(),
+        }
+    }
+}
+
+/// Makes an entry of a record at `now`, which is `wall` milliseconds of Unix time. Its age is never negative, although
+/// clocks are set back. `None` for what only a later version writes, and for what is older than the clock can tell.
+fn restore(record: Record, now: Instant, wall: u64, max_ttl: Duration) -> Option<Entry> {
+    if record.alias || record.variant != 0 || !record.generations.is_empty() {
+        return None;
+    }
+    let age = Duration::from_millis(wall.saturating_sub(record.made));
+    Some(Entry {
+        slot: record.slot,
+        form: record.form,
+        status: record.status,
+        headers: record.headers,
+        body: record.body,
+        upstream: record.upstream,
+        usage: record.usage,
+        made: now.checked_sub(age)?,
+        lifetime: record.lifetime.min(max_ttl),
+        tags: record.tags,
+        label: record.label,
+    })
+}
+
+fn count(counter: Option<&AtomicU64>) {
+    if let Some(counter) = counter {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Starts a thread. It ends when the last handle is gone, and nobody waits for a reader: it only reads.
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let builder = thread::Builder::new().name(name.to_owned());
+    builder.spawn(work).map(drop)
+}
+
+/// For all that a call may wait for the disk.
+pub const BUDGET: Duration = Duration::from_millis(50);
+/// For the database to open.
+const PATIENCE: Duration = Duration::from_secs(10);
+const READERS: usize = 2;
+/// Look-ups that may wait for a reader.
+const ASKS: usize = 256;
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+/// What a transaction may add before it evicts, bytes.
+const SLACK: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,390 @@
+//! What waits to be written, at most one job for a slot: the newest.
+//!
+//! # Invariant
+//! While a job for a slot waits or is under way, the slot is not [`Present`]: nobody reads a version that is about to be
+//! replaced. What cannot wait, for want of room, becomes the removal of the older version, so that this one does not come
+//! back. Removals have no bound of their own: there is at most one for each entry on the disk.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::present::Present;
+use crate::{call::Slot, store::Entry};
+
+/// The jobs that wait for the writer.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    news: Condvar,
+    present: Present,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: HashMap<Slot, Job>,
+    order: VecDeque<Slot>,
+    /// What the writer has taken and not settled.
+    under_way: HashSet<Slot>,
+    /// Bytes of the entries that wait.
+    bytes: u64,
+    /// The edition of the database that was found to be damaged.
+    damaged: Option<u64>,
+    closed: bool,
+}
+
+/// Something for the writer to do about a slot.
+#[derive(Clone, Debug)]
+pub(super) enum Job {
+    /// Write this entry.
+    Put(Put),
+    /// Note that the entry was used.
+    Touch,
+    /// Delete the entry.
+    Remove,
+}
+
+/// An entry to be written.
+#[derive(Clone, Debug)]
+pub(super) struct Put {
+    /// The entry.
+    pub(super) entry: Arc<Entry>,
+    /// When it was made, milliseconds of Unix time.
+    pub(super) made: u64,
+    /// Whether an older version of it may lie on the disk.
+    replaces: bool,
+}
+
+/// What the writer takes at once.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// What to do, in the order in which it came.
+    pub(super) jobs: Vec<(Slot, Job)>,
+    /// The edition of the database that was found to be damaged, and has to be replaced first.
+    pub(super) damaged: Option<u64>,
+}
+
+impl Queue {
+    /// Returns what lies on the disk.
+    pub(super) fn present(&self) -> &Present {
+        &self.present
+    }
+
+    /// Has `entry` written; returns whether there was room for it.
+    pub(super) fn put(&self, entry: Arc<Entry>, made: u64) -> bool {
+        let slot = entry.slot;
+        let weight = entry.weight();
+        let mut state = self.state();
+        let waited = state.take_back(&slot);
+        let replaces = self.present.remove(&slot)
+            || state.under_way.contains(&slot)
+            || waited.is_some_and(|job| job.may_lie_on_disk());
+        let fits = !state.closed && state.jobs.len() < MOST && state.bytes + weight <= MOST_BYTES;
+        if fits {
+            state.bytes += weight;
+            let put = Put {
+                entry,
+                made,
+                replaces,
+            };
+            state.add(slot, Job::Put(put));
+        } else if replaces {
+            state.add(slot, Job::Remove);
+        }
+        self.news.notify_one();
+        fits
+    }
+
+    /// Notes that the entry of `slot` was used.
+    pub(super) fn touch(&self, slot: &Slot) {
+        let mut state = self.state();
+        if state.jobs.len() < MOST && !state.jobs.contains_key(slot) {
+            state.add(*slot, Job::Touch);
+            self.news.notify_one();
+        }
+    }
+
+    /// Has the entry of `slot` deleted, which turned out to be none.
+    pub(super) fn remove(&self, slot: &Slot) {
+        let mut state = self.state();
+        // A job that waits will replace the entry anyway; without a fingerprint it has been dealt with.
+        if self.present.remove(slot) {
+            drop(state.take_back(slot));
+            state.add(*slot, Job::Remove);
+            self.news.notify_one();
+        }
+    }
+
+    /// Has this edition of the database replaced, which was found to be damaged.
+    pub(super) fn replace(&self, edition: u64) {
+        self.state().damaged = Some(edition);
+        self.news.notify_one();
+    }
+
+    /// Takes what waits: gathers for a moment once something has come, waits at most `patience` for it. `None` when the
+    /// queue is closed and empty.
+    pub(super) fn take(&self, patience: Duration) -> Option<Batch> {
+        let idle =
+            |state: &mut State| state.jobs.is_empty() && state.damaged.is_none() && !state.closed;
+        let gathering = |state: &mut State| state.jobs.len() < BATCH && !state.closed;
+        let state = self.wait(self.state(), patience, idle);
+        let mut state = if state.jobs.is_empty() {
+            state
+        } else {
+            self.wait(state, GATHER, gathering)
+        };
+        if state.closed && state.jobs.is_empty() {
+            return None;
+        }
+        Some(state.batch())
+    }
+
+    /// Notes that `batch` is on the disk.
+    pub(super) fn done(&self, batch: &Batch) {
+        let mut state = self.state();
+        state.under_way.clear();
+        for (slot, job) in &batch.jobs {
+            if matches!(job, Job::Put(_)) && !state.jobs.contains_key(slot) {
+                self.present.insert(slot);
+            }
+        }
+    }
+
+    /// Notes that `batch` could not be written: what lies on the disk of it is older and must not come back.
+    pub(super) fn failed(&self, batch: &Batch) {
+        let mut state = self.state();
+        state.under_way.clear();
+        // A disk that fails must not hold up the end.
+        if state.closed {
+            return;
+        }
+        for (slot, job) in &batch.jobs {
+            if job.may_lie_on_disk() && !state.jobs.contains_key(slot) {
+                state.add(*slot, Job::Remove);
+            }
+        }
+    }
+
+    /// Takes no more; what waits is still handed out.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+        self.news.notify_all();
+    }
+
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        patience: Duration,
+        condition: impl FnMut(&mut State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        let waited = self.news.wait_timeout_while(state, patience, condition);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn add(&mut self, slot: Slot, job: Job) {
+        if self.jobs.insert(slot, job).is_none() {
+            self.order.push_back(slot);
+        }
+    }
+
+    /// Takes out the job of `slot`, if one waits.
+    fn take_back(&mut self, slot: &Slot) -> Option<Job> {
+        let job = self.jobs.remove(slot)?;
+        self.order.retain(|waiting| waiting != slot);
+        if let Job::Put(put) = &job {
+            self.bytes -= put.entry.weight();
+        }
+        Some(job)
+    }
+
+    fn batch(&mut self) -> Batch {
+        let mut jobs = Vec::new();
+        let mut bytes = 0;
+        while jobs.len() < BATCH && bytes < BATCH_BYTES {
+            let Some(slot) = self.order.pop_front() else {
+                break;
+            };
+            let Some(job) = self.jobs.remove(&slot) else {
+                continue;
+            };
+            if let Job::Put(put) = &job {
+                let weight = put.entry.weight();
+                self.bytes -= weight;
+                bytes += weight;
+            }
+            self.under_way.insert(slot);
+            jobs.push((slot, job));
+        }
+        Batch {
+            jobs,
+            damaged: self.damaged.take(),
+        }
+    }
+}
+
+impl Job {
+    /// Returns whether an older version of the entry may lie on the disk although its slot is not present.
+    fn may_lie_on_disk(&self) -> bool {
+        match self {
+            Self::Put(put) => put.replaces,
+            Self::Remove => true,
+            // Its slot is still present.
+            Self::Touch => false,
+        }
+    }
+}
+
+/// Jobs that may wait.
+const MOST: usize = 4096;
+/// Bytes of the entries that may wait. What waits is mostly in memory anyway; what is not, is held by this.
+const MOST_BYTES: u64 = 64 << 20;
+/// Jobs in a transaction.
+const BATCH: usize = 64;
+/// Bytes in a transaction, about.
+const BATCH_BYTES: u64 = 16 << 20;
+/// How long a transaction waits for more.
+const GATHER: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue, StatusCode};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{call::key::Key, dialect::chat::form::Form, store::Label};
+
+    fn slot(number: u8) -> Slot {
+        Slot {
+            key: Key::from_bytes([number; 32]),
+            delivery: 0,
+        }
+    }
+
+    fn entry(number: u8, body: Bytes) -> Arc<Entry> {
+        Arc::new(Entry {
+            slot: slot(number),
+            form: Form::Plain,
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body,
+            upstream: HeaderValue::from_static("up"),
+            usage: None,
+            made: Instant::now(),
+            lifetime: Duration::from_secs(60),
+            tags: Vec::new(),
+            label: Label::default(),
+        })
+    }
+
+    fn small(number: u8) -> Arc<Entry> {
+        entry(number, Bytes::from_static(b"x"))
+    }
+
+    fn taken(queue: &Queue) -> Vec<(Slot, &'static str)> {
+        let batch = queue.take(Duration::ZERO).unwrap();
+        let named = batch.jobs.iter().map(|(slot, job)| (*slot, name(job)));
+        let named = named.collect();
+        queue.done(&batch);
+        named
+    }
+
+    fn name(job: &Job) -> &'static str {
+        match job {
+            Job::Put(_) => "put",
+            Job::Touch => "touch",
+            Job::Remove => "remove",
+        }
+    }
+
+    #[test]
+    fn an_entry_is_present_from_when_it_is_written_until_it_is_replaced() {
+        let queue = Queue::default();
+        assert!(queue.put(small(1), 0));
+        assert!(!queue.present().holds(&slot(1)));
+        let batch = queue.take(Duration::ZERO).unwrap();
+        assert!(!queue.present().holds(&slot(1)));
+        queue.done(&batch);
+        assert!(queue.present().holds(&slot(1)));
+        queue.put(small(1), 1);
+        assert!(!queue.present().holds(&slot(1)), "the older version");
+    }
+
+    #[test]
+    fn what_is_written_while_a_newer_version_waits_is_not_present() {
+        let queue = Queue::default();
+        queue.put(small(1), 0);
+        let batch = queue.take(Duration::ZERO).unwrap();
+        queue.put(small(1), 1);
+        queue.done(&batch);
+        assert!(!queue.present().holds(&slot(1)));
+        assert_eq!(taken(&queue), [(slot(1), "put")]);
+        assert!(queue.present().holds(&slot(1)));
+    }
+
+    #[test]
+    fn the_newest_job_of_a_slot_counts() {
+        let queue = Queue::default();
+        queue.present().insert(&slot(1));
+        queue.touch(&slot(1));
+        queue.put(small(2), 0);
+        queue.put(small(1), 0);
+        queue.touch(&slot(1));
+        queue.put(small(2), 1);
+        assert_eq!(taken(&queue), [(slot(1), "put"), (slot(2), "put")]);
+    }
+
+    #[test]
+    fn what_finds_no_room_takes_its_older_version_with_it() {
+        let queue = Queue::default();
+        let large = Bytes::from(vec![0; usize::try_from(MOST_BYTES).unwrap()]);
+        assert!(!queue.put(entry(1, large.clone()), 0));
+        queue.present().insert(&slot(2));
+        assert!(!queue.put(entry(2, large), 0));
+        assert!(!queue.present().holds(&slot(2)));
+        assert_eq!(taken(&queue), [(slot(2), "remove")]);
+    }
+
+    #[test]
+    fn what_could_not_be_written_takes_its_older_version_with_it() {
+        let queue = Queue::default();
+        queue.present().insert(&slot(1));
+        queue.put(small(1), 0);
+        queue.put(small(2), 0);
+        let batch = queue.take(Duration::ZERO).unwrap();
+        queue.failed(&batch);
+        assert!(!queue.present().holds(&slot(1)) && !queue.present().holds(&slot(2)));
+        assert_eq!(taken(&queue), [(slot(1), "remove")]);
+    }
+
+    #[test]
+    fn entries_wait_within_their_bounds() {
+        let queue = Queue::default();
+        let body = Bytes::from(vec![0; 1 << 20]);
+        let room = (0..=255).filter(|number| queue.put(entry(*number, body.clone()), 0));
+        let room = room.count() as u64;
+        assert!(room < MOST_BYTES >> 20 && room > 50, "{room}");
+        while !taken(&queue).is_empty() {}
+        assert!(queue.put(entry(0, body), 0), "there is room again");
+    }
+
+    #[test]
+    fn a_closed_queue_hands_out_what_it_has_and_ends() {
+        let queue = Queue::default();
+        queue.put(small(1), 0);
+        queue.close();
+        assert!(!queue.put(small(2), 0));
+        let batch = queue.take(Duration::MAX).unwrap();
+        assert_eq!(batch.jobs.len(), 1);
+        queue.failed(&batch);
+        assert!(queue.take(Duration::MAX).is_none());
+    }
+}
