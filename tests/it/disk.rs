@@ -58,14 +58,14 @@ async fn after_a_crash_an_entry_is_still_a_hit() {
     let mut old = proxy(&up).start().await;
     let cold = [
         old.send(&chat("hi")).await,
-        old.send(&chat_stream("hi")).await,
+        old.send(&chat_stream("ho")).await,
     ];
     old.counted("refrain_disk_written_total", 2.0).await;
     old.kill().await;
     let new = again(&up, &old).await;
     let warm = [
         new.send(&chat("hi")).await,
-        new.send(&chat_stream("hi")).await,
+        new.send(&chat_stream("ho")).await,
     ];
     for (cold, warm) in cold.iter().zip(&warm) {
         assert_hit(warm, "disk");
