@@ -4,6 +4,8 @@
 //! The file itself has been read by now: here stands what a value has to be beyond its type, and what values have to be
 //! to each other. Pure: the surroundings are an argument, so that a file is judged alike wherever it is read.
 
+mod rule;
+
 use std::{path::PathBuf, time::Duration};
 
 use http::HeaderName;
@@ -42,6 +44,7 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Conf
     let memory = memory(&file, surroundings.memory, &mut findings);
     let disk = disk(&file, surroundings.state, &mut findings);
     let upstream = the_upstream(file.upstream, &mut findings);
+    let rules = rule::rules(file.rule, file.cache.max_ttl, &mut findings);
     let cache = cache(file.cache, memory, &mut findings);
     let key = key(file.key, &mut findings);
     let log = log(file.log, &mut findings);
@@ -52,6 +55,7 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Conf
         },
         upstream,
         cache,
+        rules,
         key,
         store: Store { memory, disk },
         limits: Limits {
@@ -217,6 +221,10 @@ fn cache(cache: file::Cache, memory: u64, findings: &mut Findings) -> Cache {
         enabled: cache.enabled,
         ttl: cache.ttl.given().map(|ttl| ttl.0),
         max_ttl: cache.max_ttl.0,
+        stale_while_revalidate: cache
+            .stale_while_revalidate
+            .on()
+            .map_or(Duration::ZERO, |span| span.0),
         stale_if_error: cache
             .stale_if_error
             .on()
