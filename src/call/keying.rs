@@ -10,10 +10,11 @@ use super::{
     canon::{self, Scratch},
     key::{Mask, Material, Secret},
     plan::Plan,
+    rules::{self, Rules},
 };
 use crate::{
-    config::{self, Config},
-    dialect::Dialect,
+    config::{self, Config, Rule},
+    dialect::{Dialect, chat::request::Request},
 };
 
 /// What the operator's configuration adds to every key.
@@ -27,6 +28,16 @@ pub struct Keying {
     upstream: String,
     base_url: String,
     vary: Vec<HeaderName>,
+    rules: Rules,
+}
+
+/// What a call is known by, and the rule it is under.
+#[derive(Debug)]
+pub struct Identity {
+    /// What the cache may know it by, or why it may not.
+    pub keyed: Result<Arc<Keyed>, Unkeyed>,
+    /// The operator's rule for it, if there is one.
+    pub rule: Option<Arc<Rule>>,
 }
 
 /// The head of a request, as far as keying goes.
@@ -68,6 +79,7 @@ impl Keying {
             upstream: config.upstream.name.clone(),
             base_url: format!("{scheme}://{authority}{path}"),
             vary: config.cache.vary.clone(),
+            rules: Rules::new(&config.rules),
         }
     }
 
@@ -108,7 +120,7 @@ impl Keying {
         Ok(dialect)
     }
 
-    /// Returns what identifies a call with this `body`, or why nothing does.
+    /// Returns what identifies a call with this `body`.
     pub fn key(
         &self,
         head: &Head<'_>,
@@ -116,16 +128,54 @@ impl Keying {
         body: &[u8],
         caller: &Caller,
         plan: &Plan,
-    ) -> Result<Arc<Keyed>, Unkeyed> {
+    ) -> Identity {
         let canonical = SCRATCH
-            .with_borrow_mut(|scratch| canon::canonicalise(body, dialect, &self.options, scratch))
-            .map_err(Unkeyed::Body)?;
-        if canonical.request.stateful {
-            return Err(Unkeyed::Stateful);
+            .with_borrow_mut(|scratch| canon::canonicalise(body, dialect, &self.options, scratch));
+        let canonical = match canonical {
+            Ok(canonical) => canonical,
+            Err(why) => return self.unkeyed(head, caller, plan, Unkeyed::Body(why)),
+        };
+        let rule = self.rule(head, caller, plan, Some(&canonical.request));
+        let keyed = match refusal(&canonical.request, rule.as_deref()) {
+            Some(why) => Err(why),
+            None => Ok(self.keyed(head, canonical, caller, plan)),
+        };
+        Identity { keyed, rule }
+    }
+
+    /// Returns what there is of a call that has no key, for this reason.
+    pub fn unkeyed(&self, head: &Head<'_>, caller: &Caller, plan: &Plan, why: Unkeyed) -> Identity {
+        Identity {
+            keyed: Err(why),
+            rule: self.rule(head, caller, plan, None),
         }
-        if canonical.request.live_tools {
-            return Err(Unkeyed::LiveTools);
-        }
+    }
+
+    fn rule(
+        &self,
+        head: &Head<'_>,
+        caller: &Caller,
+        plan: &Plan,
+        request: Option<&Request>,
+    ) -> Option<Arc<Rule>> {
+        let facts = rules::Facts {
+            path: head.target.path(),
+            dialect: head.dialect,
+            headers: head.headers,
+            caller,
+            namespace: &plan.namespace,
+            request,
+        };
+        self.rules.first(&facts).cloned()
+    }
+
+    fn keyed(
+        &self,
+        head: &Head<'_>,
+        canonical: canon::Canonical,
+        caller: &Caller,
+        plan: &Plan,
+    ) -> Arc<Keyed> {
         let vary = self.varying(head.headers);
         let key = Material {
             version: &self.version,
@@ -144,10 +194,10 @@ impl Keying {
             key,
             delivery: self.delivery(&canonical.delivery),
         };
-        Ok(Arc::new(Keyed {
+        Arc::new(Keyed {
             slot,
             request: canonical.request,
-        }))
+        })
     }
 
     /// Returns the headers that count, in the operator's order, each name's values as sent. One pass over the few headers
@@ -175,6 +225,16 @@ impl Keying {
             .zip(fingerprint.as_bytes())
             .for_each(|(to, from)| *to = *from);
         u64::from_be_bytes(head)
+    }
+}
+
+/// Decides whether a call that could be keyed is not to be: a rule has the last word.
+fn refusal(request: &Request, rule: Option<&Rule>) -> Option<Unkeyed> {
+    match rule.and_then(|rule| rule.cache) {
+        Some(false) => Some(Unkeyed::Rule),
+        None if request.stateful => Some(Unkeyed::Stateful),
+        None if request.live_tools => Some(Unkeyed::LiveTools),
+        Some(true) | None => None,
     }
 }
 

@@ -143,6 +143,7 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
             slot,
             request: Request::default(),
         })),
+        rule: None,
         passed_over: None,
         upgrade: false,
     }
