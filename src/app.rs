@@ -11,7 +11,7 @@ use crate::{
         tasks::Tasks,
     },
     cache::{self, keeper, storable::Rules},
-    call::{key::Secret, keying::Keying, plan::Policy},
+    call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
     config::{self, Config, OnDisconnect},
     error::Error,
     guard::coalesce::{Flights, Judge},
@@ -96,7 +96,8 @@ impl App {
         };
         let edge = Edge::new(Parts {
             stack: stack(ledger, store, flights, upstream),
-            keying: Keying::new(config, secret),
+            callers: Callers::new(&config.callers, &secret),
+            keying: Keying::new(config, secret, policy.clone()),
             policy,
             budget: Budget::new(config.limits.buffered),
             pause: config.limits.body,
