@@ -19,7 +19,7 @@ const ORDER: [&str; 18] = [
 ];
 
 /// Files and folders whose code decides and does nothing else.
-const PURE: [&str; 27] = [
+const PURE: [&str; 30] = [
     "dialect/",
     "call/mod.rs",
     "call/caller.rs",
@@ -38,6 +38,9 @@ const PURE: [&str; 27] = [
     "answer/apology.rs",
     "store/codec.rs",
     "upstream/headers.rs",
+    "upstream/credential.rs",
+    "listen/cors.rs",
+    "listen/origin.rs",
     "guard/circuit.rs",
     "guard/class.rs",
     "cache/freshness.rs",
