@@ -15,7 +15,7 @@ use crate::{
         refresh::{self, Refreshes},
         storable::Rules,
     },
-    call::{key::Secret, keying::Keying, plan::Policy},
+    call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
     config::{self, Cache, Config, OnDisconnect},
     error::Error,
     guard::coalesce::{Flights, Judge},
@@ -26,8 +26,10 @@ use crate::{
     },
     listen::{
         self, End,
+        cors::Cors,
         edge::{Edge, Parts},
         incoming::Budget,
+        origin::Guard,
         socket::Deadlines,
     },
     stack::{Stack, stack},
@@ -101,7 +103,10 @@ impl App {
         };
         let edge = Edge::new(Parts {
             stack: stack(ledger, store, refreshes, flights, upstream),
-            keying: Keying::new(config, secret),
+            callers: Callers::new(&config.callers, &secret),
+            guard: guard(config),
+            cors: Cors::new(&config.cors),
+            keying: Keying::new(config, secret, policy.clone()),
             policy,
             budget: Budget::new(config.limits.buffered),
             pause: config.limits.body,
@@ -276,6 +281,12 @@ async fn open_disk(config: &Config) -> Result<Opened, Error> {
             without(Counts::refused(trouble.kind))
         }
     }
+}
+
+/// Returns what stands before the proxy's own key where no caller has to show one.
+fn guard(config: &Config) -> Guard {
+    let spends = config.upstream.api_key.is_some() && config.callers.is_empty();
+    Guard::new(spends, &config.limits.hosts)
 }
 
 fn deadlines(limits: &config::Limits) -> Deadlines {

@@ -156,74 +156,37 @@ mod tests {
                 },
                 Fit::No(Reason::Expired),
             ),
-            (99, |p| p.stale_while_revalidate = secs(10), Fit::Fresh),
-            (
-                100,
-                |p| p.stale_while_revalidate = secs(10),
-                Fit::StaleWhileRevalidate,
-            ),
-            (
-                110,
-                |p| p.stale_while_revalidate = secs(10),
-                Fit::StaleWhileRevalidate,
-            ),
-            (
-                111,
-                |p| p.stale_while_revalidate = secs(10),
-                Fit::No(Reason::Expired),
-            ),
-            // What the caller says counts more.
-            (
-                105,
-                |p| {
-                    p.stale_while_revalidate = secs(10);
-                    p.refresh = true;
-                },
-                Fit::No(Reason::Refresh),
-            ),
-            (
-                105,
-                |p| {
-                    p.stale_while_revalidate = secs(10);
-                    p.max_age = Some(secs(105));
-                },
-                Fit::No(Reason::MaxAge),
-            ),
-            (
-                105,
-                |p| {
-                    p.stale_while_revalidate = secs(10);
-                    p.min_fresh = Some(secs(0));
-                },
-                Fit::No(Reason::Expired),
-            ),
-            (
-                105,
-                |p| {
-                    p.stale_while_revalidate = secs(10);
-                    p.max_stale = Some(secs(4));
-                },
-                Fit::No(Reason::Expired),
-            ),
-            (
-                105,
-                |p| {
-                    p.stale_while_revalidate = secs(10);
-                    p.max_stale = Some(secs(60));
-                },
-                Fit::StaleWhileRevalidate,
-            ),
-            (
-                150,
-                |p| {
-                    p.stale_while_revalidate = secs(10);
-                    p.max_stale = Some(secs(60));
-                },
-                Fit::Stale,
-            ),
         ];
         for (number, (age, change, expected)) in table.iter().enumerate() {
             let mut plan = plan();
+            change(&mut plan);
+            assert_eq!(fit(at(*age), &plan), *expected, "row {number}");
+        }
+    }
+
+    #[test]
+    fn for_a_while_an_entry_is_served_and_fetched_anew_unless_the_caller_says_otherwise() {
+        type Change = fn(&mut Plan);
+        let no = Fit::No;
+        let table: &[(u64, Change, Fit)] = &[
+            (99, |_| {}, Fit::Fresh),
+            (100, |_| {}, Fit::StaleWhileRevalidate),
+            (110, |_| {}, Fit::StaleWhileRevalidate),
+            (111, |_| {}, no(Reason::Expired)),
+            (105, |p| p.refresh = true, no(Reason::Refresh)),
+            (105, |p| p.max_age = Some(secs(105)), no(Reason::MaxAge)),
+            (105, |p| p.min_fresh = Some(secs(0)), no(Reason::Expired)),
+            (105, |p| p.max_stale = Some(secs(4)), no(Reason::Expired)),
+            (
+                105,
+                |p| p.max_stale = Some(secs(60)),
+                Fit::StaleWhileRevalidate,
+            ),
+            (150, |p| p.max_stale = Some(secs(60)), Fit::Stale),
+        ];
+        for (number, (age, change, expected)) in table.iter().enumerate() {
+            let mut plan = plan();
+            plan.stale_while_revalidate = secs(10);
             change(&mut plan);
             assert_eq!(fit(at(*age), &plan), *expected, "row {number}");
         }

@@ -171,7 +171,7 @@ impl Refreshed {
             method: call.method.clone(),
             target: call.target.clone(),
             dialect: call.dialect,
-            caller: call.caller,
+            caller: call.caller.clone(),
             keyed,
             rule: call.rule.clone(),
             started: Instant::now(),

@@ -9,8 +9,9 @@ use super::{
     caller::Caller,
     canon::{self, Scratch},
     key::{Mask, Material, Secret},
-    plan::Plan,
+    plan::{Plan, Policy},
     rules::{self, Rules},
+    scope::{Breadth, Scope, Scoping},
 };
 use crate::{
     config::{self, Config, Rule},
@@ -28,6 +29,9 @@ pub struct Keying {
     upstream: String,
     base_url: String,
     vary: Vec<HeaderName>,
+    scope: config::Scope,
+    scoping: Scoping,
+    policy: Arc<Policy>,
     rules: Rules,
 }
 
@@ -61,13 +65,16 @@ thread_local! {
 
 impl Keying {
     /// Takes what keys need from the configuration.
-    pub fn new(config: &Config, secret: Secret) -> Self {
+    pub fn new(config: &Config, secret: Secret, policy: Arc<Policy>) -> Self {
         let config::BaseUrl {
             scheme,
             authority,
             path,
         } = &config.upstream.base_url;
         Self {
+            scope: config.cache.scope.clone(),
+            scoping: Scoping::new(&secret),
+            policy,
             secret,
             enabled: config.cache.enabled,
             max_body: config.key.max_body,
@@ -136,10 +143,13 @@ impl Keying {
             Err(why) => return self.unkeyed(head, caller, plan, Unkeyed::Body(why)),
         };
         let rule = self.rule(head, caller, plan, Some(&canonical.request));
-        let keyed = match refusal(&canonical.request, rule.as_deref()) {
-            Some(why) => Err(why),
-            None => Ok(self.keyed(head, canonical, caller, plan)),
-        };
+        if let Some(why) = refusal(&canonical.request, rule.as_deref()) {
+            let keyed = Err(why);
+            return Identity { keyed, rule };
+        }
+        let wanted = rule.as_ref().and_then(|rule| rule.scope.as_ref());
+        let scope = self.scope(wanted, caller, head.headers, body);
+        let keyed = Ok(self.keyed(head, canonical, scope, plan));
         Identity { keyed, rule }
     }
 
@@ -173,13 +183,13 @@ impl Keying {
         &self,
         head: &Head<'_>,
         canonical: canon::Canonical,
-        caller: &Caller,
+        scope: Scope,
         plan: &Plan,
     ) -> Arc<Keyed> {
-        let vary = self.varying(head.headers);
+        let vary = self.varying(head.headers, scope.breadth());
         let key = Material {
             version: &self.version,
-            scope: caller.scope(),
+            scope: scope.as_bytes(),
             namespace: &plan.namespace,
             upstream: &self.upstream,
             base_url: &self.base_url,
@@ -196,19 +206,41 @@ impl Keying {
         };
         Arc::new(Keyed {
             slot,
+            scope,
             request: canonical.request,
         })
     }
 
+    /// Returns whose entries may be shared with `caller`, for a call of these `headers` and this JSON `body`: as `wanted`,
+    /// else as the operator says for all calls.
+    pub fn scope(
+        &self,
+        wanted: Option<&config::Scope>,
+        caller: &Caller,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Scope {
+        let wanted = wanted.unwrap_or(&self.scope);
+        SCRATCH
+            .with_borrow_mut(|scratch| self.scoping.scope(wanted, caller, headers, body, scratch))
+    }
+
     /// Returns the headers that count, in the operator's order, each name's values as sent. One pass over the few headers
     /// of a request is cheaper than a look-up for every name.
-    fn varying<'a>(&'a self, headers: &'a HeaderMap) -> Vec<(&'a str, &'a [u8])> {
-        let rank = |name: &HeaderName| self.vary.iter().position(|known| known == name);
+    ///
+    /// Where several credentials may share an entry, whatever else might change the answer counts, too, by name.
+    fn varying<'a>(&'a self, headers: &'a HeaderMap, breadth: Breadth) -> Vec<(&'a str, &'a [u8])> {
+        let last = self.vary.len();
+        let rank = |name: &HeaderName| {
+            let listed = self.vary.iter().position(|known| known == name);
+            let counts = breadth == Breadth::Wider && self.policy.counts_where_shared(name);
+            listed.or(counts.then_some(last))
+        };
         let mut found: Vec<_> = headers
             .iter()
             .filter_map(|(name, value)| Some((rank(name)?, name.as_str(), value.as_bytes())))
             .collect();
-        found.sort_by_key(|(rank, ..)| *rank);
+        found.sort_by_key(|(rank, name, _)| (*rank, if *rank == last { *name } else { "" }));
         found
             .into_iter()
             .map(|(_, name, value)| (name, value))

@@ -5,11 +5,14 @@
 //! object cut out of them where the operator wants that, is a byte range ([`splice`]).
 
 pub mod caller;
+pub mod callers;
 pub mod canon;
 pub mod key;
 pub mod keying;
 pub mod plan;
+pub mod pointer;
 pub mod rules;
+pub mod scope;
 pub mod splice;
 
 use std::{sync::Arc, time::Instant};
@@ -19,7 +22,7 @@ use http::{HeaderMap, HeaderValue, Method, uri::PathAndQuery};
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::{
-    call::{caller::Caller, key::Key, plan::Plan},
+    call::{caller::Caller, key::Key, plan::Plan, scope::Scope},
     config::Rule,
     dialect::{Dialect, chat::request::Request},
     error::Error,
@@ -67,6 +70,8 @@ pub enum Payload {
 pub struct Keyed {
     /// Where its entry and its flight are found.
     pub slot: Slot,
+    /// Whose entries may answer it, and whom its answer may serve.
+    pub scope: Scope,
     /// What it asks for.
     pub request: Request,
 }
@@ -160,7 +165,7 @@ impl Call {
             headers: self.headers.clone(),
             payload: Payload::Whole(body.clone()),
             dialect: self.dialect,
-            caller: self.caller,
+            caller: self.caller.clone(),
             plan: self.plan.clone(),
             keyed: self.keyed.clone(),
             rule: self.rule.clone(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{Timeouts, glob::Glob};
+use super::{Scope, Timeouts, glob::Glob};
 
 /// A `[[rule]]`. What it does not say is as it would be without it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Rule {
     pub when: Match,
     /// Whether they are cached; `true` also where their nature speaks against it.
     pub cache: Option<bool>,
+    /// Whose entries may be shared with whom.
+    pub scope: Option<Scope>,
     /// Lifetime of what they store.
     pub ttl: Option<Duration>,
     /// Tags of what they store, beside the caller's.

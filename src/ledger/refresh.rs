@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use super::{Ledger, clock, line::Line, ms};
-use crate::{answer::tape::Summary, cache::refresh::Refreshed, call::key::Hex, dialect::Dialect};
+use crate::{
+    answer::tape::Summary, cache::refresh::Refreshed, call::key::Hex, dialect::Dialect, error::Kind,
+};
 
 /// What came of a refresh, for the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ impl Ledger {
         let head = refreshed.head.as_ref();
         let kept = refreshed.summary.map(|summary| summary.kept);
         let usage = refreshed.summary.and_then(|summary| summary.usage);
-        let failed = refreshed.error.map(|kind| kind.status());
+        let failed = refreshed.error.map(Kind::status);
         let line = Line {
             timestamp: clock::wall(),
             level: "INFO",
@@ -78,7 +80,7 @@ impl Ledger {
             stored: kept.map(|kept| kept.is_ok()),
             not_stored: kept.and_then(|kept| Some(kept.err()?.as_str())),
             upstream: head.and_then(|head| head.upstream.to_str().ok()),
-            error: refreshed.error.map(|kind| kind.as_str()),
+            error: refreshed.error.map(Kind::as_str),
             input_tokens: usage.map(|usage| usage.input_tokens),
             output_tokens: usage.map(|usage| usage.output_tokens),
             bytes: refreshed.bytes,

@@ -189,3 +189,19 @@ async fn a_rules_patience_for_a_connection_is_its_own() {
         assert!(answer.text().contains(limit), "{}", answer.text());
     }
 }
+
+#[tokio::test]
+async fn a_rule_sets_the_scope_of_its_calls_alone() {
+    let (up, proxy) = house("[[rule]]\nmatch.model = \"common\"\nscope = \"shared\"").await;
+    let by = |model, key| to(model).with_bearer(key);
+    // Each caller is accepted by the upstream before anything is shared with it.
+    for (number, key) in ["sk-a", "sk-b"].into_iter().enumerate() {
+        let known = with("seed", &json!(number)).with_bearer(key);
+        ask(&proxy, &known, "MISS", number).await;
+    }
+    ask(&proxy, &by("common", "sk-a"), "MISS", 2).await;
+    ask(&proxy, &by("common", "sk-b"), "HIT", 2).await;
+    ask(&proxy, &by("own", "sk-a"), "MISS", 3).await;
+    ask(&proxy, &by("own", "sk-b"), "MISS", 4).await;
+    assert_eq!(up.count(), 5);
+}

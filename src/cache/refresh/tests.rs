@@ -9,7 +9,6 @@ use super::*;
 use crate::{
     cache::tests::{call, slot},
     call::{Unkeyed, key::Key, plan::Plan},
-    dialect::chat::request::Request,
 };
 
 /// An upstream that never answers.
@@ -46,8 +45,12 @@ fn call_at(number: u8) -> Call {
         key: Key::from_bytes([number; 32]),
         ..slot()
     };
-    let request = Request::default();
-    call.keyed = Ok(Arc::new(Keyed { slot, request }));
+    let known = call.keyed.as_ref().unwrap();
+    call.keyed = Ok(Arc::new(Keyed {
+        slot,
+        scope: known.scope,
+        request: known.request.clone(),
+    }));
     call
 }
 

@@ -34,6 +34,9 @@ pub(super) fn rules(rules: Vec<file::Rule>, max_ttl: Span, findings: &mut Findin
             name,
             when: matching(&format!("{key}.match"), rule.when, findings),
             cache: rule.cache,
+            scope: rule
+                .scope
+                .and_then(|scope| findings.unless_ok(&format!("{key}.scope"), scope.parse())),
             ttl: rule.ttl.map(|ttl| ttl.0),
             tags: tags(&format!("{key}.tags"), rule.tags, findings),
             stale_while_revalidate: rule.stale_while_revalidate.map(off_is_zero),
@@ -77,6 +80,7 @@ fn check_silence(key: &str, rule: &file::Rule, findings: &mut Findings) {
         return;
     }
     for (setting, is_said) in [
+        ("scope", rule.scope.is_some()),
         ("ttl", rule.ttl.is_some()),
         ("tags", !rule.tags.is_empty()),
         (

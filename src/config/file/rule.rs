@@ -21,6 +21,7 @@ pub(in crate::config) struct Rule {
     #[serde(rename = "match")]
     pub(in crate::config) when: Match,
     pub(in crate::config) cache: Option<bool>,
+    pub(in crate::config) scope: Option<String>,
     pub(in crate::config) ttl: Option<Span>,
     pub(in crate::config) tags: Vec<String>,
     pub(in crate::config) stale_while_revalidate: Option<Off<Span>>,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Config, rule::Temperature};
+use crate::config::{Config, Scope, rule::Temperature};
 
 fn rules_of(text: &str) -> Vec<Rule> {
     text.parse::<Config>().unwrap().rules
@@ -17,6 +17,7 @@ fn what_a_rule_says_is_what_holds() {
         name = "reports"
         match = { model = ["gpt-4*", "o3"], path = "/v1/*", dialect = "chat", namespace = "x*", header = { X-Team = "a*" }, caller = "c?", min_temperature = 0, max_temperature = 0.7, tools = false }
         cache = true
+        scope = "header:X-Team"
         ttl = "7d"
         tags = ["b", "a"]
         stale_while_revalidate = "10m"
@@ -41,6 +42,7 @@ fn what_a_rule_says_is_what_holds() {
             tools: Some(false),
         },
         cache: Some(true),
+        scope: Some(Scope::Header(HeaderName::from_static("x-team"))),
         ttl: Some(Duration::from_secs(7 * 86_400)),
         tags: vec!["a".to_owned(), "b".to_owned()],
         stale_while_revalidate: Some(Duration::from_secs(600)),
@@ -78,6 +80,7 @@ stale_if_error = "0s"
 [[rule]]
 match = "gpt-4*"
 max_temperature = 1
+scope = "team"
 "#), @r#"
     error: proxy.toml:2:8: rule[0].name: `Reports` is no name
       hint: expected at most 64 of `a-z`, `0-9`, `_` and `-`, a letter or digit first
@@ -120,7 +123,9 @@ max_temperature = 1
     error: proxy.toml:17:9: rule[3].match: `gpt-4*` does not fit
       hint: expected a table such as `{ model = "gpt-4*" }`
     error: proxy.toml:18:1: rule[3].max_temperature: unknown key
-      hint: expected one of `name`, `match`, `cache`, `ttl`, `tags`, `stale_while_revalidate`, `stale_if_error`, `timeouts`
+      hint: expected one of `name`, `match`, `cache`, `scope`, `ttl`, `tags`, `stale_while_revalidate`, `stale_if_error`, `timeouts`
+    error: proxy.toml:19:9: rule[3].scope: `team` is no scope
+      hint: expected one of `credential`, `shared`, `header:NAME`, `body:/json/pointer`
     "#);
 }
 
@@ -130,6 +135,16 @@ fn one_rule_alone_needs_no_brackets() {
     insta::assert_snapshot!(told("[rule]\nttl = '0s'"), @"
     error: proxy.toml:2:7: rule.ttl: `0s` is no time at all
       hint: to store nothing, write `cache = false`
+    ");
+}
+
+#[test]
+fn a_rule_under_which_tenants_can_be_claimed_is_doubtful() {
+    let config: Config = "[[rule]]\n[[rule]]\nscope = 'body:/user'".parse().unwrap();
+    let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(warnings.join("\n"), @"
+    warning: proxy.toml:3:9: rule[1].scope: `body:/user` without a `[[caller]]`: whoever the upstream accepts can name any tenant and read its entries
+      hint: name the callers, or let something in front of Refrain set the value
     ");
 }
 
