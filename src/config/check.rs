@@ -1,8 +1,9 @@
-//! What was written turned into what holds, or all that is wrong with it.
+//! What was written turned into what holds, or all that is wrong with it. Pure: the surroundings are an argument, so
+//! that a file is judged alike wherever it is read.
 //!
 //! # Scope
 //! The file itself has been read by now: here stands what a value has to be beyond its type, and what values have to be
-//! to each other. Pure: the surroundings are an argument, so that a file is judged alike wherever it is read.
+//! to each other.
 
 use std::{path::PathBuf, time::Duration};
 

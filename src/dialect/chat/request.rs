@@ -1,4 +1,4 @@
-//! What a chat completions request can say, and which of it can change the answer.
+//! What a chat completions request can say, and which of it can change the answer. Pure.
 //!
 //! # Scope
 //! Every field of OpenAI's API reference ("Create chat completion") is named and classified here, exhaustively: a new
