@@ -84,7 +84,10 @@ fn what_is_marked_as_pure_says_so() {
 fn a_file_is_pure_if_its_first_paragraph_says_so() {
     for (text, pure) in [
         ("//! Decides. Pure.\n\nuse std::fs;", true),
-        ("//! Decides: a long\n//! sentence. Pure: in and out.\n//!\n//! # Scope", true),
+        (
+            "//! Decides: a long\n//! sentence. Pure: in and out.\n//!\n//! # Scope",
+            true,
+        ),
         ("//! Pure.", true),
         ("//! Decides.\n//!\n//! Pure.", false),
         ("//! Decides.\nfn f() {} // Pure.", false),
@@ -300,7 +303,9 @@ fn says_pure(text: &str) -> bool {
 fn is_marked(path: &str) -> bool {
     let covers =
         |marked: &str| path == marked || (marked.ends_with('/') && path.starts_with(marked));
-    let is_test = path.split('/').any(|name| ["tests", "tests.rs"].contains(&name));
+    let is_test = path
+        .split('/')
+        .any(|name| ["tests", "tests.rs"].contains(&name));
     MARKED.into_iter().any(covers) && path != UNMARKED && !is_test
 }
 

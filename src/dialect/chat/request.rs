@@ -441,7 +441,10 @@ pub fn may_go_beyond(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+    use crate::config;
 
     #[test]
     fn every_field_is_found_by_its_own_name_only() {
@@ -474,6 +477,16 @@ mod tests {
                 "user"
             ]
         );
+    }
+
+    #[test]
+    fn the_operator_may_keep_exactly_what_is_ignored() {
+        let ignored = Field::ALL.into_iter().filter_map(|field| {
+            let is_ignored = field.class() == Class::Ignored;
+            is_ignored.then_some(field.as_str())
+        });
+        let ignored: HashSet<_> = ignored.collect();
+        assert_eq!(HashSet::from(config::KEEPABLE), ignored);
     }
 
     #[test]
