@@ -65,8 +65,9 @@ impl Way {
         let has_length =
             headers.contains_key(header::CONTENT_LENGTH) || body.size_hint().exact().is_some();
         match body {
-            Body::Replay(_) | Body::Tunnel(_) => Self::Framed,
+            Body::Tunnel(_) => Self::Framed,
             _ if version == Version::HTTP_2 => Self::Stream(Departing::of_this_stream()),
+            Body::Replay(_) => Self::Framed,
             _ if version < Version::HTTP_11 && !has_length => Self::ToClose,
             Body::Tape(_) | Body::Stream(_) => Self::Framed,
         }

@@ -9,7 +9,7 @@ use crate::support::{
     client::{End, Exchange, assert_refused, assert_verdict, chat, chat_stream, request, send_h2},
     gate,
     miser::{Miser, WINDOW},
-    proxy::proxy,
+    proxy::{Proxy, proxy},
     spawn,
     upstream::{Reply, completion, status, stream, upstream},
     within,
@@ -166,18 +166,28 @@ async fn a_connection_is_kept_for_the_idle_time_after_an_answer_that_took_none()
     assert_eq!(kept.next().await.status, 200);
 }
 
+/// Sends half a body until one takes all the room: a call that is quicker than it makes it a stream, which takes none.
+async fn half_that_fills(proxy: &Proxy) -> Exchange {
+    loop {
+        let head = chat("hi").body([]).header("Content-Length", "1000");
+        let mut half = head.open_head(proxy.addr).await;
+        half.write(&[b' '; 999]).await;
+        for _ in 0..5 {
+            proxy.send(&request("GET", "/_refrain/healthz")).await;
+        }
+        let other = proxy.send(&chat("ho")).await;
+        if other.header("x-cache-reason") == Some("buffer_full") {
+            return half;
+        }
+    }
+}
+
 #[tokio::test]
 async fn half_sent_bodies_do_not_keep_the_cache_from_others() {
     let up = upstream().start().await;
     let config = "[key]\nmax_body = \"1KiB\"\n[limits]\nbuffered = \"1KiB\"\nbody = \"2s\"";
     let proxy = proxy(&up).with(config).start().await;
-    let half = chat("hi").body([]).header("Content-Length", "1000");
-    let mut half = half.open_head(proxy.addr).await;
-    half.write(&[b' '; 999]).await;
-    let held = async {
-        while proxy.send(&chat("ho")).await.header("x-cache-reason") != Some("buffer_full") {}
-    };
-    within("the half to take all the room", held).await;
+    let mut half = within("a half to take all the room", half_that_fills(&proxy)).await;
     let passed = up.count();
     let answer = half.next().await;
     assert_refused(&answer, 408, "request_timeout");
