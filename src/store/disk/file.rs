@@ -53,21 +53,21 @@ impl Place {
 
     /// Returns whether the database that was opened last is still there.
     pub(super) fn is_there(&self) -> bool {
-        self.opened == fs::metadata(&self.path).ok().map(identity)
+        self.opened == fs::metadata(&self.path).ok().as_ref().map(identity)
     }
 
     /// Opens the database, which is made if it is not there. `secret` is for a new one; `pages` is the most that it may
     /// ever have.
     pub(super) fn open(&mut self, secret: &Secret, pages: u64) -> Result<Opened, Trouble> {
         self.keep_locked()?;
-        let there = fs::metadata(&self.path).ok().map(identity);
+        let there = fs::metadata(&self.path).ok().as_ref().map(identity);
         if self.opened.is_some() && there.is_some() && there != self.opened {
             // The write-ahead log beside it is ours: to open it would mix the two.
             let what = "another file has been put in the place of the database";
             return Err(Trouble::new(Kind::Foreign, what));
         }
         make_private(&self.path)?;
-        self.opened = Some(identity(fs::metadata(&self.path)?));
+        self.opened = Some(identity(&fs::metadata(&self.path)?));
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
         configure(&connection)?;
@@ -80,8 +80,8 @@ impl Place {
     /// Locks the place anew where the lock was deleted: another process would see none.
     fn keep_locked(&mut self) -> Result<(), Trouble> {
         let there = fs::metadata(with_suffix(&self.path, ".lock")).ok();
-        let ours = identity(self.lock.metadata()?);
-        if there.map(identity) != Some(ours) {
+        let ours = identity(&self.lock.metadata()?);
+        if there.as_ref().map(identity) != Some(ours) {
             self.lock = lock(&self.path)?;
         }
         Ok(())
@@ -157,7 +157,7 @@ fn lock(path: &Path) -> Result<File, Trouble> {
     }
 }
 
-/// Makes the database if it is not there, and it and what SQLite keeps beside it their owner's alone. A database that is
+/// Makes the database if it is not there, and it and what `SQLite` keeps beside it their owner's alone. A database that is
 /// there is not opened for that, for the reason above.
 fn make_private(path: &Path) -> io::Result<()> {
     match private().create_new(true).open(path) {
@@ -181,7 +181,7 @@ fn private() -> OpenOptions {
     options
 }
 
-fn identity(file: Metadata) -> Identity {
+fn identity(file: &Metadata) -> Identity {
     (file.dev(), file.ino())
 }
 

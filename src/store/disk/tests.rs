@@ -161,7 +161,7 @@ async fn what_is_kept_is_found_after_a_restart_under_the_same_secret() {
     let (disk, again) = Disk::open(house.options()).await.unwrap();
     assert_eq!(again.expose(), secret.expose());
     assert!(disk.holds(&slot(1)) && !disk.holds(&slot(2)));
-    let (back, original) = (disk.get(&slot(1)).await.unwrap(), entry(1));
+    let (back, original) = (found(&disk, &slot(1)).await, entry(1));
     assert_eq!(back.body, original.body);
     assert_eq!(back.headers, original.headers);
     assert_eq!((back.tags, back.label), (original.tags, original.label));
@@ -174,7 +174,7 @@ async fn an_entry_is_found_as_soon_as_it_is_said_to_be_there() {
     let disk = house.open().await;
     disk.put(Arc::new(entry(1)));
     until(|| disk.holds(&slot(1))).await;
-    assert_eq!(disk.get(&slot(1)).await.unwrap().body, entry(1).body);
+    assert_eq!(found(&disk, &slot(1)).await.body, entry(1).body);
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn a_newer_entry_takes_the_place_of_the_older() {
     let counts = house.write([newer]).await;
     assert_eq!(counts.entries, 1);
     let disk = house.open().await;
-    assert_eq!(disk.get(&slot(1)).await.unwrap().body, "newer");
+    assert_eq!(found(&disk, &slot(1)).await.body, "newer");
 }
 
 #[tokio::test]
@@ -210,7 +210,7 @@ async fn age_goes_on_while_nobody_runs_and_is_never_negative() {
     house.write([entry(1)]).await;
     let age = async || {
         let disk = house.open().await;
-        let entry = disk.get(&slot(1)).await.unwrap();
+        let entry = found(&disk, &slot(1)).await;
         closed(disk).await;
         entry.made.elapsed().as_secs()
     };
@@ -229,7 +229,7 @@ async fn no_lifetime_exceeds_the_present_bound() {
         ..entry(1)
     };
     house.write([long]).await;
-    let back = house.open().await.get(&slot(1)).await.unwrap();
+    let back = found(&house.open().await, &slot(1)).await;
     assert_eq!(back.lifetime, Duration::from_secs(1_000));
 }
 
@@ -318,17 +318,17 @@ async fn a_database_that_is_deleted_behind_our_back_is_made_anew_with_the_same_s
     let (disk, secret) = Disk::open(house.options()).await.unwrap();
     disk.put(Arc::new(entry(1)));
     until(|| disk.holds(&slot(1))).await;
-    assert!(disk.get(&slot(1)).await.is_some());
+    found(&disk, &slot(1)).await;
     fs::remove_dir_all(house.path().parent().unwrap()).unwrap();
     disk.put(Arc::new(entry(2)));
     until(|| disk.holds(&slot(2))).await;
     assert!(!disk.holds(&slot(1)));
-    assert_eq!(disk.get(&slot(2)).await.unwrap().body, entry(2).body);
+    assert_eq!(found(&disk, &slot(2)).await.body, entry(2).body);
     assert_eq!(house.trouble().await, Kind::Locked, "nobody else takes it");
     assert_eq!(closed(disk).await.errors, errors(Kind::Io));
     let (disk, again) = Disk::open(house.options()).await.unwrap();
     assert_eq!(again.expose(), secret.expose());
-    assert!(disk.get(&slot(2)).await.is_some());
+    found(&disk, &slot(2)).await;
 }
 
 #[tokio::test]
@@ -469,11 +469,11 @@ async fn a_database_that_is_damaged_while_it_is_open_is_replaced() {
     until(|| aside.exists()).await;
     disk.put(Arc::new(entry(1)));
     until(|| disk.holds(&slot(1))).await;
-    assert_eq!(disk.get(&slot(1)).await.unwrap().body, entry(1).body);
+    assert_eq!(found(&disk, &slot(1)).await.body, entry(1).body);
     closed(disk).await;
     let (disk, again) = Disk::open(house.options()).await.unwrap();
     assert_eq!(again.expose(), secret.expose(), "keys stay the same");
-    assert!(disk.get(&slot(1)).await.is_some());
+    found(&disk, &slot(1)).await;
 }
 
 #[test]
