@@ -41,17 +41,21 @@ impl Lines {
 
 fn edge(stack: impl Answering, tasks: &Tasks) -> Edge<impl Answering> {
     let config = Config::default();
-    let policy = Policy::new(
+    let secret = Secret::from_bytes([7; 32]);
+    let policy = Arc::new(Policy::new(
         &config.cache,
         &config.upstream.base_url,
         Duration::from_secs(1),
-    );
+    ));
     let readiness = Readiness::default();
     readiness.ready();
     Edge::new(Parts {
         stack,
-        keying: Keying::new(&config, Secret::from_bytes([7; 32])),
-        policy: Arc::new(policy),
+        callers: Callers::new(&config.callers, &secret),
+        guard: Guard::new(false, &[]),
+        cors: Cors::new(&config.cors),
+        keying: Keying::new(&config, secret, policy.clone()),
+        policy,
         budget: Budget::new(config.limits.buffered),
         pause: config.limits.body,
         tasks: tasks.clone(),
@@ -60,7 +64,7 @@ fn edge(stack: impl Answering, tasks: &Tasks) -> Edge<impl Answering> {
     .unwrap()
 }
 
-/// Sends one call through the edge to `layers` and returns the answer as it came.
+/// Sends one call through the edge to `stack` and returns the answer as it came.
 async fn answered_by(stack: impl Answering) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
