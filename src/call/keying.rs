@@ -9,6 +9,7 @@ use super::{
     caller::Caller,
     canon::{self, Scratch},
     key::{Mask, Material, Secret},
+    lengths::Lengths,
     plan::Plan,
 };
 use crate::{
@@ -27,6 +28,7 @@ pub struct Keying {
     upstream: String,
     base_url: String,
     vary: Vec<HeaderName>,
+    vary_lengths: Lengths,
 }
 
 /// The head of a request, as far as keying goes.
@@ -56,6 +58,7 @@ impl Keying {
             authority,
             path,
         } = &config.upstream.base_url;
+        let vary: Vec<_> = config.cache.vary.iter().map(HeaderName::as_str).collect();
         Self {
             secret,
             enabled: config.cache.enabled,
@@ -67,6 +70,7 @@ impl Keying {
             version: config.key.version.clone(),
             upstream: config.upstream.name.clone(),
             base_url: format!("{scheme}://{authority}{path}"),
+            vary_lengths: Lengths::of(&vary),
             vary: config.cache.vary.clone(),
         }
     }
@@ -154,6 +158,11 @@ impl Keying {
     /// of a request is cheaper than a look-up for every name.
     fn varying<'a>(&'a self, headers: &'a HeaderMap) -> Vec<(&'a str, &'a [u8])> {
         let rank = |name: &HeaderName| self.vary.iter().position(|known| known == name);
+        let rank = |name| {
+            self.vary_lengths
+                .have(HeaderName::as_str(name))
+                .then(|| rank(name))?
+        };
         let mut found: Vec<_> = headers
             .iter()
             .filter_map(|(name, value)| Some((rank(name)?, name.as_str(), value.as_bytes())))

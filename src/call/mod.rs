@@ -8,6 +8,7 @@ pub mod caller;
 pub mod canon;
 pub mod key;
 pub mod keying;
+mod lengths;
 pub mod plan;
 pub mod splice;
 
