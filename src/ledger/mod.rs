@@ -4,6 +4,7 @@
 //! The ledger writes down. Nothing is decided here, and nothing waits for it.
 
 pub mod clock;
+mod date;
 pub mod line;
 pub mod log;
 pub mod metrics;
@@ -218,7 +219,7 @@ impl Record {
     fn answered(&mut self, answer: &Answer) {
         self.status = Some(answer.head.status);
         self.served = Some(answer.served.clone());
-        self.timing = Some(answer.head.timing.clone());
+        self.timing.clone_from(&answer.head.timing);
     }
 
     fn refused(&mut self, error: &Error) {
@@ -342,8 +343,8 @@ impl Record {
             input_tokens: self.usage.map(|usage| usage.input_tokens),
             output_tokens: self.usage.map(|usage| usage.output_tokens),
             bytes: self.bytes,
-            ttfb_ms: self.first_byte.map(|first| ms(self.facts.started, first)),
-            total_ms: ms(self.facts.started, now),
+            ttfb: self.first_byte.map(|first| first - self.facts.started),
+            total: now - self.facts.started,
         };
         let mut text = Vec::with_capacity(640);
         line.write(self.ledger.log().is_json(), &mut text);
@@ -363,10 +364,4 @@ impl Drop for Record {
 
 fn client_gone() -> StatusCode {
     StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST)
-}
-
-/// Milliseconds between two moments, to the microsecond.
-fn ms(from: Instant, to: Instant) -> f64 {
-    let micros = u32::try_from((to - from).as_micros()).unwrap_or(u32::MAX);
-    f64::from(micros) / 1e3
 }
