@@ -78,7 +78,8 @@ struct Inner<S> {
 /// Makes request ids: random per process, counted within.
 #[derive(Debug)]
 struct Ids {
-    process: u64,
+    /// What all ids of the process start with.
+    prefix: Vec<u8>,
     next: AtomicU64,
 }
 
@@ -93,10 +94,7 @@ impl<S: Answering> Edge<S> {
     pub fn new(parts: Parts<S>) -> Result<Self, Error> {
         let process = getrandom::u64()
             .map_err(|error| Error::with_source(Kind::Internal, "no random bytes", error))?;
-        let ids = Ids {
-            process,
-            next: AtomicU64::new(0),
-        };
+        let ids = Ids::new(process);
         Ok(Self(Arc::new(Inner { parts, ids })))
     }
 
@@ -154,16 +152,15 @@ impl<S: Answering> Inner<S> {
         (self.pass(Arrival { facts, call }).await, client)
     }
 
-    async fn pass(&self, arrival: Arrival) -> Recorded {
-        match self.parts.stack.clone().call(arrival).await {
-            Ok(recorded) => recorded,
-            Err(never) => match never {},
-        }
+    /// Passes a request on. No `async fn`: what arrives is large, and would be copied into its future and out again.
+    fn pass(&self, arrival: Arrival) -> impl Future<Output = Recorded> + use<S> {
+        let passing = self.parts.stack.clone().call(arrival);
+        passing.map(|Ok(recorded)| recorded)
     }
 
-    async fn refuse(&self, facts: Arc<Facts>, error: Error) -> Recorded {
+    fn refuse(&self, facts: Arc<Facts>, error: Error) -> impl Future<Output = Recorded> + use<S> {
         let call = Err(error);
-        self.pass(Arrival { facts, call }).await
+        self.pass(Arrival { facts, call })
     }
 
     /// Makes a call of a request: reads its plan, and its body where that may be keyed.
@@ -275,9 +272,9 @@ impl<S: Answering> Inner<S> {
             }
             Err(error) => of_error(&error, version),
         };
-        if !headers.contains_key(REQUEST_ID) {
-            headers.insert(REQUEST_ID, record.id().clone());
-        }
+        headers
+            .entry(REQUEST_ID)
+            .or_insert_with(|| record.id().clone());
         if let Body::Tunnel(upstream) = &body
             && let Some(client) = client
         {
@@ -306,14 +303,22 @@ impl<S> Inner<S> {
 }
 
 impl Ids {
+    fn new(process: u64) -> Self {
+        let process = Hex::<16>::of(&process.to_be_bytes());
+        Self {
+            prefix: [b"req_", process.as_bytes().as_slice()].concat(),
+            next: AtomicU64::new(0),
+        }
+    }
+
     /// Returns the client's request id, else a new one.
     fn of(&self, headers: &HeaderMap) -> HeaderValue {
         if let Some(id) = headers.get(REQUEST_ID) {
             return id.clone();
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let bytes = (u128::from(self.process) << 64 | u128::from(number)).to_be_bytes();
-        let id = [b"req_", Hex::<32>::of(&bytes).as_str().as_bytes()].concat();
+        let number = Hex::<16>::of(&number.to_be_bytes());
+        let id = [self.prefix.as_slice(), number.as_bytes()].concat();
         HeaderValue::from_maybe_shared(Bytes::from(id)).unwrap_or(HeaderValue::from_static("req_0"))
     }
 }
