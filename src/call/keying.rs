@@ -9,8 +9,8 @@ use super::{
     caller::Caller,
     canon::{self, Scratch},
     key::{Mask, Material, Secret},
-    lengths::Lengths,
     plan::Plan,
+    sieve::Sieve,
 };
 use crate::{
     config::{self, Config},
@@ -28,7 +28,7 @@ pub struct Keying {
     upstream: String,
     base_url: String,
     vary: Vec<HeaderName>,
-    vary_lengths: Lengths,
+    vary_sieve: Sieve,
 }
 
 /// The head of a request, as far as keying goes.
@@ -70,7 +70,7 @@ impl Keying {
             version: config.key.version.clone(),
             upstream: config.upstream.name.clone(),
             base_url: format!("{scheme}://{authority}{path}"),
-            vary_lengths: Lengths::of(&vary),
+            vary_sieve: Sieve::of(&vary),
             vary: config.cache.vary.clone(),
         }
     }
@@ -158,13 +158,9 @@ impl Keying {
     /// of a request is cheaper than a look-up for every name.
     fn varying<'a>(&'a self, headers: &'a HeaderMap) -> Vec<(&'a str, &'a [u8])> {
         let rank = |name: &HeaderName| self.vary.iter().position(|known| known == name);
-        let rank = |name| {
-            self.vary_lengths
-                .have(HeaderName::as_str(name))
-                .then(|| rank(name))?
-        };
         let mut found: Vec<_> = headers
             .iter()
+            .filter(|(name, _)| self.vary_sieve.keeps(name.as_str()))
             .filter_map(|(name, value)| Some((rank(name)?, name.as_str(), value.as_bytes())))
             .collect();
         found.sort_by_key(|(rank, ..)| *rank);

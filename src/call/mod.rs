@@ -8,8 +8,8 @@ pub mod caller;
 pub mod canon;
 pub mod key;
 pub mod keying;
-mod lengths;
 pub mod plan;
+mod sieve;
 pub mod splice;
 
 use std::{sync::Arc, time::Instant};
