@@ -5,6 +5,7 @@
 //! The only place that makes HTTP of an [`Error`]. An upstream's own error is an answer and passes byte for byte.
 
 use std::{
+    mem,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -16,7 +17,8 @@ use std::{
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, uri::PathAndQuery,
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request,
+    uri::PathAndQuery,
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
@@ -99,35 +101,36 @@ impl<S: Answering> Edge<S> {
     }
 
     /// Answers one request. A panic on the way is one call's internal error.
-    pub async fn handle(&self, request: Request<Incoming>, line: OnLine) -> Response<Outgoing> {
+    ///
+    /// The future moves into the connection, and each move copies all of it: what is large in it stands there once.
+    pub async fn handle(self, request: Request<Incoming>, line: OnLine) -> Response<Outgoing> {
         let started = Instant::now();
-        let version = request.version();
-        if let Some((status, headers, body)) = self.0.probe(request.uri().path()) {
-            let way = Way::of(version, &headers, &body);
+        let (mut head, body) = request.into_parts();
+        if let Some((status, headers, body)) = self.0.probe(head.uri.path()) {
+            let way = Way::of(head.version, &headers, &body);
             return response(status, headers, Outgoing::unrecorded(body, line, way));
         }
-        let id = self.0.ids.of(request.headers());
-        let facts = Arc::new(self.0.facts(&request, id, started));
-        let answering = AssertUnwindSafe(self.0.answer(request, facts.clone()));
-        let (recorded, client) = if let Ok(answered) = answering.catch_unwind().await {
-            answered
+        let facts = Arc::new(self.0.facts(&head, started));
+        let answering = AssertUnwindSafe(self.0.answer(&mut head, body, &facts));
+        let recorded = if let Ok(recorded) = answering.catch_unwind().await {
+            recorded
         } else {
             let error = Error::new(Kind::Internal, "the call failed inside Refrain");
-            (self.0.refuse(facts, error).await, None)
+            self.0.refuse(facts, error).await
         };
-        self.0.respond(recorded, client, line, version)
+        self.0.respond(recorded, line, head)
     }
 }
 
 impl<S: Answering> Inner<S> {
-    fn facts(&self, request: &Request<Incoming>, id: HeaderValue, started: Instant) -> Facts {
-        let target = request.uri().path_and_query().cloned();
+    fn facts(&self, head: &request::Parts, started: Instant) -> Facts {
+        let target = head.uri.path_and_query().cloned();
         let target = target.unwrap_or_else(|| PathAndQuery::from_static("*"));
         Facts {
-            id,
-            method: request.method().clone(),
-            caller: Caller::of(request.headers(), self.parts.keying.secret()),
-            dialect: Dialect::of(request.method(), target.path()),
+            id: self.ids.of(&head.headers),
+            method: head.method.clone(),
+            caller: Caller::of(&head.headers, self.parts.keying.secret()),
+            dialect: Dialect::of(&head.method, target.path()),
             target,
             started,
         }
@@ -135,21 +138,18 @@ impl<S: Answering> Inner<S> {
 
     async fn answer(
         &self,
-        mut request: Request<Incoming>,
-        facts: Arc<Facts>,
-    ) -> (Recorded, Option<OnUpgrade>) {
-        if facts.target.path().starts_with("/_refrain/") {
+        head: &mut request::Parts,
+        body: Incoming,
+        facts: &Arc<Facts>,
+    ) -> Recorded {
+        let call = if facts.target.path().starts_with("/_refrain/") {
             let message = format!("nothing lives at `{}`", facts.target.path());
-            return (
-                self.refuse(facts, Error::new(Kind::NotFound, message))
-                    .await,
-                None,
-            );
-        }
-        let upgrade = headers::asks_upgrade(request.headers());
-        let client = upgrade.then(|| hyper::upgrade::on(&mut request));
-        let call = self.call(request, &facts, upgrade).await;
-        (self.pass(Arrival { facts, call }).await, client)
+            Err(Error::new(Kind::NotFound, message))
+        } else {
+            self.call(head, body, facts).await
+        };
+        let facts = facts.clone();
+        self.pass(Arrival { facts, call }).await
     }
 
     /// Passes a request on. No `async fn`: what arrives is large, and would be copied into its future and out again.
@@ -166,33 +166,30 @@ impl<S: Answering> Inner<S> {
     /// Makes a call of a request: reads its plan, and its body where that may be keyed.
     async fn call(
         &self,
-        request: Request<Incoming>,
+        head: &mut request::Parts,
+        body: Incoming,
         facts: &Facts,
-        upgrade: bool,
     ) -> Result<Call, Error> {
-        let (parts, body) = request.into_parts();
         let body = Arriving::new(body, self.parts.pause);
-        let mut plan = self
-            .parts
-            .policy
-            .plan(&parts.headers)
-            .map_err(|bad| Error::new(Kind::BadHeader, bad.to_string()))?;
-        let head = keying::Head {
+        let plan = self.parts.policy.plan(&head.headers);
+        let mut plan = plan.map_err(|bad| Error::new(Kind::BadHeader, bad.to_string()))?;
+        let upgrade = headers::asks_upgrade(&head.headers);
+        let asked = keying::Head {
             method: &facts.method,
             target: &facts.target,
-            headers: &parts.headers,
+            headers: &head.headers,
             dialect: facts.dialect,
             upgrade,
         };
-        let (payload, keyed) = match self.parts.keying.admits(&head, &plan) {
-            Ok(dialect) => self.read(body, &head, dialect, facts, &mut plan).await?,
+        let (payload, keyed) = match self.parts.keying.admits(&asked, &plan) {
+            Ok(dialect) => self.read(body, &asked, dialect, facts, &mut plan).await?,
             Err(why) => (incoming::stream(body), Err(why)),
         };
         Ok(Call {
             id: facts.id.clone(),
             method: facts.method.clone(),
             target: facts.target.clone(),
-            headers: parts.headers,
+            headers: mem::take(&mut head.headers),
             payload,
             dialect: facts.dialect,
             caller: facts.caller,
@@ -256,13 +253,14 @@ impl<S: Answering> Inner<S> {
         Some((status, content_type("text/plain; charset=utf-8"), body))
     }
 
+    /// Makes a response of what goes back to a request with this `head`.
     fn respond(
         &self,
         recorded: Recorded,
-        client: Option<OnUpgrade>,
         line: OnLine,
-        version: Version,
+        mut head: request::Parts,
     ) -> Response<Outgoing> {
+        let version = head.version;
         let Recorded { result, record } = recorded;
         let (status, mut headers, body) = match result {
             Ok(answer) => {
@@ -276,7 +274,7 @@ impl<S: Answering> Inner<S> {
             .entry(REQUEST_ID)
             .or_insert_with(|| record.id().clone());
         if let Body::Tunnel(upstream) = &body
-            && let Some(client) = client
+            && let Some(client) = head.extensions.remove::<OnUpgrade>()
         {
             self.connect(client, upstream.clone(), line.line().begin());
         }

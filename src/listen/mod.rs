@@ -160,9 +160,8 @@ fn connection<S: Answering>(
     let line = Arc::new(Line::default());
     let socket = Socket::new(stream, line.clone(), deadlines);
     let service = service_fn(move |request| {
-        let edge = edge.clone();
-        let call = line.begin();
-        async move { Ok::<_, Infallible>(edge.handle(request, call).await) }
+        let answering = edge.clone().handle(request, line.begin());
+        answering.map(Ok::<_, Infallible>)
     });
     builder
         .serve_connection_with_upgrades(TokioIo::new(socket), service)
