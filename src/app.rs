@@ -10,9 +10,13 @@ use crate::{
         tape::{Limits, Tapes, Told},
         tasks::Tasks,
     },
-    cache::{self, keeper, storable::Rules},
-    call::{key::Secret, keying::Keying, plan::Policy},
-    config::{self, Config, OnDisconnect},
+    cache::{
+        self, keeper,
+        refresh::{self, Refreshes},
+        storable::Rules,
+    },
+    call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
+    config::{self, Cache, Config, OnDisconnect},
     error::Error,
     guard::coalesce::{Flights, Judge},
     ledger::{
@@ -22,8 +26,10 @@ use crate::{
     },
     listen::{
         self, End,
+        cors::Cors,
         edge::{Edge, Parts},
         incoming::Budget,
+        origin::Guard,
         socket::Deadlines,
     },
     stack::{Stack, stack},
@@ -85,7 +91,8 @@ impl App {
             &config.upstream.base_url,
             CHAT_TTL,
         ));
-        let upstream = Upstream::new(&config.upstream, policy.clone())?;
+        let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
+        let upstream = Upstream::new(&config.upstream, &config.rules, policy.clone())?;
         let readings = Gauges {
             ledger: ledger.clone(),
             memory,
@@ -95,8 +102,11 @@ impl App {
             flights: flights.clone(),
         };
         let edge = Edge::new(Parts {
-            stack: stack(ledger, store, flights, upstream),
-            keying: Keying::new(config, secret),
+            stack: stack(ledger, store, refreshes, flights, upstream),
+            callers: Callers::new(&config.callers, &secret),
+            guard: guard(config),
+            cors: Cors::new(&config.cors),
+            keying: Keying::new(config, secret, policy.clone()),
             policy,
             budget: Budget::new(config.limits.buffered),
             pause: config.limits.body,
@@ -254,7 +264,7 @@ async fn open_disk(config: &Config) -> Result<Opened, Error> {
         max_size: settings.max_size,
         max_entry: config.cache.max_entry,
         max_ttl: config.cache.max_ttl,
-        keep_stale: config.cache.stale_if_error,
+        keep_stale: keep_stale(config),
         clock: Arc::new(clock::wall),
     };
     match Disk::open(options).await {
@@ -271,6 +281,12 @@ async fn open_disk(config: &Config) -> Result<Opened, Error> {
             without(Counts::refused(trouble.kind))
         }
     }
+}
+
+/// Returns what stands before the proxy's own key where no caller has to show one.
+fn guard(config: &Config) -> Guard {
+    let spends = config.upstream.api_key.is_some() && config.callers.is_empty();
+    Guard::new(spends, &config.limits.hosts)
 }
 
 fn deadlines(limits: &config::Limits) -> Deadlines {
@@ -295,6 +311,29 @@ fn limits(config: &Config) -> Limits {
 fn told(ledger: &Ledger) -> Told {
     let metrics = ledger.metrics().clone();
     Box::new(move |summary| metrics.kept(summary.kept))
+}
+
+fn refreshed(ledger: &Ledger) -> refresh::Told {
+    let ledger = ledger.clone();
+    Box::new(move |refreshed| ledger.refreshed(refreshed))
+}
+
+/// Returns how long past its lifetime an entry may be of use to anybody.
+fn keep_stale(config: &Config) -> Duration {
+    let Cache {
+        stale_if_error,
+        stale_while_revalidate,
+        max_ttl,
+        ..
+    } = &config.cache;
+    let of_rules = config
+        .rules
+        .iter()
+        .flat_map(|rule| [rule.stale_if_error, rule.stale_while_revalidate]);
+    let all = of_rules
+        .flatten()
+        .chain([*stale_if_error, *stale_while_revalidate]);
+    all.max().unwrap_or_default().min(*max_ttl)
 }
 
 /// What is left of the memory for entries, when the tapes have their part.

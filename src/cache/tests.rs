@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    answer::{Head, replay::Replay},
+    answer::{Head, replay::Replay, tasks::Tasks},
     call::{
         Payload, Slot, Unkeyed,
         caller::Caller,
@@ -108,38 +108,42 @@ fn house_over(store: Tiered, status: Option<StatusCode>) -> House {
         calls: calls.clone(),
     };
     House {
-        cache: CacheLayer::new(store).layer(upstream),
+        cache: CacheLayer::new(store, Refreshes::new(Tasks::default(), Box::new(|_| {})))
+            .layer(upstream),
         calls,
     }
 }
 
-fn slot() -> Slot {
+pub(super) fn slot() -> Slot {
     Slot {
         key: Key::from_bytes([1; 32]),
         delivery: 0,
     }
 }
 
-fn call(change: impl FnOnce(&mut Plan)) -> Call {
+pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
     let config = Config::default();
     let url = &config.upstream.base_url;
     let policy = Policy::new(&config.cache, url, Duration::from_secs(100));
     let headers = HeaderMap::new();
     let mut plan = policy.plan(&headers).unwrap();
     change(&mut plan);
+    let caller = Caller::of(&headers, &Secret::from_bytes([0; 32]));
     Call {
         id: HeaderValue::from_static("id"),
         method: Method::POST,
         target: PathAndQuery::from_static("/v1/chat/completions"),
-        caller: Caller::of(&headers, &Secret::from_bytes([0; 32])),
+        keyed: Ok(Arc::new(Keyed {
+            slot: slot(),
+            scope: caller.itself(),
+            request: Request::default(),
+        })),
+        caller,
         headers,
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,
-        keyed: Ok(Arc::new(Keyed {
-            slot: slot(),
-            request: Request::default(),
-        })),
+        rule: None,
         passed_over: None,
         upgrade: false,
     }
@@ -153,7 +157,12 @@ fn call_for(form: Form) -> Call {
     };
     let slot = slot();
     let mut call = call(|_| {});
-    call.keyed = Ok(Arc::new(Keyed { slot, request }));
+    let scope = call.caller.itself();
+    call.keyed = Ok(Arc::new(Keyed {
+        slot,
+        scope,
+        request,
+    }));
     call
 }
 

@@ -7,10 +7,7 @@
 use std::{
     mem,
     panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -28,7 +25,10 @@ use super::{
     Answering,
     arriving::Arriving,
     breaking::Way,
+    cors::{self, Cors},
+    ids::Ids,
     incoming::{self, Budget, Held, Read},
+    origin::{Foreign, Guard},
     outgoing::Outgoing,
     socket::OnLine,
 };
@@ -36,10 +36,9 @@ use crate::{
     admin::{self, Readiness},
     answer::{Body, replay::Replay, tasks::Tasks},
     call::{
-        Call, Keyed, Payload, Unkeyed,
-        caller::Caller,
-        key::Hex,
-        keying::{self, Keying},
+        Call, Payload, Unkeyed,
+        callers::Callers,
+        keying::{self, Identity, Keying},
         plan::{Plan, Policy},
     },
     dialect::{Dialect, envelope::error_body},
@@ -59,6 +58,12 @@ pub struct Parts<S> {
     pub stack: S,
     /// From requests to keys.
     pub keying: Keying,
+    /// Who is let in.
+    pub callers: Callers,
+    /// What web pages may not do.
+    pub guard: Guard,
+    /// Which web pages may call.
+    pub cors: Cors,
     /// From headers to plans.
     pub policy: Arc<Policy>,
     /// What request bodies may hold.
@@ -77,14 +82,6 @@ struct Inner<S> {
     ids: Ids,
 }
 
-/// Makes request ids: random per process, counted within.
-#[derive(Debug)]
-struct Ids {
-    /// What all ids of the process start with.
-    prefix: Vec<u8>,
-    next: AtomicU64,
-}
-
 impl<S> Clone for Edge<S> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -94,9 +91,7 @@ impl<S> Clone for Edge<S> {
 impl<S: Answering> Edge<S> {
     /// Makes the edge.
     pub fn new(parts: Parts<S>) -> Result<Self, Error> {
-        let process = getrandom::u64()
-            .map_err(|error| Error::with_source(Kind::Internal, "no random bytes", error))?;
-        let ids = Ids::new(process);
+        let ids = Ids::new()?;
         Ok(Self(Arc::new(Inner { parts, ids })))
     }
 
@@ -104,32 +99,60 @@ impl<S: Answering> Edge<S> {
     ///
     /// The future moves into the connection, and each move copies all of it: what is large in it stands there once.
     pub async fn handle(self, request: Request<Incoming>, line: OnLine) -> Response<Outgoing> {
-        let started = Instant::now();
+        let Parts { cors, guard, .. } = &self.0.parts;
         let (mut head, body) = request.into_parts();
-        if let Some((status, headers, body)) = self.0.probe(head.uri.path()) {
-            let way = Way::of(head.version, &headers, &body);
-            return response(status, headers, Outgoing::unrecorded(body, line, way));
+        let allowed = cors.allowed(&head.headers);
+        let foreign = guard.refuses(&head.uri, &head.headers, allowed.is_some());
+        if foreign.is_none()
+            && let Some(origin) = &allowed
+            && let Some(headers) = cors::preflight(&head.method, &head.headers, origin)
+        {
+            let body = ours(Bytes::new());
+            return unrecorded(StatusCode::NO_CONTENT, headers, body, line, head.version);
         }
-        let facts = Arc::new(self.0.facts(&head, started));
-        let answering = AssertUnwindSafe(self.0.answer(&mut head, body, &facts));
-        let recorded = if let Ok(recorded) = answering.catch_unwind().await {
-            recorded
-        } else {
-            let error = Error::new(Kind::Internal, "the call failed inside Refrain");
-            self.0.refuse(facts, error).await
-        };
-        self.0.respond(recorded, line, head)
+        let mut response = self.0.reply(&mut head, body, foreign, line).await;
+        if let Some(origin) = allowed {
+            cors::open(response.headers_mut(), origin);
+        }
+        response
     }
 }
 
 impl<S: Answering> Inner<S> {
+    async fn reply(
+        &self,
+        head: &mut request::Parts,
+        body: Incoming,
+        foreign: Option<Foreign>,
+        line: OnLine,
+    ) -> Response<Outgoing> {
+        let started = Instant::now();
+        if foreign.is_none()
+            && let Some((status, headers, body)) = self.probe(head.uri.path())
+        {
+            return unrecorded(status, headers, body, line, head.version);
+        }
+        let facts = Arc::new(self.facts(head, started));
+        let answering = AssertUnwindSafe(self.answer(head, body, &facts, foreign));
+        let recorded = if let Ok(recorded) = answering.catch_unwind().await {
+            recorded
+        } else {
+            let error = Error::new(Kind::Internal, "the call failed inside Refrain");
+            self.refuse(facts, error).await
+        };
+        self.respond(recorded, line, head)
+    }
+
     fn facts(&self, head: &request::Parts, started: Instant) -> Facts {
         let target = head.uri.path_and_query().cloned();
         let target = target.unwrap_or_else(|| PathAndQuery::from_static("*"));
         Facts {
             id: self.ids.of(&head.headers),
             method: head.method.clone(),
-            caller: Caller::of(&head.headers, self.parts.keying.secret()),
+            caller: self
+                .parts
+                .callers
+                .identify(&head.headers, self.parts.keying.secret()),
             dialect: Dialect::of(&head.method, target.path()),
             target,
             started,
@@ -141,15 +164,30 @@ impl<S: Answering> Inner<S> {
         head: &mut request::Parts,
         body: Incoming,
         facts: &Arc<Facts>,
+        foreign: Option<Foreign>,
     ) -> Recorded {
-        let call = if facts.target.path().starts_with("/_refrain/") {
-            let message = format!("nothing lives at `{}`", facts.target.path());
-            Err(Error::new(Kind::NotFound, message))
-        } else {
-            self.call(head, body, facts).await
+        let call = match self.admit(facts, foreign) {
+            Ok(()) => self.call(head, body, facts).await,
+            Err(error) => Err(error),
         };
         let facts = facts.clone();
         self.pass(Arrival { facts, call }).await
+    }
+
+    /// Refuses who may not call at all, and what is no call.
+    fn admit(&self, facts: &Facts, foreign: Option<Foreign>) -> Result<(), Error> {
+        if let Some(foreign) = foreign {
+            return Err(Error::new(Kind::Forbidden, foreign.to_string()));
+        }
+        if !self.parts.callers.admit(&facts.caller) {
+            let message = "no caller of this proxy has the API key that was sent, or none was sent";
+            return Err(Error::new(Kind::Unauthorized, message));
+        }
+        if facts.target.path().starts_with("/_refrain/") {
+            let message = format!("nothing lives at `{}`", facts.target.path());
+            return Err(Error::new(Kind::NotFound, message));
+        }
+        Ok(())
     }
 
     /// Passes a request on. No `async fn`: what arrives is large, and would be copied into its future and out again.
@@ -181,10 +219,18 @@ impl<S: Answering> Inner<S> {
             dialect: facts.dialect,
             upgrade,
         };
-        let (payload, keyed) = match self.parts.keying.admits(&asked, &plan) {
+        let Parts { keying, policy, .. } = &self.parts;
+        let (payload, identity) = match keying.admits(&asked, &plan) {
             Ok(dialect) => self.read(body, &asked, dialect, facts, &mut plan).await?,
-            Err(why) => (incoming::stream(body), Err(why)),
+            Err(why) => {
+                let identity = keying.unkeyed(&asked, &facts.caller, &plan, why);
+                (incoming::stream(body), identity)
+            }
         };
+        let Identity { keyed, rule } = identity;
+        if let Some(rule) = &rule {
+            policy.obey(rule, &mut plan);
+        }
         Ok(Call {
             id: facts.id.clone(),
             method: facts.method.clone(),
@@ -192,9 +238,10 @@ impl<S: Answering> Inner<S> {
             headers: mem::take(&mut head.headers),
             payload,
             dialect: facts.dialect,
-            caller: facts.caller,
+            caller: facts.caller.clone(),
             plan,
             keyed,
+            rule,
             passed_over: None,
             upgrade,
         })
@@ -207,15 +254,19 @@ impl<S: Answering> Inner<S> {
         dialect: Dialect,
         facts: &Facts,
         plan: &mut Plan,
-    ) -> Result<(Payload, Result<Arc<Keyed>, Unkeyed>), Error> {
-        let max = self.parts.keying.max_body();
+    ) -> Result<(Payload, Identity), Error> {
+        let keying = &self.parts.keying;
+        let max = keying.max_body();
         Ok(match self.parts.budget.read(body, max).await? {
             Read::Whole(mut whole) => {
                 let size = whole.as_ref().len();
-                let keyed = apart(size, || self.key(&mut whole, head, dialect, facts, plan));
-                (whole.into_payload(), keyed)
+                let identity = apart(size, || self.key(&mut whole, head, dialect, facts, plan));
+                (whole.into_payload(), identity)
             }
-            Read::Partly(payload, why) => (payload, Err(why)),
+            Read::Partly(payload, why) => {
+                let identity = keying.unkeyed(head, &facts.caller, plan, why);
+                (payload, identity)
+            }
         })
     }
 
@@ -228,18 +279,18 @@ impl<S: Answering> Inner<S> {
         dialect: Dialect,
         facts: &Facts,
         plan: &mut Plan,
-    ) -> Result<Arc<Keyed>, Unkeyed> {
+    ) -> Identity {
         let Parts { keying, policy, .. } = &self.parts;
         let key = |body: &[u8], plan: &Plan| keying.key(head, dialect, body, &facts.caller, plan);
         let Some(steered) = policy.steered(plan, head.headers, whole.as_ref()) else {
             return key(whole.as_ref(), plan);
         };
-        let keyed = key(&steered.body, &steered.plan);
-        if !matches!(keyed, Err(Unkeyed::Body(_))) {
+        let identity = key(&steered.body, &steered.plan);
+        if !matches!(identity.keyed, Err(Unkeyed::Body(_))) {
             *plan = steered.plan;
             whole.replace(steered.body);
         }
-        keyed
+        identity
     }
 
     /// Returns what lives at `path` of Refrain's own, for load balancers; probes are no calls and leave no line.
@@ -258,7 +309,7 @@ impl<S: Answering> Inner<S> {
         &self,
         recorded: Recorded,
         line: OnLine,
-        mut head: request::Parts,
+        head: &mut request::Parts,
     ) -> Response<Outgoing> {
         let version = head.version;
         let Recorded { result, record } = recorded;
@@ -300,27 +351,6 @@ impl<S> Inner<S> {
     }
 }
 
-impl Ids {
-    fn new(process: u64) -> Self {
-        let process = Hex::<16>::of(&process.to_be_bytes());
-        Self {
-            prefix: [b"req_", process.as_bytes().as_slice()].concat(),
-            next: AtomicU64::new(0),
-        }
-    }
-
-    /// Returns the client's request id, else a new one.
-    fn of(&self, headers: &HeaderMap) -> HeaderValue {
-        if let Some(id) = headers.get(REQUEST_ID) {
-            return id.clone();
-        }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let number = Hex::<16>::of(&number.to_be_bytes());
-        let id = [self.prefix.as_slice(), number.as_bytes()].concat();
-        HeaderValue::from_maybe_shared(Bytes::from(id)).unwrap_or(HeaderValue::from_static("req_0"))
-    }
-}
-
 /// Does `work` on a body of `size` bytes; what takes long does not keep other calls of the same thread waiting.
 fn apart<T>(size: usize, work: impl FnOnce() -> T) -> T {
     let threads = Handle::current().runtime_flavor();
@@ -333,6 +363,18 @@ fn apart<T>(size: usize, work: impl FnOnce() -> T) -> T {
 
 /// From so many bytes on, keying takes longer than handing a thread's other calls to another one.
 const LONG: usize = 256 << 10;
+
+/// Sends what is no call and leaves no line.
+fn unrecorded(
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Body,
+    line: OnLine,
+    version: Version,
+) -> Response<Outgoing> {
+    let way = Way::of(version, &headers, &body);
+    response(status, headers, Outgoing::unrecorded(body, line, way))
+}
 
 fn response(status: StatusCode, headers: HeaderMap, body: Outgoing) -> Response<Outgoing> {
     let mut response = Response::new(body);
@@ -348,6 +390,10 @@ fn of_error(error: &Error, version: Version) -> (StatusCode, HeaderMap, Body) {
     if kind == Kind::SlowRequest && version < Version::HTTP_2 {
         // The rest of its body would be read as the next request (RFC 9110 §15.5.9).
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if kind == Kind::Unauthorized {
+        // A 401 says how to do better (RFC 9110 §11.6.1).
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     let body = error_body(error.message(), kind.as_str(), None);
     (kind.status(), headers, ours(body))
