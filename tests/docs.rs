@@ -1,7 +1,7 @@
 //! Holds the docs to the code: every word that a client, an operator or a dashboard can meet stands in its list, and no
 //! list has a word that does not exist.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use refrain::{
@@ -69,8 +69,8 @@ fn line() -> Line<'static> {
         input_tokens: Some(1),
         output_tokens: Some(2),
         bytes: 3,
-        ttfb_ms: Some(4.0),
-        total_ms: 5.0,
+        ttfb: Some(Duration::from_millis(4)),
+        total: Duration::from_millis(5),
     }
 }
 

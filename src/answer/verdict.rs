@@ -1,8 +1,6 @@
 //! How an answer came to be, and the words for it: `X-Cache`, `X-Cache-Reason`, `Cache-Status` and the reasons for not
 //! storing. Pure. Every word here has an entry in `docs/caching.md`; `tests/docs.rs` holds the two together.
 
-use std::io::Write;
-
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::call::{self, key::Key};
@@ -302,19 +300,20 @@ impl Served {
         if let Some(age) = self.age {
             headers.insert(header::AGE, HeaderValue::from(age));
         }
-        if let Some(ttl) = self.ttl {
-            headers.insert(X_CACHE_TTL, HeaderValue::from(ttl));
+        let ttl = self.ttl.map(HeaderValue::from);
+        if let Some(ttl) = &ttl {
+            headers.insert(X_CACHE_TTL, ttl.clone());
         }
         if let Some(upstream) = &self.upstream {
             headers.insert(X_UPSTREAM, upstream.clone());
         }
-        if let Some(status) = header_value(self.cache_status().as_slice()) {
+        if let Some(status) = header_value(&self.cache_status(ttl.as_ref())) {
             headers.append(CACHE_STATUS, status);
         }
     }
 
-    /// Returns our member of `Cache-Status` (RFC 9211 §2).
-    fn cache_status(&self) -> Vec<u8> {
+    /// Returns our member of `Cache-Status` (RFC 9211 §2); `ttl` is the freshness left, in digits.
+    fn cache_status(&self, ttl: Option<&HeaderValue>) -> Vec<u8> {
         let mut text = Vec::with_capacity(64);
         text.extend_from_slice(b"refrain");
         match (self.tier, self.reason) {
@@ -329,9 +328,9 @@ impl Served {
         if self.verdict == Verdict::Collapsed {
             text.extend_from_slice(b"; collapsed");
         }
-        // Writing to a Vec does not fail.
-        if let Some(ttl) = self.ttl {
-            let _ = write!(text, "; ttl={ttl}");
+        if let Some(ttl) = ttl {
+            text.extend_from_slice(b"; ttl=");
+            text.extend_from_slice(ttl.as_bytes());
         }
         // A plain miss needs no more words.
         let reason = self.reason.filter(|reason| *reason != Reason::NotFound);
@@ -389,7 +388,7 @@ mod tests {
     fn cache_status_follows_rfc_9211() {
         let status = |verdict, reason| {
             let served = Served::from_upstream(verdict, reason, None);
-            String::from_utf8(served.cache_status()).unwrap()
+            String::from_utf8(served.cache_status(None)).unwrap()
         };
         assert_eq!(status(Verdict::Miss, Reason::NotFound), "refrain; fwd=miss");
         assert_eq!(

@@ -54,7 +54,7 @@ impl Service<Call> for Upstream {
                     headers: HeaderMap::new(),
                     framed: true,
                     upstream: HeaderValue::from_static("up"),
-                    timing: Arc::default(),
+                    timing: None,
                 },
                 body: Body::Replay(Replay::new(Bytes::from_static(b"new"), None)),
                 served: Served::from_upstream(Verdict::Miss, Reason::NotFound, key),

@@ -12,6 +12,7 @@ use super::{
     plan::{Plan, Policy},
     rules::{self, Rules},
     scope::{Breadth, Scope, Scoping},
+    sieve::Sieve,
 };
 use crate::{
     config::{self, Config, Rule},
@@ -29,6 +30,7 @@ pub struct Keying {
     upstream: String,
     base_url: String,
     vary: Vec<HeaderName>,
+    vary_sieve: Sieve,
     scope: config::Scope,
     scoping: Scoping,
     policy: Arc<Policy>,
@@ -71,6 +73,7 @@ impl Keying {
             authority,
             path,
         } = &config.upstream.base_url;
+        let vary: Vec<_> = config.cache.vary.iter().map(HeaderName::as_str).collect();
         Self {
             scope: config.cache.scope.clone(),
             scoping: Scoping::new(&secret),
@@ -85,6 +88,7 @@ impl Keying {
             version: config.key.version.clone(),
             upstream: config.upstream.name.clone(),
             base_url: format!("{scheme}://{authority}{path}"),
+            vary_sieve: Sieve::of(&vary),
             vary: config.cache.vary.clone(),
             rules: Rules::new(&config.rules),
         }
@@ -232,7 +236,11 @@ impl Keying {
     fn varying<'a>(&'a self, headers: &'a HeaderMap, breadth: Breadth) -> Vec<(&'a str, &'a [u8])> {
         let last = self.vary.len();
         let rank = |name: &HeaderName| {
-            let listed = self.vary.iter().position(|known| known == name);
+            let listed = if self.vary_sieve.keeps(name.as_str()) {
+                self.vary.iter().position(|known| known == name)
+            } else {
+                None
+            };
             let counts = breadth == Breadth::Wider && self.policy.counts_where_shared(name);
             listed.or(counts.then_some(last))
         };

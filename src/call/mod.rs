@@ -13,6 +13,7 @@ pub mod plan;
 pub mod pointer;
 pub mod rules;
 pub mod scope;
+mod sieve;
 pub mod splice;
 
 use std::{sync::Arc, time::Instant};

@@ -1,8 +1,6 @@
 //! The line and the count of a refresh in the background: no client's call, but one that the upstream answers.
 
-use std::time::Instant;
-
-use super::{Ledger, clock, line::Line, ms};
+use super::{Ledger, clock, line::Line};
 use crate::{
     answer::tape::Summary, cache::refresh::Refreshed, call::key::Hex, dialect::Dialect, error::Kind,
 };
@@ -43,7 +41,10 @@ impl Outcome {
 impl Ledger {
     /// Writes down a refresh.
     pub fn refreshed(&self, refreshed: &Refreshed) {
-        let upstream = refreshed.head.as_ref().map(|head| head.timing.total());
+        let upstream = refreshed
+            .head
+            .as_ref()
+            .and_then(|head| Some(head.timing.as_ref()?.total()));
         self.metrics().refreshed(
             Outcome::of(refreshed),
             upstream.filter(|time| !time.is_zero()),
@@ -84,13 +85,9 @@ impl Ledger {
             input_tokens: usage.map(|usage| usage.input_tokens),
             output_tokens: usage.map(|usage| usage.output_tokens),
             bytes: refreshed.bytes,
-            ttfb_ms: refreshed
-                .first_byte
-                .map(|first| ms(refreshed.started, first)),
-            total_ms: ms(refreshed.started, Instant::now()),
+            ttfb: refreshed.first_byte.map(|first| first - refreshed.started),
+            total: refreshed.started.elapsed(),
         };
-        let mut text = Vec::with_capacity(640);
-        line.write(self.log().is_json(), &mut text);
-        self.log().add(&text);
+        self.add(&line);
     }
 }

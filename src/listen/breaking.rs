@@ -63,12 +63,12 @@ impl Way {
     /// Returns how `body` travels under a head with `headers`.
     pub fn of(version: Version, headers: &HeaderMap, body: &Body) -> Self {
         let has_length =
-            headers.contains_key(header::CONTENT_LENGTH) || body.size_hint().exact().is_some();
+            || headers.contains_key(header::CONTENT_LENGTH) || body.size_hint().exact().is_some();
         match body {
             Body::Tunnel(_) => Self::Framed,
             _ if version == Version::HTTP_2 => Self::Stream(Departing::of_this_stream()),
             Body::Replay(_) => Self::Framed,
-            _ if version < Version::HTTP_11 && !has_length => Self::ToClose,
+            _ if version < Version::HTTP_11 && !has_length() => Self::ToClose,
             Body::Tape(_) | Body::Stream(_) => Self::Framed,
         }
     }

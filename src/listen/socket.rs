@@ -36,7 +36,9 @@ pub struct Socket {
     deadlines: Deadlines,
     /// Since when no call has been under way.
     idle_since: Option<Instant>,
-    /// Since when bytes of a next call have been coming.
+    /// Whether bytes of a next call have been coming.
+    has_head: bool,
+    /// Since when, as far as anybody has waited for the rest of them.
     head_since: Option<Instant>,
     /// Since when the client has made no room for what is to be written.
     full_since: Option<Instant>,
@@ -155,6 +157,7 @@ impl Socket {
             line,
             deadlines,
             idle_since: None,
+            has_head: false,
             head_since: None,
             full_since: None,
             is_h2: None,
@@ -172,13 +175,15 @@ impl Socket {
         let begun = self.line.begun();
         if std::mem::replace(&mut self.begun, begun) != begun {
             self.idle_since = None;
+            self.has_head = false;
             self.head_since = None;
         }
         if self.line.has_calls() {
             self.idle_since = None;
             return None;
         }
-        if let Some(since) = self.head_since {
+        if self.has_head {
+            let since = *self.head_since.get_or_insert_with(Instant::now);
             return Some(since + self.deadlines.header);
         }
         let since = *self.idle_since.get_or_insert_with(Instant::now);
@@ -190,12 +195,13 @@ impl Socket {
         loop {
             let deadline = self.deadline();
             // Without a deadline the timer runs on: it only has to look again some time.
-            let look = deadline.unwrap_or_else(|| Instant::now() + self.deadlines.idle);
+            let idle = self.deadlines.idle;
+            let look = || deadline.unwrap_or_else(|| Instant::now() + idle);
             let timer = self
                 .timer
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(look)));
-            if timer.deadline() > look {
-                timer.as_mut().reset(look);
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(look())));
+            if deadline.is_some_and(|deadline| timer.deadline() > deadline) {
+                timer.as_mut().reset(look());
             }
             ready!(timer.as_mut().poll(cx));
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -204,7 +210,7 @@ impl Socket {
                 }
                 return Poll::Ready(io::ErrorKind::TimedOut.into());
             }
-            timer.as_mut().reset(look);
+            timer.as_mut().reset(look());
         }
     }
 
@@ -237,15 +243,13 @@ impl Socket {
         if self.is_h2 != Some(true) {
             self.idle_since = None;
         }
-        if let Some(since) = &mut self.head_since {
-            *since = Instant::now();
-        }
+        self.head_since = None;
     }
 
     fn has_read(&mut self, bytes: &[u8]) {
         let is_h2 = *self.is_h2.get_or_insert_with(|| bytes.starts_with(b"PRI"));
         if !is_h2 && !bytes.is_empty() && !self.line.has_calls() {
-            self.head_since.get_or_insert_with(Instant::now);
+            self.has_head = true;
         }
     }
 }

@@ -12,7 +12,7 @@ mod lend;
 pub mod memory;
 pub mod tiered;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -73,7 +73,7 @@ impl Entry {
             headers: self.headers.clone(),
             framed: true,
             upstream: self.upstream.clone(),
-            timing: Arc::default(),
+            timing: None,
         }
     }
 

@@ -236,7 +236,7 @@ impl Inner {
                 headers: parts.headers,
                 framed,
                 upstream: self.name.clone(),
-                timing,
+                timing: Some(timing),
             },
             body: tunnel.map_or_else(|| Body::Stream(content(body)), Body::Tunnel),
             served: Served {

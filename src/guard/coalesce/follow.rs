@@ -8,7 +8,7 @@
 //! Where the flight turns out not to serve this follower (an error that may be the leader's form's own, no usage, more
 //! than `max_entry`, unreadable), nothing was sent yet, so the call goes on by itself.
 
-use std::{future::poll_fn, sync::Arc};
+use std::future::poll_fn;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
@@ -81,7 +81,7 @@ async fn whole(mut reader: Reader, limit: usize) -> Result<Option<(Bytes, Option
 fn followed(head: &Head) -> Head {
     Head {
         headers: headers::end_to_end(&head.headers),
-        timing: Arc::default(),
+        timing: None,
         ..head.clone()
     }
 }

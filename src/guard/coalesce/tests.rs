@@ -60,7 +60,7 @@ impl Service<Call> for Scripted {
                     headers: HeaderMap::new(),
                     framed: true,
                     upstream: HeaderValue::from_static("up"),
-                    timing: Arc::default(),
+                    timing: None,
                 },
                 body: Body::Stream(content.map_err(|never| match never {}).boxed_unsync()),
                 served: Served::bypass(crate::call::Unkeyed::Endpoint),
