@@ -79,7 +79,7 @@ impl Command {
             Self::Serve(args) => serve::run(args).await,
             Self::Check(check) => check.run(&mut io::stdout().lock()),
             Self::Demo(demo) => Ok(demo.run().await?),
-            Self::Health(health) => Ok(health.run().await?),
+            Self::Health(health) => health.run().await,
             Self::Mock(mock) => Ok(mock.run().await?),
         }
     }
