@@ -1,6 +1,8 @@
 //! What was answered once is answered after a restart, a crash included; whatever is wrong with the disk costs no call,
 //! and nothing that is damaged is ever served.
 
+mod faults;
+
 use std::{
     collections::hash_map::RandomState,
     fs::{self, Permissions},
@@ -355,7 +357,10 @@ struct Dice {
 impl Dice {
     fn thrown() -> Self {
         let seed = number_from("REFRAIN_TEST_SEED");
-        let seed = seed.map_or_else(|| RandomState::new().hash_one(()), |seed| seed as u64);
+        Self::of(seed.map_or_else(|| RandomState::new().hash_one(()), |seed| seed as u64))
+    }
+
+    fn of(seed: u64) -> Self {
         Self { seed, state: seed }
     }
 
