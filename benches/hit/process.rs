@@ -5,7 +5,8 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, ChildStdout, Command, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -105,6 +106,20 @@ impl Server {
         Ok(self)
     }
 
+    /// Has it end its workers, which would outlive it if it were killed.
+    fn end_workers(&mut self) {
+        if self.workers.is_empty() {
+            return;
+        }
+        if let Some(process) = Pid::from_raw(self.child.id().cast_signed()) {
+            let _ = kill_process(process, Signal::TERM);
+        }
+        let end = Instant::now() + PATIENCE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
+            thread::yield_now();
+        }
+    }
+
     fn start(mut command: Command) -> Result<Self> {
         let home = tempfile::tempdir()?;
         let file = fs::File::create(home.path().join("log"))?;
@@ -124,7 +139,10 @@ impl Server {
     pub(crate) fn usage(&self) -> Result<Usage> {
         let mut sum = Usage::of(self.child.id())?;
         for worker in &self.workers {
-            let usage = Usage::of(worker.as_raw_nonzero().get().unsigned_abs())?;
+            // One that was for the start only has ended, and used next to nothing.
+            let Ok(usage) = Usage::of(worker.as_raw_nonzero().get().unsigned_abs()) else {
+                continue;
+            };
             sum.cpu += usage.cpu;
             sum.rss += usage.rss;
             sum.peak += usage.peak;
@@ -148,12 +166,10 @@ impl Usage {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.end_workers();
         // It is gone already, or is now.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for worker in &self.workers {
-            let _ = kill_process(*worker, Signal::KILL);
-        }
     }
 }
 
@@ -194,3 +210,5 @@ fn size(status: &str, name: &str) -> Option<u64> {
 
 /// `sysconf(_SC_CLK_TCK)` is 100 on every Linux.
 const TICK_MS: u64 = 10;
+/// For a server to end its workers.
+const PATIENCE: Duration = Duration::from_secs(5);
