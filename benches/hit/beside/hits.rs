@@ -32,7 +32,7 @@ pub(super) async fn compare(keys: usize) -> Result<()> {
         memory: from_memory(&upstream, &memory_home, keys).await?,
         disk: from_disk(&upstream, &disk_home, keys).await?,
     };
-    report::text(&format!("\n{keys} keys, medians of {ROUNDS} rounds"))?;
+    report::text(&format!("\nkeys: {keys}; medians of {ROUNDS} rounds"))?;
     if let Some(disk) = &sides.disk {
         told_of_tier(disk, keys).await?;
     }
