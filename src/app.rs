@@ -11,7 +11,7 @@ use crate::{
         tasks::Tasks,
     },
     cache::{self, keeper, storable::Rules},
-    call::{key::Secret, keying::Keying, plan::Policy},
+    call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
     config::{self, Config, OnDisconnect},
     error::Error,
     guard::coalesce::{Flights, Judge},
@@ -22,8 +22,10 @@ use crate::{
     },
     listen::{
         self, End,
+        cors::Cors,
         edge::{Edge, Parts},
         incoming::Budget,
+        origin::Guard,
         socket::Deadlines,
     },
     stack::{Stack, stack},
@@ -96,7 +98,10 @@ impl App {
         };
         let edge = Edge::new(Parts {
             stack: stack(ledger, store, flights, upstream),
-            keying: Keying::new(config, secret),
+            callers: Callers::new(&config.callers, &secret),
+            guard: guard(config),
+            cors: Cors::new(&config.cors),
+            keying: Keying::new(config, secret, policy.clone()),
             policy,
             budget: Budget::new(config.limits.buffered),
             pause: config.limits.body,
@@ -271,6 +276,12 @@ async fn open_disk(config: &Config) -> Result<Opened, Error> {
             without(Counts::refused(trouble.kind))
         }
     }
+}
+
+/// Returns what stands before the proxy's own key where no caller has to show one.
+fn guard(config: &Config) -> Guard {
+    let spends = config.upstream.api_key.is_some() && config.callers.is_empty();
+    Guard::new(spends, &config.limits.hosts)
 }
 
 fn deadlines(limits: &config::Limits) -> Deadlines {

@@ -19,6 +19,7 @@ mod health;
 mod hit;
 mod json;
 mod modes;
+mod origin;
 mod patience;
 mod rehearsal;
 mod scope;
