@@ -10,9 +10,13 @@ use crate::{
         tape::{Limits, Tapes, Told},
         tasks::Tasks,
     },
-    cache::{self, keeper, storable::Rules},
+    cache::{
+        self, keeper,
+        refresh::{self, Refreshes},
+        storable::Rules,
+    },
     call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
-    config::{self, Config, OnDisconnect},
+    config::{self, Cache, Config, OnDisconnect},
     error::Error,
     guard::coalesce::{Flights, Judge},
     ledger::{
@@ -87,7 +91,8 @@ impl App {
             &config.upstream.base_url,
             CHAT_TTL,
         ));
-        let upstream = Upstream::new(&config.upstream, policy.clone())?;
+        let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
+        let upstream = Upstream::new(&config.upstream, &config.rules, policy.clone())?;
         let readings = Gauges {
             ledger: ledger.clone(),
             memory,
@@ -97,7 +102,7 @@ impl App {
             flights: flights.clone(),
         };
         let edge = Edge::new(Parts {
-            stack: stack(ledger, store, flights, upstream),
+            stack: stack(ledger, store, refreshes, flights, upstream),
             callers: Callers::new(&config.callers, &secret),
             guard: guard(config),
             cors: Cors::new(&config.cors),
@@ -179,8 +184,8 @@ impl App {
     }
 
     /// Drains: accepts no more calls and waits for those under way, at most as long as `[limits] drain`. Returns
-    /// whether all of them ended; those that did not end with the process.
-    pub async fn stop(self) -> bool {
+    /// whether all of them ended; those that did not are cut off. Whoever drops the future goes on with [`App::cut`].
+    pub async fn stop(&self) -> bool {
         self.readiness.draining();
         self.end.stop.cancel();
         let drained = self.tasks.finish(self.drain).await;
@@ -196,6 +201,17 @@ impl App {
         }
         self.keepers.finish(Duration::ZERO).await;
         drained
+    }
+
+    /// Cuts off the calls under way and ends, within a second: each leaves its line, the disk takes what it can.
+    pub async fn cut(&self) {
+        self.end.stop.cancel();
+        self.end.cut.cancel();
+        let written = self.tasks.finish(CUT);
+        match &self.disk {
+            Some(disk) => drop(tokio::join!(written, disk.close(CUT))),
+            None => drop(written.await),
+        }
     }
 }
 
@@ -259,7 +275,7 @@ async fn open_disk(config: &Config) -> Result<Opened, Error> {
         max_size: settings.max_size,
         max_entry: config.cache.max_entry,
         max_ttl: config.cache.max_ttl,
-        keep_stale: config.cache.stale_if_error,
+        keep_stale: keep_stale(config),
         clock: Arc::new(clock::wall),
     };
     match Disk::open(options).await {
@@ -306,6 +322,29 @@ fn limits(config: &Config) -> Limits {
 fn told(ledger: &Ledger) -> Told {
     let metrics = ledger.metrics().clone();
     Box::new(move |summary| metrics.kept(summary.kept))
+}
+
+fn refreshed(ledger: &Ledger) -> refresh::Told {
+    let ledger = ledger.clone();
+    Box::new(move |refreshed| ledger.refreshed(refreshed))
+}
+
+/// Returns how long past its lifetime an entry may be of use to anybody.
+fn keep_stale(config: &Config) -> Duration {
+    let Cache {
+        stale_if_error,
+        stale_while_revalidate,
+        max_ttl,
+        ..
+    } = &config.cache;
+    let of_rules = config
+        .rules
+        .iter()
+        .flat_map(|rule| [rule.stale_if_error, rule.stale_while_revalidate]);
+    let all = of_rules
+        .flatten()
+        .chain([*stale_if_error, *stale_while_revalidate]);
+    all.max().unwrap_or_default().min(*max_ttl)
 }
 
 /// What is left of the memory for entries, when the tapes have their part.
