@@ -15,6 +15,7 @@ mod admin;
 mod check;
 mod coalesce;
 mod disk;
+mod health;
 mod hit;
 mod json;
 mod modes;

@@ -16,6 +16,7 @@ mod present;
 mod queue;
 mod reader;
 mod trouble;
+mod working;
 mod writer;
 
 use std::{
@@ -23,7 +24,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc::{self, SyncSender},
     },
     thread,
@@ -40,6 +41,7 @@ use self::{
     circuit::Circuit,
     queue::Queue,
     reader::{Ask, Reader},
+    working::Working,
 };
 use super::{
     Entry,
@@ -112,8 +114,7 @@ struct Shared {
     options: Options,
     queue: Queue,
     counts: Counters,
-    /// Whether the last batch was written.
-    working: AtomicBool,
+    working: Working,
     /// Counts the databases: a damaged one is followed by another.
     edition: AtomicU64,
 }
@@ -138,7 +139,7 @@ impl Disk {
             options,
             queue: Queue::default(),
             counts: Counters::default(),
-            working: AtomicBool::new(true),
+            working: Working::default(),
             edition: AtomicU64::new(0),
         });
         let (ready, opened) = oneshot::channel();
@@ -230,7 +231,7 @@ impl Disk {
         } = &*self.0.shared;
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Counts {
-            up: working.load(Ordering::Relaxed),
+            up: working.up(),
             entries: queue.present().len(),
             bytes: load(&counts.bytes),
             written: load(&counts.written),
@@ -298,7 +299,7 @@ impl Shared {
 
     /// Notes that the disk works; whether it does is told when it changes.
     fn works(&self) {
-        if !self.working.swap(true, Ordering::Relaxed) {
+        if self.working.works() {
             tracing::info!("disk store works again");
         }
     }
@@ -306,7 +307,7 @@ impl Shared {
     /// Notes that the disk does not work.
     fn fails(&self, trouble: &Trouble) {
         self.count_error(trouble.kind);
-        if self.working.swap(false, Ordering::Relaxed) {
+        if self.working.fails(trouble.kind, std::time::Instant::now()) {
             tracing::warn!(
                 error = %trouble, reason = trouble.kind.as_str(),
                 "disk store failed: answers are kept in memory until it works again"

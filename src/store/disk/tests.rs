@@ -501,7 +501,7 @@ fn frozen(house: &House) -> (Disk, mpsc::Receiver<Ask>) {
         options: house.options(),
         queue: Queue::default(),
         counts: Counters::default(),
-        working: AtomicBool::new(true),
+        working: Working::default(),
         edition: AtomicU64::new(0),
     };
     let handle = Handle {
