@@ -10,7 +10,12 @@ use crate::{
         tape::{Limits, Tapes, Told},
         tasks::Tasks,
     },
-    cache::{self, keeper, storable::Rules},
+    cache::{
+        self, keeper,
+        proof::Terms,
+        prover::{self, Prover},
+        storable::Rules,
+    },
     call::{key::Secret, keying::Keying, plan::Policy},
     config::{self, Config, OnDisconnect},
     error::Error,
@@ -28,8 +33,9 @@ use crate::{
     },
     stack::{Stack, stack},
     store::{
-        disk::{self, Counts, Disk},
+        disk::{self, Counts, Disk, Kept},
         memory::Memory,
+        proofs::Proofs,
         tiered::Tiered,
     },
     upstream::Upstream,
@@ -75,9 +81,10 @@ impl App {
         let memory = Memory::new(entries(config), config.cache.max_entry);
         let Opened {
             disk,
-            secret,
+            kept,
             refused,
         } = open_disk(config).await?;
+        let prover = prover(config, &kept, disk.clone(), &tasks);
         let store = Tiered::new(memory.clone(), disk.clone());
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
         let policy = Arc::new(Policy::new(
@@ -93,10 +100,11 @@ impl App {
             refused,
             tapes: tapes.clone(),
             flights: flights.clone(),
+            proofs: prover.proofs().clone(),
         };
         let edge = Edge::new(Parts {
-            stack: stack(ledger, store, flights, upstream),
-            keying: Keying::new(config, secret),
+            stack: stack(ledger, store, prover, flights, upstream),
+            keying: Keying::new(config, kept.secret),
             policy,
             budget: Budget::new(config.limits.buffered),
             pause: config.limits.body,
@@ -210,12 +218,13 @@ struct Gauges {
     refused: Counts,
     tapes: Tapes,
     flights: Flights,
+    proofs: Proofs,
 }
 
 /// What the start makes of `[store] path`.
 struct Opened {
     disk: Option<Disk>,
-    secret: Secret,
+    kept: Kept,
     /// What is counted where there is no disk.
     refused: Counts,
 }
@@ -233,6 +242,7 @@ impl Gauges {
             followers,
             log_dropped: self.ledger.log().dropped(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
+            proofs: self.proofs.counts(),
         })
     }
 }
@@ -242,7 +252,10 @@ async fn open_disk(config: &Config) -> Result<Opened, Error> {
     let without = |refused| {
         Ok(Opened {
             disk: None,
-            secret: Secret::random()?,
+            kept: Kept {
+                secret: Secret::random()?,
+                proofs: Vec::new(),
+            },
             refused,
         })
     };
@@ -258,9 +271,9 @@ async fn open_disk(config: &Config) -> Result<Opened, Error> {
         clock: Arc::new(clock::wall),
     };
     match Disk::open(options).await {
-        Ok((disk, secret)) => Ok(Opened {
+        Ok((disk, kept)) => Ok(Opened {
             disk: Some(disk),
-            secret,
+            kept,
             refused: Counts::default(),
         }),
         Err(trouble) => {
@@ -271,6 +284,29 @@ async fn open_disk(config: &Config) -> Result<Opened, Error> {
             without(Counts::refused(trouble.kind))
         }
     }
+}
+
+/// Makes who asks the upstream about credentials, with what it has said before.
+fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Prover {
+    let config::Upstream {
+        name,
+        base_url,
+        proof,
+        ..
+    } = &config.upstream;
+    // Another place under the same name has said nothing yet.
+    let place = [name.clone(), base_url.to_string()];
+    let place = place.each_ref().map(String::as_bytes);
+    let ttl = config.cache.proof_ttl;
+    Prover::new(prover::Options {
+        proofs: Proofs::new(kept.secret.clone(), &place, ttl, disk, &kept.proofs),
+        proof: proof.clone(),
+        terms: Terms {
+            ttl,
+            hold: config.cache.stale_if_error,
+        },
+        tasks: tasks.clone(),
+    })
 }
 
 fn deadlines(limits: &config::Limits) -> Deadlines {

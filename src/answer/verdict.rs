@@ -43,6 +43,8 @@ pub enum Reason {
     MaxStale,
     /// The upstream failed, and an entry past its lifetime stood in.
     UpstreamFailed,
+    /// The upstream has not accepted the credential, or not lately enough to be served.
+    Unproven,
     /// The call has no key.
     Unkeyed(call::Unkeyed),
 }
@@ -145,7 +147,7 @@ impl Verdict {
 
 impl Reason {
     /// Every reason of a call that has a key, in the order of the docs.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NotFound,
         Self::Expired,
         Self::Refresh,
@@ -155,6 +157,7 @@ impl Reason {
         Self::Unconvertible,
         Self::MaxStale,
         Self::UpstreamFailed,
+        Self::Unproven,
     ];
 
     /// Returns the value of `X-Cache-Reason`.
@@ -169,6 +172,7 @@ impl Reason {
             Self::Unconvertible => "unconvertible",
             Self::MaxStale => "max_stale",
             Self::UpstreamFailed => "upstream_failed",
+            Self::Unproven => "unproven",
             Self::Unkeyed(why) => why.as_str(),
         }
     }
@@ -178,7 +182,11 @@ impl Reason {
         match self {
             Self::NotFound | Self::Unconvertible => "miss",
             Self::Expired | Self::MaxStale | Self::UpstreamFailed => "stale",
-            Self::Refresh | Self::MaxAge | Self::MinFresh | Self::UsageMissing => "request",
+            Self::Refresh
+            | Self::MaxAge
+            | Self::MinFresh
+            | Self::UsageMissing
+            | Self::Unproven => "request",
             Self::Unkeyed(_) => "bypass",
         }
     }

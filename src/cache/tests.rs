@@ -108,7 +108,7 @@ fn house_over(store: Tiered, status: Option<StatusCode>) -> House {
         calls: calls.clone(),
     };
     House {
-        cache: CacheLayer::new(store).layer(upstream),
+        cache: CacheLayer::new(store, prover()).layer(upstream),
         calls,
     }
 }
@@ -141,6 +141,7 @@ fn call(change: impl FnOnce(&mut Plan)) -> Call {
             request: Request::default(),
         })),
         passed_over: None,
+        alone: false,
         upgrade: false,
     }
 }

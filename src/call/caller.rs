@@ -34,6 +34,16 @@ impl Caller {
         }
     }
 
+    /// Returns whether the proxy knows it by a key of its own.
+    pub fn is_proxys_own(&self) -> bool {
+        false
+    }
+
+    /// Returns what stands for the credential.
+    pub fn credential(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
     /// Returns the bytes that keep this caller's entries apart from everybody else's.
     pub fn scope(&self) -> &[u8] {
         self.fingerprint.as_bytes()

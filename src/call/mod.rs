@@ -46,6 +46,8 @@ pub struct Call {
     pub keyed: Result<Arc<Keyed>, Unkeyed>,
     /// When the entry was made that the cache found and passed over, if there was one.
     pub passed_over: Option<Instant>,
+    /// Whether it keeps to itself: nothing of other calls answers it, as its credential is not proven.
+    pub alone: bool,
     /// Whether the client asks to switch protocols (`Upgrade`, RFC 9110 §7.8).
     pub upgrade: bool,
 }
@@ -140,6 +142,11 @@ impl Unkeyed {
 }
 
 impl Call {
+    /// Returns whether other credentials share its scope.
+    pub fn is_wide(&self) -> bool {
+        false
+    }
+
     /// Returns the model asked for, where the call has a key.
     pub fn model(&self) -> Option<&str> {
         self.keyed

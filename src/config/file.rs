@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    Directive, HttpVersion, LogFormat, OnDisconnect,
+    Directive, HttpVersion, Identity, LogFormat, OnDisconnect,
     units::{Auto, Off, Size, Span},
 };
 
@@ -46,6 +46,8 @@ pub(super) struct Upstream {
     pub(super) http: HttpVersion,
     pub(super) pool_idle: Span,
     pub(super) timeouts: Timeouts,
+    pub(super) proof: String,
+    pub(super) identity: Identity,
 }
 
 /// `timeouts` of `[[upstream]]`.
@@ -72,6 +74,7 @@ pub(super) struct Cache {
     pub(super) ttl: Auto<Span>,
     pub(super) max_ttl: Span,
     pub(super) stale_if_error: Off<Span>,
+    pub(super) proof_ttl: Span,
     pub(super) max_entry: Size,
     pub(super) on_disconnect: OnDisconnect,
     pub(super) stall: Span,
@@ -156,6 +159,8 @@ impl Default for Upstream {
             http: HttpVersion::Http1,
             pool_idle: seconds(15),
             timeouts: Timeouts::default(),
+            proof: "auto".to_owned(),
+            identity: Identity::Off,
         }
     }
 }
@@ -178,6 +183,7 @@ impl Default for Cache {
             ttl: Auto::Auto,
             max_ttl: seconds(60 * DAY),
             stale_if_error: Off::At(seconds(DAY)),
+            proof_ttl: seconds(60 * MINUTE),
             max_entry: mebibytes(8),
             on_disconnect: OnDisconnect::Finish,
             stall: seconds(10),

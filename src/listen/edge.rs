@@ -202,6 +202,7 @@ impl<S: Answering> Inner<S> {
             plan,
             keyed,
             passed_over: None,
+            alone: false,
             upgrade,
         })
     }

@@ -144,6 +144,7 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
             request: Request::default(),
         })),
         passed_over: None,
+        alone: false,
         upgrade: false,
     }
 }

@@ -142,12 +142,12 @@ const NOON: u64 = 1_700_000_000_000;
 #[tokio::test]
 async fn what_is_kept_is_found_after_a_restart_under_the_same_secret() {
     let house = House::new();
-    let (disk, secret) = Disk::open(house.options()).await.unwrap();
+    let (disk, Kept { secret, .. }) = Disk::open(house.options()).await.unwrap();
     disk.put(Arc::new(entry(1)));
     let counts = closed(disk).await;
     assert_eq!((counts.written, counts.entries, counts.up), (1, 1, true));
 
-    let (disk, again) = Disk::open(house.options()).await.unwrap();
+    let (disk, Kept { secret: again, .. }) = Disk::open(house.options()).await.unwrap();
     assert_eq!(again.expose(), secret.expose());
     assert!(disk.holds(&slot(1)) && !disk.holds(&slot(2)));
     let (back, original) = (disk.get(&slot(1)).await.unwrap(), entry(1));
@@ -392,7 +392,7 @@ async fn an_entry_in_anothers_place_is_no_answer() {
 async fn a_database_that_is_damaged_while_it_is_open_is_replaced() {
     let house = House::new();
     house.write((0..20).map(entry)).await;
-    let (disk, secret) = Disk::open(house.options()).await.unwrap();
+    let (disk, Kept { secret, .. }) = Disk::open(house.options()).await.unwrap();
     house.spoil(|bytes| bytes[4_096..].fill(0xa5));
     assert!(disk.get(&slot(1)).await.is_none());
     until(|| disk.counts().entries == 0).await;
@@ -402,7 +402,7 @@ async fn a_database_that_is_damaged_while_it_is_open_is_replaced() {
     until(|| disk.holds(&slot(1))).await;
     assert_eq!(disk.get(&slot(1)).await.unwrap().body, entry(1).body);
     closed(disk).await;
-    let (disk, again) = Disk::open(house.options()).await.unwrap();
+    let (disk, Kept { secret: again, .. }) = Disk::open(house.options()).await.unwrap();
     assert_eq!(again.expose(), secret.expose(), "keys stay the same");
     assert!(disk.get(&slot(1)).await.is_some());
 }

@@ -1,0 +1,508 @@
+//! What an upstream has said about credentials, kept as fingerprints: accepted when, or refused.
+//!
+//! # Scope
+//! A registry of bounded size; what gives way is merely unknown. It holds and dates; what a proof is good for is
+//! `cache::proof`'s decision. Behind it lies the disk, where there is one: written in the background, read at the start.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter, sync::Cache};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use super::disk::{self, Disk};
+use crate::call::{
+    caller::Caller,
+    key::{Fingerprint, Secret},
+};
+
+/// The registry of one upstream; clones share it.
+#[derive(Clone, Debug)]
+pub struct Proofs(Arc<Inner>);
+
+/// What a proof is about: a credential at an upstream, or a credential, an upstream and a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Subject([u8; 32]);
+
+/// What is known of a subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing.
+    Missing,
+    /// It was refused, and not accepted since.
+    Ended,
+    /// It was accepted, so long ago.
+    Proven(Duration),
+}
+
+/// The standing of one subject.
+#[derive(Debug)]
+pub struct Standing {
+    /// When it was accepted or refused, or [`NEVER`].
+    stamp: AtomicI64,
+    /// The stamp that the disk has.
+    written: AtomicI64,
+    /// Until when the upstream is not asked again, having been asked in vain; [`NEVER`] if it was not.
+    retry: AtomicI64,
+    /// Whether the upstream refuses the probe to this credential, and not the credential.
+    by_call: AtomicBool,
+    /// Held by who renews.
+    turn: Arc<Semaphore>,
+}
+
+/// What happens to proofs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A subject was accepted that was not proven.
+    Proven,
+    /// An old proof was renewed.
+    Renewed,
+    /// A subject was refused that was proven.
+    Ended,
+    /// An upstream was asked and could not say.
+    InVain,
+    /// A proof gave way to others.
+    Evicted,
+}
+
+/// What is kept, and what has happened so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Proofs kept, refusals included.
+    pub kept: u64,
+    /// What has happened, by [`Event::ALL`].
+    pub events: [u64; Event::ALL.len()],
+}
+
+#[derive(Debug)]
+struct Inner {
+    secret: Secret,
+    upstream: Fingerprint,
+    standings: Cache<Subject, Arc<Standing>, UnitWeighter, DefaultHashBuilder, Forget>,
+    events: Arc<Events>,
+    disk: Option<Disk>,
+    /// A proof is renewed and written once it is so old.
+    ttl: Duration,
+    epoch: Instant,
+}
+
+type Events = [AtomicU64; Event::ALL.len()];
+
+/// Counts what gives way, and has it forgotten on the disk.
+#[derive(Clone, Debug)]
+struct Forget {
+    events: Arc<Events>,
+    disk: Option<Disk>,
+}
+
+/// A moment, and whether it was one of refusal, in one word: microseconds since the registry was made, doubled.
+type Stamp = i64;
+
+/// Before every moment that there is.
+const NEVER: Stamp = i64::MIN;
+/// Most proofs that are kept.
+pub const MOST: usize = 65_536;
+/// A proof is written anew once it is this part of its lifetime younger than what the disk has.
+const PART: u32 = 8;
+/// How long an upstream that was asked in vain is left alone, at most.
+const PAUSE: Duration = Duration::from_secs(5);
+
+impl Proofs {
+    /// Makes the registry of the upstream that `place` identifies, with what the disk has kept of it.
+    pub fn new(
+        secret: Secret,
+        place: &[&[u8]],
+        ttl: Duration,
+        disk: Option<Disk>,
+        kept: &[disk::Proof],
+    ) -> Self {
+        let events = Arc::<Events>::default();
+        let forget = Forget {
+            events: events.clone(),
+            disk: disk.clone(),
+        };
+        let upstream = secret.fingerprint("upstream", place);
+        let hasher = DefaultHashBuilder::default();
+        let most = MOST as u64;
+        let proofs = Self(Arc::new(Inner {
+            secret,
+            upstream,
+            standings: Cache::with(MOST, most, UnitWeighter, hasher, forget),
+            events,
+            disk,
+            ttl,
+            epoch: Instant::now(),
+        }));
+        for proof in kept {
+            proofs.restore(proof);
+        }
+        proofs
+    }
+
+    /// Returns the subject that a caller's credential is.
+    pub fn credential(&self, caller: &Caller) -> Subject {
+        Subject::of(caller.credential(), self.0.upstream)
+    }
+
+    /// Returns the subject that a caller's credential and a model are.
+    pub fn model(&self, caller: &Caller, model: &str) -> Subject {
+        let parts = [self.0.upstream.as_bytes().as_slice(), model.as_bytes()];
+        let matter = self.0.secret.fingerprint("model", &parts);
+        Subject::of(caller.credential(), matter)
+    }
+
+    /// Returns what is known of `subject` at `now`.
+    pub fn known(&self, subject: &Subject, now: Instant) -> Known {
+        self.standing(subject)
+            .map_or(Known::Missing, |standing| self.of(&standing, now))
+    }
+
+    /// Returns the standing of `subject`, if there is one.
+    pub fn standing(&self, subject: &Subject) -> Option<Arc<Standing>> {
+        self.0.standings.get(subject)
+    }
+
+    /// Returns the standing of `subject`; a new one knows nothing.
+    pub fn standing_or_new(&self, subject: Subject) -> Arc<Standing> {
+        if let Some(standing) = self.standing(&subject) {
+            return standing;
+        }
+        let new = Arc::new(Standing::new(NEVER));
+        let made = || Ok::<_, std::convert::Infallible>(new.clone());
+        match self.0.standings.get_or_insert_with(&subject, made) {
+            Ok(standing) => standing,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Returns what `standing` says at `now`.
+    pub fn of(&self, standing: &Standing, now: Instant) -> Known {
+        let stamp = standing.stamp.load(Ordering::Relaxed);
+        match (stamp, is_refusal(stamp)) {
+            (NEVER, _) => Known::Missing,
+            (_, true) => Known::Ended,
+            (_, false) => Known::Proven(age(stamp, self.stamp(now, false))),
+        }
+    }
+
+    /// Notes that the upstream accepted `subject`.
+    pub fn accept(&self, subject: Subject, now: Instant) {
+        let standing = self.standing_or_new(subject);
+        let stamp = self.stamp(now, false);
+        let before = standing.stamp.swap(stamp, Ordering::Relaxed);
+        standing.retry.store(NEVER, Ordering::Relaxed);
+        if before == NEVER || is_refusal(before) {
+            self.count(Event::Proven);
+        } else if age(before, stamp) >= self.0.ttl {
+            self.count(Event::Renewed);
+        }
+        let written = standing.written.load(Ordering::Relaxed);
+        if before == NEVER || is_refusal(before) || age(written, stamp) >= self.0.ttl / PART {
+            self.write(subject, &standing, stamp);
+        }
+    }
+
+    /// Notes that the upstream refused `subject`. A refusal of what is not known is not kept: anybody can have one.
+    pub fn refuse(&self, subject: Subject, now: Instant) {
+        if let Some(standing) = self.standing(&subject) {
+            self.end(subject, &standing, now);
+        }
+    }
+
+    /// Notes that the upstream refused `subject`, whose standing this is.
+    pub fn end(&self, subject: Subject, standing: &Standing, now: Instant) {
+        let stamp = self.stamp(now, true);
+        let before = standing.stamp.swap(stamp, Ordering::Relaxed);
+        if !is_refusal(before) {
+            self.count(Event::Ended);
+            self.write(subject, standing, stamp);
+        }
+    }
+
+    /// Notes that the upstream was asked and could not say; it is left alone for a moment.
+    pub fn in_vain(&self, standing: &Standing, now: Instant) {
+        let until = self.stamp(now + PAUSE.min(self.0.ttl), false);
+        standing.retry.store(until, Ordering::Relaxed);
+        self.count(Event::InVain);
+    }
+
+    /// Returns whether the upstream was asked in vain, and whether that was so recently that it is left alone.
+    pub fn was_in_vain(&self, standing: &Standing, now: Instant) -> (bool, bool) {
+        let retry = standing.retry.load(Ordering::Relaxed);
+        (retry != NEVER, retry > self.stamp(now, false))
+    }
+
+    /// Returns what is kept and what has happened so far.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            kept: self.0.standings.len() as u64,
+            events: self
+                .0
+                .events
+                .each_ref()
+                .map(|count| count.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn restore(&self, proof: &disk::Proof) {
+        let age = i64::try_from(proof.age.as_micros()).unwrap_or(i64::MAX >> 2);
+        let stamp = -(age.min(i64::MAX >> 2)) * 2 | i64::from(proof.ended);
+        let standing = Standing::new(stamp);
+        standing.written.store(stamp, Ordering::Relaxed);
+        let subject = Subject(proof.subject);
+        self.0.standings.insert(subject, Arc::new(standing));
+    }
+
+    fn write(&self, subject: Subject, standing: &Standing, stamp: Stamp) {
+        standing.written.store(stamp, Ordering::Relaxed);
+        if let Some(disk) = &self.0.disk {
+            disk.keep_proof(disk::Proof {
+                subject: subject.0,
+                age: Duration::ZERO,
+                ended: is_refusal(stamp),
+            });
+        }
+    }
+
+    fn stamp(&self, now: Instant, refusal: bool) -> Stamp {
+        let since = now.saturating_duration_since(self.0.epoch).as_micros();
+        i64::try_from(since).unwrap_or(i64::MAX >> 2) * 2 | i64::from(refusal)
+    }
+
+    fn count(&self, event: Event) {
+        count(&self.0.events, event);
+    }
+}
+
+impl Subject {
+    fn of(credential: Fingerprint, matter: Fingerprint) -> Self {
+        let mut bytes = [0; 32];
+        let parts = credential.as_bytes().iter().chain(matter.as_bytes());
+        bytes.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
+        Self(bytes)
+    }
+}
+
+impl Known {
+    /// Returns what is known where the credential is known to have been accepted so long ago, too.
+    pub fn or_accepted(self, age: Duration) -> Self {
+        match self {
+            Self::Missing => Self::Proven(age),
+            Self::Ended => Self::Ended,
+            Self::Proven(known) => Self::Proven(known.min(age)),
+        }
+    }
+}
+
+impl Standing {
+    fn new(stamp: Stamp) -> Self {
+        Self {
+            stamp: AtomicI64::new(stamp),
+            written: AtomicI64::new(NEVER),
+            retry: AtomicI64::new(NEVER),
+            by_call: AtomicBool::new(false),
+            turn: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// Returns whether only a call can renew it.
+    pub fn is_by_call(&self) -> bool {
+        self.by_call.load(Ordering::Relaxed)
+    }
+
+    /// Notes that only a call can renew it.
+    pub fn set_by_call(&self) {
+        self.by_call.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the turn to renew it, if nobody has it.
+    pub fn try_turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.turn.clone().try_acquire_owned().ok()
+    }
+
+    /// Waits for the turn to renew it.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.turn.clone().acquire_owned().await.ok()
+    }
+}
+
+impl Event {
+    /// Every event, in the order of the docs.
+    pub const ALL: [Self; 5] = [
+        Self::Proven,
+        Self::Renewed,
+        Self::Ended,
+        Self::InVain,
+        Self::Evicted,
+    ];
+
+    /// Returns the label of the metric.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Proven => "proven",
+            Self::Renewed => "renewed",
+            Self::Ended => "ended",
+            Self::InVain => "in_vain",
+            Self::Evicted => "evicted",
+        }
+    }
+}
+
+impl Lifecycle<Subject, Arc<Standing>> for Forget {
+    type RequestState = ();
+
+    fn on_evict(&self, (): &mut Self::RequestState, subject: Subject, _: Arc<Standing>) {
+        count(&self.events, Event::Evicted);
+        if let Some(disk) = &self.disk {
+            disk.forget_proof(subject.0);
+        }
+    }
+}
+
+fn count(events: &Events, event: Event) {
+    let index = Event::ALL.iter().position(|known| *known == event);
+    if let Some(counter) = index.and_then(|index| events.get(index)) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn is_refusal(stamp: Stamp) -> bool {
+    stamp & 1 == 1
+}
+
+/// Returns the time from one stamp to a later one.
+fn age(from: Stamp, to: Stamp) -> Duration {
+    let micros = (to >> 1).saturating_sub(from >> 1).max(0);
+    Duration::from_micros(micros.cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue, header};
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(60);
+
+    fn proofs(kept: &[disk::Proof]) -> Proofs {
+        Proofs::new(Secret::from_bytes([3; 32]), &[b"up"], TTL, None, kept)
+    }
+
+    fn caller(token: &'static str) -> Caller {
+        let value = HeaderValue::from_static(token);
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
+        Caller::of(&headers, &Secret::from_bytes([3; 32]))
+    }
+
+    fn events(proofs: &Proofs) -> [u64; Event::ALL.len()] {
+        proofs.counts().events
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proof_gets_older_until_it_is_renewed() {
+        let proofs = proofs(&[]);
+        let subject = proofs.credential(&caller("a"));
+        assert_eq!(proofs.known(&subject, Instant::now()), Known::Missing);
+        proofs.accept(subject, Instant::now());
+        tokio::time::advance(TTL).await;
+        assert_eq!(proofs.known(&subject, Instant::now()), Known::Proven(TTL));
+        proofs.accept(subject, Instant::now());
+        let now = Instant::now();
+        assert_eq!(proofs.known(&subject, now), Known::Proven(Duration::ZERO));
+        assert_eq!(events(&proofs), [1, 1, 0, 0, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_holds_until_a_success() {
+        let proofs = proofs(&[]);
+        let subject = proofs.credential(&caller("a"));
+        proofs.refuse(subject, Instant::now());
+        let now = Instant::now();
+        assert_eq!(proofs.known(&subject, now), Known::Missing, "anybody's");
+        proofs.accept(subject, now);
+        proofs.refuse(subject, now);
+        proofs.refuse(subject, now);
+        assert_eq!(proofs.known(&subject, now), Known::Ended);
+        proofs.accept(subject, now);
+        assert_eq!(proofs.known(&subject, now), Known::Proven(Duration::ZERO));
+        assert_eq!(events(&proofs), [2, 0, 1, 0, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_that_could_not_say_is_left_alone_for_a_moment() {
+        let proofs = proofs(&[]);
+        let standing = proofs.standing_or_new(proofs.credential(&caller("a")));
+        let now = Instant::now();
+        assert_eq!(proofs.was_in_vain(&standing, now), (false, false));
+        proofs.in_vain(&standing, now);
+        assert_eq!(proofs.was_in_vain(&standing, now), (true, true));
+        assert_eq!(proofs.was_in_vain(&standing, now + PAUSE), (true, false));
+        proofs.accept(proofs.credential(&caller("a")), now);
+        assert_eq!(proofs.was_in_vain(&standing, now), (false, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_and_models_are_apart() {
+        let proofs = proofs(&[]);
+        let (a, b) = (caller("a"), caller("b"));
+        let all = [
+            proofs.credential(&a),
+            proofs.credential(&b),
+            proofs.model(&a, "m"),
+            proofs.model(&a, "n"),
+            proofs.model(&b, "m"),
+        ];
+        for (i, one) in all.iter().enumerate() {
+            for (j, other) in all.iter().enumerate() {
+                assert_eq!(one == other, i == j, "{i} and {j}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_kept_is_known_with_its_age() {
+        let subject = |byte| [byte; 32];
+        let kept = [(1, false), (2, true)].map(|(byte, ended)| disk::Proof {
+            subject: subject(byte),
+            age: TTL,
+            ended,
+        });
+        let proofs = proofs(&kept);
+        let now = Instant::now();
+        assert_eq!(
+            proofs.known(&Subject(subject(1)), now),
+            Known::Proven(TTL)
+        );
+        assert_eq!(proofs.known(&Subject(subject(2)), now), Known::Ended);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_one_at_a_time_renews() {
+        let standing = Standing::new(NEVER);
+        let turn = standing.try_turn().unwrap();
+        assert!(standing.try_turn().is_none());
+        drop(turn);
+        assert!(standing.try_turn().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_registry_is_bounded() {
+        let proofs = proofs(&[]);
+        for number in 0..MOST + 1_000 {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            proofs.accept(Subject(bytes), Instant::now());
+        }
+        let counts = proofs.counts();
+        assert!(counts.kept <= MOST as u64, "{}", counts.kept);
+        assert!(events(&proofs)[4] >= 1_000);
+    }
+}
