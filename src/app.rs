@@ -16,7 +16,7 @@ use crate::{
         prover::{self, Prover},
         storable::Rules,
     },
-    call::{key::Secret, keying::Keying, plan::Policy},
+    call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
     config::{self, Config, OnDisconnect},
     error::Error,
     guard::coalesce::{Flights, Judge},
@@ -104,7 +104,8 @@ impl App {
         };
         let edge = Edge::new(Parts {
             stack: stack(ledger, store, prover, flights, upstream),
-            keying: Keying::new(config, kept.secret),
+            callers: Callers::new(&config.callers, &kept.secret),
+            keying: Keying::new(config, kept.secret, policy.clone()),
             policy,
             budget: Budget::new(config.limits.buffered),
             pause: config.limits.body,
@@ -291,6 +292,7 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
     let config::Upstream {
         name,
         base_url,
+        api_key,
         proof,
         ..
     } = &config.upstream;
@@ -300,7 +302,12 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
     let ttl = config.cache.proof_ttl;
     Prover::new(prover::Options {
         proofs: Proofs::new(kept.secret.clone(), &place, ttl, disk, &kept.proofs),
-        proof: proof.clone(),
+        // With the proxy's own key there is nothing to ask about a caller's.
+        proof: if api_key.is_some() {
+            config::Proof::Off
+        } else {
+            proof.clone()
+        },
         terms: Terms {
             ttl,
             hold: config.cache.stale_if_error,

@@ -182,11 +182,9 @@ impl Reason {
         match self {
             Self::NotFound | Self::Unconvertible => "miss",
             Self::Expired | Self::MaxStale | Self::UpstreamFailed => "stale",
-            Self::Refresh
-            | Self::MaxAge
-            | Self::MinFresh
-            | Self::UsageMissing
-            | Self::Unproven => "request",
+            Self::Refresh | Self::MaxAge | Self::MinFresh | Self::UsageMissing | Self::Unproven => {
+                "request"
+            }
             Self::Unkeyed(_) => "bypass",
         }
     }

@@ -176,8 +176,8 @@ where
             return self.go_on(call, asked, case, miss).await;
         }
         let found = self.store.fetch(&asked.slot).await;
-        let given = look(found, &asked, &call.plan, Tier::Disk)
-            .and_then(|hit| self.give(&call, case, hit));
+        let given =
+            look(found, &asked, &call.plan, Tier::Disk).and_then(|hit| self.give(&call, case, hit));
         match given {
             Ok(answer) => Ok(answer),
             Err(miss) => self.go_on(call, asked, case, miss).await,
@@ -238,7 +238,9 @@ where
         drop(turn);
         let now = Instant::now();
         if let Some((entry, tier)) = old
-            && self.prover.holds(case, now.saturating_duration_since(entry.made))
+            && self
+                .prover
+                .holds(case, now.saturating_duration_since(entry.made))
             && let Some(answer) = stand_in(&result, entry, tier, &asked, &plan, renews)
         {
             return Ok(answer);

@@ -10,6 +10,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -145,20 +146,23 @@ impl Prover {
 
     /// Returns whose proof `call` needs.
     pub fn case(&self, call: &Call) -> Case {
-        let needs_none = matches!(self.0.route, Route::Off) || call.caller.is_proxys_own();
-        Case((!needs_none).then(|| Subjects {
-            credential: self.0.proofs.credential(&call.caller),
-            model: call.is_wide().then(|| {
-                let model = call.model().unwrap_or_default();
-                self.0.proofs.model(&call.caller, model)
-            }),
+        if matches!(self.0.route, Route::Off) {
+            return Case(None);
+        }
+        let model = call.model().filter(|_| call.is_wide());
+        // A `[[caller]]` has none that an upstream could speak of: the proxy itself vouches for it.
+        Case(call.caller.credential().map(|credential| Subjects {
+            credential: self.0.proofs.credential(credential),
+            model: model.map(|model| self.0.proofs.model(credential, model)),
         }))
     }
 
     /// Decides what a call may do before anything is looked up. In scope `credential` that is for a hit to ask.
     pub fn before(&self, case: Case, call: &Call) -> Verdict {
         match case.0 {
-            Some(subjects) if subjects.model.is_some() => self.judge(subjects, call, None),
+            Some(subjects) if subjects.model.is_some() => {
+                self.judge(subjects, None, || shape(&call.headers))
+            }
             _ => Verdict::Proven,
         }
     }
@@ -166,7 +170,9 @@ impl Prover {
     /// Decides whether an answer of this age may be given to a call that it was found for.
     pub fn of_hit(&self, case: Case, call: &Call, age: Duration) -> Verdict {
         match case.0 {
-            Some(subjects) if subjects.model.is_none() => self.judge(subjects, call, Some(age)),
+            Some(subjects) if subjects.model.is_none() => {
+                self.judge(subjects, Some(age), || shape(&call.headers))
+            }
             _ => Verdict::Proven,
         }
     }
@@ -217,35 +223,57 @@ impl Prover {
     }
 
     /// Renews the proof before a call is answered; returns what the call may do then.
-    pub async fn renew_first<S>(&self, case: Case, call: &Call, inner: S) -> Verdict
+    pub fn renew_first<S>(
+        &self,
+        case: Case,
+        call: &Call,
+        inner: S,
+    ) -> impl Future<Output = Verdict> + use<S>
     where
         S: Service<Call, Response = Answer, Error = Error> + Clone,
     {
-        let Some(subjects) = case.0 else {
-            return Verdict::Proven;
-        };
-        let standing = self.0.proofs.standing_or_new(subjects.credential);
-        let _turn = standing.turn().await;
-        // Who had the turn before has renewed it for all that waited.
-        let verdict = self.before(case, call);
+        let prover = self.clone();
+        let asked = case.0.map(|subjects| {
+            let standing = self.0.proofs.standing_or_new(subjects.credential);
+            (subjects, Ask::of(call, subjects.credential, standing))
+        });
+        async move {
+            match asked {
+                Some((subjects, ask)) => prover.wait_for(subjects, &ask, inner).await,
+                None => Verdict::Proven,
+            }
+        }
+    }
+
+    /// Waits for the turn, and renews the proof unless who had it before has done so for all that waited.
+    async fn wait_for<S>(&self, subjects: Subjects, ask: &Ask, inner: S) -> Verdict
+    where
+        S: Service<Call, Response = Answer, Error = Error> + Clone,
+    {
+        let _turn = ask.standing.turn().await;
+        let verdict = self.judge(subjects, None, || ask.shape);
         if verdict != Verdict::RenewFirst {
             return verdict;
         }
         let _asking = self.0.asking.acquire().await;
-        let ask = Ask::of(call, subjects.credential, standing);
-        match self.renew(&ask, inner).await {
+        let said = self.renew(ask, inner).await;
+        let holds = self.holds(Case(Some(subjects)), Duration::MAX);
+        match said {
             Said::Accepted => Verdict::Proven,
-            Said::Refused => Verdict::Unproven,
-            Said::InVain if self.holds(case, Duration::MAX) => Verdict::Proven,
-            Said::Nothing if self.holds(case, Duration::MAX) => Verdict::RenewByCall,
-            Said::InVain | Said::Nothing => Verdict::Unproven,
+            Said::InVain if holds => Verdict::Proven,
+            Said::Nothing if holds => Verdict::RenewByCall,
+            Said::Refused | Said::InVain | Said::Nothing => Verdict::Unproven,
         }
     }
 
-    fn judge(&self, subjects: Subjects, call: &Call, age: Option<Duration>) -> Verdict {
+    fn judge(
+        &self,
+        subjects: Subjects,
+        age: Option<Duration>,
+        shape: impl FnOnce() -> Shape,
+    ) -> Verdict {
         let can_probe = |standing: Option<&Standing>| {
-            standing.is_none_or(|standing| !standing.is_by_call())
-                && self.may_probe(shape(&call.headers))
+            standing.is_none_or(|standing| !standing.is_by_call()) && self.may_probe(shape())
         };
         let facts = self.facts(subjects, age, Instant::now(), can_probe);
         proof::judge(facts, self.0.terms)
@@ -367,7 +395,7 @@ impl Ask {
             standing,
             shape: shape(&call.headers),
             credentials,
-            caller: call.caller,
+            caller: call.caller.clone(),
             plan: call.plan.clone(),
         }
     }
@@ -381,7 +409,7 @@ impl Ask {
             headers: credentials,
             payload: Payload::Whole(Bytes::new()),
             dialect: None,
-            caller: self.caller,
+            caller: self.caller.clone(),
             plan: self.plan.clone(),
             keyed: Err(Unkeyed::Endpoint),
             passed_over: None,

@@ -12,19 +12,20 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    answer::{Head, replay::Replay},
+    answer::{Head, replay::Replay, tasks::Tasks},
     call::{
         Payload, Slot, Unkeyed,
         caller::Caller,
         key::{Key, Secret},
         plan::{Plan, Policy},
     },
-    config::Config,
+    config::{self, Config},
     dialect::chat::{form::Form, request::Request},
     store::{
         Label,
         disk::{self, Disk},
         memory::Memory,
+        proofs::Proofs,
     },
 };
 
@@ -85,6 +86,21 @@ fn house_with(status: Option<StatusCode>, form: Form, body: &'static str) -> Hou
     house_over(Tiered::new(memory, None), status)
 }
 
+/// A prover that knows nothing yet; an entry's age is what it goes by, for an hour.
+fn prover() -> Prover {
+    let ttl = Duration::from_secs(60 * 60);
+    let secret = Secret::from_bytes([0; 32]);
+    Prover::new(prover::Options {
+        proofs: Proofs::new(secret, &[], ttl, None, &[]),
+        proof: config::Proof::Auto,
+        terms: proof::Terms {
+            ttl,
+            hold: Duration::from_secs(24 * 60 * 60),
+        },
+        tasks: Tasks::default(),
+    })
+}
+
 fn entry() -> Entry {
     Entry {
         slot: slot(),
@@ -127,19 +143,21 @@ fn call(change: impl FnOnce(&mut Plan)) -> Call {
     let headers = HeaderMap::new();
     let mut plan = policy.plan(&headers).unwrap();
     change(&mut plan);
+    let caller = Caller::of(&headers, &Secret::from_bytes([0; 32]));
     Call {
         id: HeaderValue::from_static("id"),
         method: Method::POST,
         target: PathAndQuery::from_static("/v1/chat/completions"),
-        caller: Caller::of(&headers, &Secret::from_bytes([0; 32])),
+        keyed: Ok(Arc::new(Keyed {
+            slot: slot(),
+            scope: caller.itself(),
+            request: Request::default(),
+        })),
+        caller,
         headers,
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,
-        keyed: Ok(Arc::new(Keyed {
-            slot: slot(),
-            request: Request::default(),
-        })),
         passed_over: None,
         alone: false,
         upgrade: false,
@@ -154,7 +172,12 @@ fn call_for(form: Form) -> Call {
     };
     let slot = slot();
     let mut call = call(|_| {});
-    call.keyed = Ok(Arc::new(Keyed { slot, request }));
+    let scope = call.caller.itself();
+    call.keyed = Ok(Arc::new(Keyed {
+        slot,
+        scope,
+        request,
+    }));
     call
 }
 

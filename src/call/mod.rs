@@ -5,10 +5,14 @@
 //! object cut out of them where the operator wants that, is a byte range ([`splice`]).
 
 pub mod caller;
+pub mod callers;
 pub mod canon;
+pub mod identity;
 pub mod key;
 pub mod keying;
 pub mod plan;
+pub mod pointer;
+pub mod scope;
 pub mod splice;
 
 use std::{sync::Arc, time::Instant};
@@ -18,7 +22,12 @@ use http::{HeaderMap, HeaderValue, Method, uri::PathAndQuery};
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::{
-    call::{caller::Caller, key::Key, plan::Plan},
+    call::{
+        caller::Caller,
+        key::Key,
+        plan::Plan,
+        scope::{Breadth, Scope},
+    },
     dialect::{Dialect, chat::request::Request},
     error::Error,
 };
@@ -65,6 +74,8 @@ pub enum Payload {
 pub struct Keyed {
     /// Where its entry and its flight are found.
     pub slot: Slot,
+    /// Whose entries may answer it, and whom its answer may serve.
+    pub scope: Scope,
     /// What it asks for.
     pub request: Request,
 }
@@ -144,7 +155,8 @@ impl Unkeyed {
 impl Call {
     /// Returns whether other credentials share its scope.
     pub fn is_wide(&self) -> bool {
-        false
+        let keyed = self.keyed.as_ref();
+        keyed.is_ok_and(|keyed| keyed.scope.breadth() == Breadth::Wider)
     }
 
     /// Returns the model asked for, where the call has a key.

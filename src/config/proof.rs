@@ -68,7 +68,15 @@ mod tests {
 
     #[test]
     fn what_is_none_of_them_is_refused() {
-        for text in ["", "Auto", "/v1/me", "GET", "GET v1", "POST /v1/me", "GET /a b"] {
+        for text in [
+            "",
+            "Auto",
+            "/v1/me",
+            "GET",
+            "GET v1",
+            "POST /v1/me",
+            "GET /a b",
+        ] {
             assert!(text.parse::<Proof>().is_err(), "{text}");
         }
     }

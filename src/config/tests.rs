@@ -430,6 +430,7 @@ fn the_disk_lies_where_it_is_told_to_or_in_the_state_directory() {
         let surroundings = Surroundings {
             memory: None,
             state: state.map(PathBuf::from),
+            ..Surroundings::default()
         };
         let config = Config::settle(&tree, Vec::new(), surroundings).unwrap();
         config.store.disk.map(|disk| (disk.path, disk.max_size))
@@ -469,7 +470,7 @@ fn memory_follows_the_container_and_entries_follow_memory() {
         let tree = Node::parse(FILE_NAME, text).unwrap();
         let surroundings = Surroundings {
             memory: container,
-            state: None,
+            ..Surroundings::default()
         };
         let config = Config::settle(&tree, Vec::new(), surroundings).unwrap();
         assert_eq!(config.store.memory, memory, "{text} {container:?}");

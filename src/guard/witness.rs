@@ -90,13 +90,12 @@ where
 
 impl<S> Witness<S> {
     fn about(&self, call: &Call) -> Option<About> {
-        if call.dialect.is_none() || call.caller.is_proxys_own() {
-            return None;
-        }
+        call.dialect?;
+        let credential = call.caller.credential()?;
         let model = call.model().filter(|_| call.is_wide());
         Some(About {
-            credential: self.proofs.credential(&call.caller),
-            model: model.map(|model| self.proofs.model(&call.caller, model)),
+            credential: self.proofs.credential(credential),
+            model: model.map(|model| self.proofs.model(credential, model)),
         })
     }
 }

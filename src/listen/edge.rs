@@ -35,7 +35,7 @@ use crate::{
     answer::{Body, replay::Replay, tasks::Tasks},
     call::{
         Call, Keyed, Payload, Unkeyed,
-        caller::Caller,
+        callers::Callers,
         key::Hex,
         keying::{self, Keying},
         plan::{Plan, Policy},
@@ -57,6 +57,8 @@ pub struct Parts<S> {
     pub stack: S,
     /// From requests to keys.
     pub keying: Keying,
+    /// Who is let in.
+    pub callers: Callers,
     /// From headers to plans.
     pub policy: Arc<Policy>,
     /// What request bodies may hold.
@@ -128,7 +130,10 @@ impl<S: Answering> Inner<S> {
         Facts {
             id,
             method: request.method().clone(),
-            caller: Caller::of(request.headers(), self.parts.keying.secret()),
+            caller: self
+                .parts
+                .callers
+                .identify(request.headers(), self.parts.keying.secret()),
             dialect: Dialect::of(request.method(), target.path()),
             target,
             started,
@@ -198,7 +203,7 @@ impl<S: Answering> Inner<S> {
             headers: parts.headers,
             payload,
             dialect: facts.dialect,
-            caller: facts.caller,
+            caller: facts.caller.clone(),
             plan,
             keyed,
             passed_over: None,

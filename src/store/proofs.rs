@@ -19,10 +19,7 @@ use tokio::{
 };
 
 use super::disk::{self, Disk};
-use crate::call::{
-    caller::Caller,
-    key::{Fingerprint, Secret},
-};
+use crate::call::key::{Fingerprint, Secret};
 
 /// The registry of one upstream; clones share it.
 #[derive(Clone, Debug)]
@@ -147,16 +144,16 @@ impl Proofs {
         proofs
     }
 
-    /// Returns the subject that a caller's credential is.
-    pub fn credential(&self, caller: &Caller) -> Subject {
-        Subject::of(caller.credential(), self.0.upstream)
+    /// Returns the subject that a credential is.
+    pub fn credential(&self, credential: &Fingerprint) -> Subject {
+        Subject::of(credential, &self.0.upstream)
     }
 
-    /// Returns the subject that a caller's credential and a model are.
-    pub fn model(&self, caller: &Caller, model: &str) -> Subject {
+    /// Returns the subject that a credential and a model are.
+    pub fn model(&self, credential: &Fingerprint, model: &str) -> Subject {
         let parts = [self.0.upstream.as_bytes().as_slice(), model.as_bytes()];
         let matter = self.0.secret.fingerprint("model", &parts);
-        Subject::of(caller.credential(), matter)
+        Subject::of(credential, &matter)
     }
 
     /// Returns what is known of `subject` at `now`.
@@ -283,10 +280,13 @@ impl Proofs {
 }
 
 impl Subject {
-    fn of(credential: Fingerprint, matter: Fingerprint) -> Self {
+    fn of(credential: &Fingerprint, matter: &Fingerprint) -> Self {
         let mut bytes = [0; 32];
         let parts = credential.as_bytes().iter().chain(matter.as_bytes());
-        bytes.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
+        bytes
+            .iter_mut()
+            .zip(parts)
+            .for_each(|(to, from)| *to = *from);
         Self(bytes)
     }
 }
@@ -386,8 +386,6 @@ fn age(from: Stamp, to: Stamp) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderValue, header};
-
     use super::*;
 
     const TTL: Duration = Duration::from_secs(60);
@@ -396,10 +394,8 @@ mod tests {
         Proofs::new(Secret::from_bytes([3; 32]), &[b"up"], TTL, None, kept)
     }
 
-    fn caller(token: &'static str) -> Caller {
-        let value = HeaderValue::from_static(token);
-        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
-        Caller::of(&headers, &Secret::from_bytes([3; 32]))
+    fn credential(token: &str) -> Fingerprint {
+        Secret::from_bytes([3; 32]).fingerprint("caller", &[token.as_bytes()])
     }
 
     fn events(proofs: &Proofs) -> [u64; Event::ALL.len()] {
@@ -409,7 +405,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_proof_gets_older_until_it_is_renewed() {
         let proofs = proofs(&[]);
-        let subject = proofs.credential(&caller("a"));
+        let subject = proofs.credential(&credential("a"));
         assert_eq!(proofs.known(&subject, Instant::now()), Known::Missing);
         proofs.accept(subject, Instant::now());
         tokio::time::advance(TTL).await;
@@ -423,7 +419,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_holds_until_a_success() {
         let proofs = proofs(&[]);
-        let subject = proofs.credential(&caller("a"));
+        let subject = proofs.credential(&credential("a"));
         proofs.refuse(subject, Instant::now());
         let now = Instant::now();
         assert_eq!(proofs.known(&subject, now), Known::Missing, "anybody's");
@@ -439,20 +435,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_upstream_that_could_not_say_is_left_alone_for_a_moment() {
         let proofs = proofs(&[]);
-        let standing = proofs.standing_or_new(proofs.credential(&caller("a")));
+        let standing = proofs.standing_or_new(proofs.credential(&credential("a")));
         let now = Instant::now();
         assert_eq!(proofs.was_in_vain(&standing, now), (false, false));
         proofs.in_vain(&standing, now);
         assert_eq!(proofs.was_in_vain(&standing, now), (true, true));
         assert_eq!(proofs.was_in_vain(&standing, now + PAUSE), (true, false));
-        proofs.accept(proofs.credential(&caller("a")), now);
+        proofs.accept(proofs.credential(&credential("a")), now);
         assert_eq!(proofs.was_in_vain(&standing, now), (false, false));
     }
 
     #[tokio::test(start_paused = true)]
     async fn credentials_and_models_are_apart() {
         let proofs = proofs(&[]);
-        let (a, b) = (caller("a"), caller("b"));
+        let (a, b) = (credential("a"), credential("b"));
         let all = [
             proofs.credential(&a),
             proofs.credential(&b),
@@ -477,10 +473,7 @@ mod tests {
         });
         let proofs = proofs(&kept);
         let now = Instant::now();
-        assert_eq!(
-            proofs.known(&Subject(subject(1)), now),
-            Known::Proven(TTL)
-        );
+        assert_eq!(proofs.known(&Subject(subject(1)), now), Known::Proven(TTL));
         assert_eq!(proofs.known(&Subject(subject(2)), now), Known::Ended);
     }
 

@@ -37,7 +37,7 @@ use self::{
 };
 use crate::{
     answer::{Answer, Body, Head, Timing, verdict::Served},
-    call::{Call, Payload, Unkeyed, plan::Policy},
+    call::{Call, Payload, Unkeyed, plan::Policy, scope::Breadth},
     config::{self, HttpVersion, Timeouts},
     error::{Error, Kind},
 };
@@ -135,12 +135,13 @@ impl Inner {
             return Err(Error::new(Kind::Loop, message));
         }
         let uri = target::uri(&self.config.base_url, &call.target)?;
-        let keyed = call.keyed.is_ok();
+        let keyed = call.keyed.as_ref().ok();
+        let breadth = keyed.map_or(Breadth::Credential, |keyed| keyed.scope.breadth());
         let mut headers = headers::request(
             &call.headers,
             |name| self.policy.is_ours(name),
-            |name| self.policy.is_known_by(name),
-            keyed,
+            |name| self.policy.is_known_by(name, breadth),
+            keyed.is_some(),
             call.upgrade,
         );
         measure(&mut headers, &call.payload);

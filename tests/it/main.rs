@@ -19,6 +19,7 @@ mod hit;
 mod json;
 mod modes;
 mod patience;
+mod proof;
 mod rehearsal;
 mod scope;
 mod shutdown;

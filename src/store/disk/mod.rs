@@ -36,14 +36,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub use self::{
-    proofs::Proof,
-    trouble::{Kind, Trouble},
-};
 use self::{
     circuit::Circuit,
     queue::Queue,
     reader::{Ask, Reader},
+};
+pub use self::{
+    proofs::Proof,
+    trouble::{Kind, Trouble},
 };
 use super::{
     Entry,

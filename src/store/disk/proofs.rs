@@ -63,7 +63,9 @@ pub(super) fn apply(
 ) -> Result<(), Trouble> {
     match line {
         Some((at, ended)) => transaction
-            .prepare_cached("INSERT OR REPLACE INTO proof (subject, at, ended) VALUES (?1, ?2, ?3)")?
+            .prepare_cached(
+                "INSERT OR REPLACE INTO proof (subject, at, ended) VALUES (?1, ?2, ?3)",
+            )?
             .execute(params![subject, time(at), ended])?,
         None => transaction
             .prepare_cached("DELETE FROM proof WHERE subject = ?1")?

@@ -139,8 +139,7 @@ impl Queue {
     /// Takes what waits: gathers for a moment once something has come, waits at most `patience` for it. `None` when the
     /// queue is closed and empty.
     pub(super) fn take(&self, patience: Duration) -> Option<Batch> {
-        let idle =
-            |state: &mut State| state.is_empty() && state.damaged.is_none() && !state.closed;
+        let idle = |state: &mut State| state.is_empty() && state.damaged.is_none() && !state.closed;
         let gathering = |state: &mut State| state.jobs.len() < BATCH && !state.closed;
         let state = self.wait(self.state(), patience, idle);
         let mut state = if state.is_empty() {

@@ -205,11 +205,7 @@ impl Writer {
 }
 
 /// Opens the database and notes what lies in it.
-fn load(
-    place: &Place,
-    fresh: &Secret,
-    shared: &Shared,
-) -> Result<(Opened, Vec<Proof>), Trouble> {
+fn load(place: &Place, fresh: &Secret, shared: &Shared) -> Result<(Opened, Vec<Proof>), Trouble> {
     let present = shared.queue.present();
     present.clear();
     let opened = place.open(fresh, shared.pages())?;
