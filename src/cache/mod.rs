@@ -16,6 +16,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::future::Either;
@@ -58,6 +59,8 @@ struct Hit {
     answer: Answer,
     entry: Arc<Entry>,
     tier: Tier,
+    age: Duration,
+    now: Instant,
 }
 
 /// Why a look-up found no answer; an entry of old may be there.
@@ -142,8 +145,7 @@ where
 
     /// Gives a hit to a caller whose proof allows that.
     fn give(&self, call: &Call, case: Case, hit: Hit) -> Result<Answer, Miss> {
-        let age = Instant::now().saturating_duration_since(hit.entry.made);
-        let turn = match self.prover.of_hit(case, call, age) {
+        let turn = match self.prover.of_hit(case, call, hit.age, hit.now) {
             Leave::Proven => return Ok(hit.answer),
             Leave::ServeAndRenew => {
                 self.prover.renew_behind(case, call, &self.inner);
@@ -237,11 +239,11 @@ where
         }
         drop(turn);
         let now = Instant::now();
-        if let Some((entry, tier)) = old
+        if let Some(old) = old
             && self
                 .prover
-                .holds(case, now.saturating_duration_since(entry.made))
-            && let Some(answer) = stand_in(&result, entry, tier, &asked, &plan, renews)
+                .holds(case, now.saturating_duration_since(old.0.made))
+            && let Some(answer) = stand_in(&result, &old, &asked, &plan, renews)
         {
             return Ok(answer);
         }
@@ -278,8 +280,10 @@ fn look(found: Option<Arc<Entry>>, asked: &Keyed, plan: &Plan, tier: Tier) -> Re
     match from_entry(&entry, asked, why, tier, now) {
         Ok(answer) => Ok(Hit {
             answer,
+            age: facts(&entry, now).age,
             entry,
             tier,
+            now,
         }),
         Err(unlent) => Err(Miss::of(unlent.reason(), Some((entry, tier)))),
     }
@@ -289,21 +293,20 @@ fn look(found: Option<Arc<Entry>>, asked: &Keyed, plan: &Plan, tier: Tier) -> Re
 /// only to renew a proof (`renews`) is as good as before.
 fn stand_in(
     result: &Result<Answer, Error>,
-    entry: Arc<Entry>,
-    tier: Tier,
+    (entry, tier): &(Arc<Entry>, Tier),
     asked: &Keyed,
     plan: &Plan,
     renews: bool,
 ) -> Option<Answer> {
     let now = Instant::now();
-    if renews && said_nothing(result) {
-        let entry = entry.clone();
-        if let Ok(hit) = look(Some(entry), asked, plan, tier) {
-            return Some(hit.answer);
-        }
+    if renews
+        && said_nothing(result)
+        && let Ok(hit) = look(Some(entry.clone()), asked, plan, *tier)
+    {
+        return Some(hit.answer);
     }
-    let stands_in = failed(result) && freshness::stands_in(facts(&entry, now), plan);
-    let answer = stands_in.then(|| from_entry(&entry, asked, FALLBACK, tier, now));
+    let stands_in = failed(result) && freshness::stands_in(facts(entry, now), plan);
+    let answer = stands_in.then(|| from_entry(entry, asked, FALLBACK, *tier, now));
     answer?.ok()
 }
 

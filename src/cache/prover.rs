@@ -161,17 +161,17 @@ impl Prover {
     pub fn before(&self, case: Case, call: &Call) -> Verdict {
         match case.0 {
             Some(subjects) if subjects.model.is_some() => {
-                self.judge(subjects, None, || shape(&call.headers))
+                self.judge(subjects, None, Instant::now(), || shape(&call.headers))
             }
             _ => Verdict::Proven,
         }
     }
 
     /// Decides whether an answer of this age may be given to a call that it was found for.
-    pub fn of_hit(&self, case: Case, call: &Call, age: Duration) -> Verdict {
+    pub fn of_hit(&self, case: Case, call: &Call, age: Duration, now: Instant) -> Verdict {
         match case.0 {
             Some(subjects) if subjects.model.is_none() => {
-                self.judge(subjects, Some(age), || shape(&call.headers))
+                self.judge(subjects, Some(age), now, || shape(&call.headers))
             }
             _ => Verdict::Proven,
         }
@@ -196,8 +196,10 @@ impl Prover {
 
     /// Notes that a call that was to renew a proof came back without a word about it.
     pub fn in_vain(&self, case: Case) {
-        if let Some(subjects) = case.0 {
-            let standing = self.0.proofs.standing_or_new(subjects.credential);
+        // Where nothing is known there is nothing to renew: anybody can send a key while an upstream is down.
+        if let Some(subjects) = case.0
+            && let Some(standing) = self.0.proofs.standing(&subjects.credential)
+        {
             self.0.proofs.in_vain(&standing, Instant::now());
         }
     }
@@ -251,7 +253,7 @@ impl Prover {
         S: Service<Call, Response = Answer, Error = Error> + Clone,
     {
         let _turn = ask.standing.turn().await;
-        let verdict = self.judge(subjects, None, || ask.shape);
+        let verdict = self.judge(subjects, None, Instant::now(), || ask.shape);
         if verdict != Verdict::RenewFirst {
             return verdict;
         }
@@ -270,12 +272,13 @@ impl Prover {
         &self,
         subjects: Subjects,
         age: Option<Duration>,
+        now: Instant,
         shape: impl FnOnce() -> Shape,
     ) -> Verdict {
         let can_probe = |standing: Option<&Standing>| {
             standing.is_none_or(|standing| !standing.is_by_call()) && self.may_probe(shape())
         };
-        let facts = self.facts(subjects, age, Instant::now(), can_probe);
+        let facts = self.facts(subjects, age, now, can_probe);
         proof::judge(facts, self.0.terms)
     }
 
@@ -385,6 +388,7 @@ impl Prover {
 impl Ask {
     fn of(call: &Call, subject: Subject, standing: Arc<Standing>) -> Self {
         let mut credentials = HeaderMap::new();
+        // Credentials and nothing else: the proof is of them.
         for (name, value) in &call.headers {
             if CREDENTIALS.contains(&name.as_str()) {
                 credentials.append(name, value.clone());

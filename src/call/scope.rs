@@ -138,7 +138,7 @@ impl Scoping {
             return None;
         }
         let bound = bound(caller);
-        let mut parts = vec![bytes(&bound), name.as_str().as_bytes()];
+        let mut parts = vec![bytes(bound.as_ref()), name.as_str().as_bytes()];
         parts.extend(values);
         Some(Scope::wider(&self.secret, "scope header", &parts))
     }
@@ -156,7 +156,7 @@ impl Scoping {
             return None;
         }
         let (bound, place) = (bound(caller), place.to_string());
-        let parts = [bytes(&bound), place.as_bytes(), &value];
+        let parts = [bytes(bound.as_ref()), place.as_bytes(), &value];
         Some(Scope::wider(&self.secret, "scope body", &parts))
     }
 }
@@ -168,8 +168,8 @@ fn bound(caller: &Caller) -> Option<Scope> {
         .then(|| caller.tenant().unwrap_or(caller.itself()))
 }
 
-fn bytes(bound: &Option<Scope>) -> &[u8] {
-    bound.as_ref().map_or(&[], Scope::as_bytes)
+fn bytes(bound: Option<&Scope>) -> &[u8] {
+    bound.map_or(&[], Scope::as_bytes)
 }
 
 /// Returns whether a request header counts where several credentials share entries, beside those that always do: an

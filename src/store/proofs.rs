@@ -250,8 +250,7 @@ impl Proofs {
     }
 
     fn restore(&self, proof: &disk::Proof) {
-        let age = i64::try_from(proof.age.as_micros()).unwrap_or(i64::MAX >> 2);
-        let stamp = -(age.min(i64::MAX >> 2)) * 2 | i64::from(proof.ended);
+        let stamp = packed(-micros(proof.age), proof.ended);
         let standing = Standing::new(stamp);
         standing.written.store(stamp, Ordering::Relaxed);
         let subject = Subject(proof.subject);
@@ -270,8 +269,7 @@ impl Proofs {
     }
 
     fn stamp(&self, now: Instant, refusal: bool) -> Stamp {
-        let since = now.saturating_duration_since(self.0.epoch).as_micros();
-        i64::try_from(since).unwrap_or(i64::MAX >> 2) * 2 | i64::from(refusal)
+        packed(micros(now.saturating_duration_since(self.0.epoch)), refusal)
     }
 
     fn count(&self, event: Event) {
@@ -293,6 +291,7 @@ impl Subject {
 
 impl Known {
     /// Returns what is known where the credential is known to have been accepted so long ago, too.
+    #[must_use]
     pub fn or_accepted(self, age: Duration) -> Self {
         match self {
             Self::Missing => Self::Proven(age),
@@ -372,6 +371,15 @@ fn count(events: &Events, event: Event) {
     if let Some(counter) = index.and_then(|index| events.get(index)) {
         counter.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+fn packed(micros: i64, refusal: bool) -> Stamp {
+    micros * 2 + i64::from(refusal)
+}
+
+fn micros(time: Duration) -> i64 {
+    // Far below where doubling it would overflow, and 70 000 years.
+    i64::try_from(time.as_micros()).map_or(i64::MAX >> 2, |micros| micros.min(i64::MAX >> 2))
 }
 
 fn is_refusal(stamp: Stamp) -> bool {

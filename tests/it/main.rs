@@ -16,6 +16,7 @@ mod check;
 mod coalesce;
 mod disk;
 mod hit;
+mod joins;
 mod json;
 mod modes;
 mod patience;

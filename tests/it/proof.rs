@@ -246,13 +246,18 @@ async fn while_the_upstream_cannot_say_an_old_proof_holds_as_long_as_stale_if_er
 #[tokio::test]
 async fn a_dead_upstream_ends_no_proof() {
     for settings in [SHARED_AND_OLD, OLD] {
-        let House { up, proxy, .. } = house(settings).await;
+        let closing = completion("hello").header("connection", "close");
+        let up = upstream().answers(closing);
+        let up = up.start().await;
+        let setup = proxy(&up).with(&format!("[cache]\n{settings}"));
+        let proxy = setup.start().await;
         assert_verdict(&proxy.send(&by("sk-a")).await, "MISS");
         drop(up);
         for _ in 0..3 {
             assert_verdict(&proxy.send(&by("sk-a")).await, "HIT");
         }
-        assert_refused(&proxy.send(&by("sk-b")).await, 502, "upstream_unreachable");
+        let other = proxy.send(&by("sk-b")).await;
+        assert_refused(&other, 502, "upstream_unreachable");
     }
 }
 

@@ -224,7 +224,7 @@ impl Disk {
     /// Has `proof` written, soon and in the background.
     pub fn keep_proof(&self, proof: Proof) {
         let line = proofs::dated(&proof, self.0.shared.now());
-        self.0.shared.queue.put_proof(proof.subject, line);
+        self.0.shared.queue.put_proof(proof.subject, Some(line));
     }
 
     /// Has what is known of `subject` deleted, soon and in the background.

@@ -79,6 +79,6 @@ fn time(at: u64) -> i64 {
 }
 
 /// Returns when a proof of this age was given, at `now`; both in milliseconds of Unix time.
-pub(super) fn dated(proof: &Proof, now: u64) -> Line {
-    Some((now.saturating_sub(codec::millis(proof.age)), proof.ended))
+pub(super) fn dated(proof: &Proof, now: u64) -> (u64, bool) {
+    (now.saturating_sub(codec::millis(proof.age)), proof.ended)
 }

@@ -140,6 +140,39 @@ fn noise(seed: u16, length: usize) -> Bytes {
 const NOON: u64 = 1_700_000_000_000;
 
 #[tokio::test]
+async fn proofs_are_kept_with_their_age_and_forgotten() {
+    let house = House::new();
+    let proof = |byte, ended| Proof {
+        subject: [byte; 32],
+        age: Duration::from_secs(5),
+        ended,
+    };
+    let disk = house.open().await;
+    for kept in [
+        proof(1, false),
+        proof(2, true),
+        proof(3, false),
+        proof(1, true),
+    ] {
+        disk.keep_proof(kept);
+    }
+    disk.forget_proof([3; 32]);
+    assert!(disk.close(PATIENCE).await);
+    house.clock.fetch_add(2_000, Ordering::Relaxed);
+    let (disk, Kept { mut proofs, .. }) = Disk::open(house.options()).await.unwrap();
+    proofs.sort_by_key(|proof| proof.subject);
+    let older = |byte, ended| Proof {
+        age: Duration::from_secs(7),
+        ..proof(byte, ended)
+    };
+    assert_eq!(proofs, [older(1, true), older(2, true)]);
+    assert!(disk.close(PATIENCE).await);
+    house.clock.store(0, Ordering::Relaxed);
+    let (_disk, Kept { proofs, .. }) = Disk::open(house.options()).await.unwrap();
+    assert!(proofs.iter().all(|proof| proof.age.is_zero()), "{proofs:?}");
+}
+
+#[tokio::test]
 async fn what_is_kept_is_found_after_a_restart_under_the_same_secret() {
     let house = House::new();
     let (disk, Kept { secret, .. }) = Disk::open(house.options()).await.unwrap();
