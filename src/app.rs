@@ -27,8 +27,10 @@ use crate::{
     },
     listen::{
         self, End,
+        cors::Cors,
         edge::{Edge, Parts},
         incoming::Budget,
+        origin::Guard,
         socket::Deadlines,
     },
     stack::{Stack, stack},
@@ -105,6 +107,8 @@ impl App {
         let edge = Edge::new(Parts {
             stack: stack(ledger, store, prover, flights, upstream),
             callers: Callers::new(&config.callers, &kept.secret),
+            guard: guard(config),
+            cors: Cors::new(&config.cors),
             keying: Keying::new(config, kept.secret, policy.clone()),
             policy,
             budget: Budget::new(config.limits.buffered),
@@ -314,6 +318,12 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
         },
         tasks: tasks.clone(),
     })
+}
+
+/// Returns what stands before the proxy's own key where no caller has to show one.
+fn guard(config: &Config) -> Guard {
+    let spends = config.upstream.api_key.is_some() && config.callers.is_empty();
+    Guard::new(spends, &config.limits.hosts)
 }
 
 fn deadlines(limits: &config::Limits) -> Deadlines {

@@ -19,7 +19,7 @@ const ORDER: [&str; 18] = [
 ];
 
 /// Files and folders whose code decides and does nothing else.
-const PURE: [&str; 28] = [
+const PURE: [&str; 31] = [
     "dialect/",
     "call/mod.rs",
     "call/caller.rs",
@@ -39,6 +39,9 @@ const PURE: [&str; 28] = [
     "answer/apology.rs",
     "store/codec.rs",
     "upstream/headers.rs",
+    "upstream/credential.rs",
+    "listen/cors.rs",
+    "listen/origin.rs",
     "guard/circuit.rs",
     "guard/class.rs",
     "cache/freshness.rs",

@@ -41,7 +41,9 @@ impl Callers {
 
     /// Says who sends a request with these `headers`.
     pub fn identify(&self, headers: &HeaderMap, secret: &Secret) -> Caller {
-        let named = presented(headers).find_map(|key| self.find(key));
+        // Most proxies have none, and then no credential is hashed for nothing.
+        let found = || presented(headers).find_map(|key| self.find(key));
+        let named = if self.0.is_empty() { None } else { found() };
         named.map_or_else(|| Caller::of(headers, secret), Caller::named)
     }
 
@@ -51,9 +53,6 @@ impl Callers {
     }
 
     fn find(&self, key: &[u8]) -> Option<Arc<Named>> {
-        if self.0.is_empty() {
-            return None;
-        }
         let hash = KeyHash::of(key);
         let mut found = u32::MAX;
         for (place, known) in (0_u32..).zip(self.0.iter()) {

@@ -26,7 +26,9 @@ use super::{
     Answering,
     arriving::Arriving,
     breaking::Way,
+    cors::{self, Cors},
     incoming::{self, Budget, Held, Read},
+    origin::{Foreign, Guard},
     outgoing::Outgoing,
     socket::OnLine,
 };
@@ -59,6 +61,10 @@ pub struct Parts<S> {
     pub keying: Keying,
     /// Who is let in.
     pub callers: Callers,
+    /// What web pages may not do.
+    pub guard: Guard,
+    /// Which web pages may call.
+    pub cors: Cors,
     /// From headers to plans.
     pub policy: Arc<Policy>,
     /// What request bodies may hold.
@@ -104,15 +110,47 @@ impl<S: Answering> Edge<S> {
 
     /// Answers one request. A panic on the way is one call's internal error.
     pub async fn handle(&self, request: Request<Incoming>, line: OnLine) -> Response<Outgoing> {
+        let allowed = self.0.parts.cors.allowed(request.headers());
+        let foreign =
+            self.0
+                .parts
+                .guard
+                .refuses(request.uri(), request.headers(), allowed.is_some());
+        if foreign.is_none()
+            && let Some(origin) = &allowed
+            && let Some(headers) = cors::preflight(request.method(), request.headers(), origin)
+        {
+            return unrecorded(
+                StatusCode::NO_CONTENT,
+                headers,
+                ours(Bytes::new()),
+                line,
+                request.version(),
+            );
+        }
+        let mut response = self.reply(request, foreign, line).await;
+        if let Some(origin) = allowed {
+            cors::open(response.headers_mut(), origin);
+        }
+        response
+    }
+
+    async fn reply(
+        &self,
+        request: Request<Incoming>,
+        foreign: Option<Foreign>,
+        line: OnLine,
+    ) -> Response<Outgoing> {
         let started = Instant::now();
         let version = request.version();
-        if let Some((status, headers, body)) = self.0.probe(request.uri().path()) {
-            let way = Way::of(version, &headers, &body);
-            return response(status, headers, Outgoing::unrecorded(body, line, way));
+        if foreign.is_none()
+            && let Some((status, headers, body)) = self.0.probe(request.uri().path())
+        {
+            return unrecorded(status, headers, body, line, version);
         }
         let id = self.0.ids.of(request.headers());
         let facts = Arc::new(self.0.facts(&request, id, started));
-        let answering = AssertUnwindSafe(self.0.answer(request, facts.clone()));
+        let answering = AssertUnwindSafe(self.0.answer(request, facts.clone(), foreign));
         let (recorded, client) = if let Ok(answered) = answering.catch_unwind().await {
             answered
         } else {
@@ -144,19 +182,31 @@ impl<S: Answering> Inner<S> {
         &self,
         mut request: Request<Incoming>,
         facts: Arc<Facts>,
+        foreign: Option<Foreign>,
     ) -> (Recorded, Option<OnUpgrade>) {
-        if facts.target.path().starts_with("/_refrain/") {
-            let message = format!("nothing lives at `{}`", facts.target.path());
-            return (
-                self.refuse(facts, Error::new(Kind::NotFound, message))
-                    .await,
-                None,
-            );
+        if let Err(error) = self.admit(&facts, foreign) {
+            return (self.refuse(facts, error).await, None);
         }
         let upgrade = headers::asks_upgrade(request.headers());
         let client = upgrade.then(|| hyper::upgrade::on(&mut request));
         let call = self.call(request, &facts, upgrade).await;
         (self.pass(Arrival { facts, call }).await, client)
+    }
+
+    /// Refuses who may not call at all, and what is no call.
+    fn admit(&self, facts: &Facts, foreign: Option<Foreign>) -> Result<(), Error> {
+        if let Some(foreign) = foreign {
+            return Err(Error::new(Kind::Forbidden, foreign.to_string()));
+        }
+        if !self.parts.callers.admit(&facts.caller) {
+            let message = "no caller of this proxy has the API key that was sent, or none was sent";
+            return Err(Error::new(Kind::Unauthorized, message));
+        }
+        if facts.target.path().starts_with("/_refrain/") {
+            let message = format!("nothing lives at `{}`", facts.target.path());
+            return Err(Error::new(Kind::NotFound, message));
+        }
+        Ok(())
     }
 
     async fn pass(&self, arrival: Arrival) -> Recorded {
@@ -337,6 +387,18 @@ fn apart<T>(size: usize, work: impl FnOnce() -> T) -> T {
 /// From so many bytes on, keying takes longer than handing a thread's other calls to another one.
 const LONG: usize = 256 << 10;
 
+/// Sends what is no call and leaves no line.
+fn unrecorded(
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Body,
+    line: OnLine,
+    version: Version,
+) -> Response<Outgoing> {
+    let way = Way::of(version, &headers, &body);
+    response(status, headers, Outgoing::unrecorded(body, line, way))
+}
+
 fn response(status: StatusCode, headers: HeaderMap, body: Outgoing) -> Response<Outgoing> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -351,6 +413,10 @@ fn of_error(error: &Error, version: Version) -> (StatusCode, HeaderMap, Body) {
     if kind == Kind::SlowRequest && version < Version::HTTP_2 {
         // The rest of its body would be read as the next request (RFC 9110 §15.5.9).
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if kind == Kind::Unauthorized {
+        // A 401 says how to do better (RFC 9110 §11.6.1).
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     let body = error_body(error.message(), kind.as_str(), None);
     (kind.status(), headers, ours(body))

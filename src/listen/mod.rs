@@ -6,9 +6,11 @@
 
 pub mod arriving;
 pub mod breaking;
+pub mod cors;
 pub mod departing;
 pub mod edge;
 pub mod incoming;
+pub mod origin;
 pub mod outgoing;
 pub mod socket;
 

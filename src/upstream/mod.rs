@@ -8,6 +8,7 @@
 //! One try. What to do about a failure is decided above.
 
 pub mod connect;
+pub mod credential;
 pub mod flow;
 pub mod headers;
 pub mod target;
@@ -33,6 +34,7 @@ use tower::Service;
 
 use self::{
     connect::{Connector, TimedOut},
+    credential::Credential,
     flow::{Flow, Progress, Upload},
 };
 use crate::{
@@ -50,6 +52,7 @@ pub struct Upstream(Arc<Inner>);
 struct Inner {
     config: config::Upstream,
     name: HeaderValue,
+    credential: Credential,
     policy: Arc<Policy>,
     client: HttpClient,
     /// Protocol switches need HTTP/1.1, whatever else is spoken.
@@ -66,6 +69,7 @@ impl Upstream {
             .map_err(|error| Error::with_source(Kind::Internal, "bad upstream name", error))?;
         Ok(Self(Arc::new(Inner {
             name,
+            credential: Credential::of(config)?,
             policy,
             client: client(config, config.http)?,
             switching: client(config, HttpVersion::Http1)?,
@@ -144,6 +148,7 @@ impl Inner {
             keyed.is_some(),
             call.upgrade,
         );
+        self.credential.put(&mut headers);
         measure(&mut headers, &call.payload);
         let body = match call.payload {
             Payload::Whole(bytes) => Full::new(bytes)

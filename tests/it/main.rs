@@ -19,6 +19,7 @@ mod hit;
 mod joins;
 mod json;
 mod modes;
+mod origin;
 mod patience;
 mod proof;
 mod rehearsal;

@@ -2,18 +2,19 @@
 
 use super::{Findings, is_name};
 use crate::config::{
-    ApiKey, Caller, Cors, KeyHash, Scope, address, file, read::item_key, secret::Environment,
+    ApiKey, Caller, Complaint, Cors, KeyHash, Scope, address, file, read::item_key,
+    secret::Environment,
 };
 
 /// Returns the proxy's own callers.
 pub(super) fn callers(callers: Vec<file::Caller>, findings: &mut Findings) -> Vec<Caller> {
-    findings.distinct("caller", &callers, |a, b| a.name == b.name);
     let of = callers.len();
     let callers: Vec<_> = callers
         .into_iter()
         .enumerate()
         .map(|(i, caller)| the_caller(caller, &item_key("caller", i, of), findings))
         .collect();
+    check_names(&callers, findings);
     check_keys(&callers, findings);
     check_scopes(&callers, findings);
     callers
@@ -121,10 +122,12 @@ fn the_caller(caller: file::Caller, key: &str, findings: &mut Findings) -> Calle
         );
     }
     if keys.is_empty() {
-        findings.add(
-            format!("{key}.keys"),
-            "is empty, so nobody could be this caller",
-            "`refrain hash-key --new` makes a key and its hash",
+        findings.note(
+            vec![format!("{key}.keys"), format!("{key}.name"), key.to_owned()],
+            Complaint::new(
+                "has no keys, so nobody could be this caller",
+                "`refrain hash-key --new` makes a key and its hash",
+            ),
         );
     }
     let of = keys.len();
@@ -138,6 +141,22 @@ fn the_caller(caller: file::Caller, key: &str, findings: &mut Findings) -> Calle
         keys: keys.collect(),
         name,
         scope: Some(scope).filter(|scope| !scope.is_empty()),
+    }
+}
+
+fn check_names(callers: &[Caller], findings: &mut Findings) {
+    for (i, caller) in callers.iter().enumerate() {
+        if callers
+            .iter()
+            .take(i)
+            .any(|other| other.name == caller.name)
+        {
+            findings.add(
+                format!("{}.name", item_key("caller", i, callers.len())),
+                format!("`{}` is the name of two callers", caller.name),
+                "a caller may have several `keys`; else take another name",
+            );
+        }
     }
 }
 
