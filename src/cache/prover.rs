@@ -7,27 +7,28 @@
 //! # Scope
 //! [`proof`] decides, this one gathers the facts and asks. One renewal at a time for each credential, [`ASKING`] in all.
 
+mod ask;
+
 use std::{
     collections::HashMap,
-    fmt,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
+use http::{StatusCode, uri::PathAndQuery};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
-use tower::{Service, ServiceExt};
+use tower::Service;
 
+use self::ask::{Ask, NO_CREDENTIAL, Said, Shape, said, shape};
 use super::proof::{self, Facts, Terms, Verdict};
 use crate::{
     answer::{Answer, tasks::Tasks},
-    call::{Call, Payload, Unkeyed, caller::Caller, key::Hex, plan::Plan},
-    config::{self, CREDENTIALS},
+    call::Call,
+    config,
     error::Error,
     store::proofs::{Known, Proofs, Standing, Subject},
 };
@@ -74,9 +75,6 @@ enum Route {
     Off,
 }
 
-/// Which credential headers a request has, as bits in the order of [`CREDENTIALS`].
-type Shape = u16;
-
 /// Whose proof a call needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Case(Option<Subjects>);
@@ -86,27 +84,6 @@ struct Subjects {
     credential: Subject,
     /// The model's, too, in scopes wider than `credential`.
     model: Option<Subject>,
-}
-
-/// A probe to be sent.
-struct Ask {
-    subject: Subject,
-    standing: Arc<Standing>,
-    shape: Shape,
-    credentials: HeaderMap,
-    caller: Caller,
-    plan: Plan,
-}
-
-/// What came of a renewal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Said {
-    Accepted,
-    Refused,
-    /// The route says nothing of credentials.
-    Nothing,
-    /// The upstream could not be asked.
-    InVain,
 }
 
 /// Held by the one call that renews a proof.
@@ -352,7 +329,7 @@ impl Prover {
             Route::Closed(path) => path,
             Route::Call | Route::Off => return Said::Nothing,
         };
-        let said = said(status(inner, ask.call(path, ask.credentials.clone())).await);
+        let said = said(ask::status(inner, ask.call(path, ask.credentials.clone())).await);
         if said == Said::Nothing {
             ask.standing.set_by_call();
         }
@@ -367,10 +344,10 @@ impl Prover {
         if let Some(closed) = self.closed().get(&ask.shape).copied() {
             return Ok(closed);
         }
-        let Some(credentials) = random(&ask.credentials) else {
+        let Some(credentials) = ask::random(&ask.credentials) else {
             return Err(Said::InVain);
         };
-        let closed = match status(inner, ask.call(path, credentials)).await {
+        let closed = match ask::status(inner, ask.call(path, credentials)).await {
             Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => true,
             other if said(other) == Said::InVain => return Err(Said::InVain),
             _ => false,
@@ -385,100 +362,12 @@ impl Prover {
     }
 }
 
-impl Ask {
-    fn of(call: &Call, subject: Subject, standing: Arc<Standing>) -> Self {
-        let mut credentials = HeaderMap::new();
-        // Credentials and nothing else: the proof is of them.
-        for (name, value) in &call.headers {
-            if CREDENTIALS.contains(&name.as_str()) {
-                credentials.append(name, value.clone());
-            }
-        }
-        Self {
-            subject,
-            standing,
-            shape: shape(&call.headers),
-            credentials,
-            caller: call.caller.clone(),
-            plan: call.plan.clone(),
-        }
-    }
-
-    /// Makes the call that asks at `path`.
-    fn call(&self, path: &PathAndQuery, credentials: HeaderMap) -> Call {
-        Call {
-            id: HeaderValue::from_static("proof"),
-            method: Method::GET,
-            target: path.clone(),
-            headers: credentials,
-            payload: Payload::Whole(Bytes::new()),
-            dialect: None,
-            caller: self.caller.clone(),
-            plan: self.plan.clone(),
-            keyed: Err(Unkeyed::Endpoint),
-            passed_over: None,
-            alone: false,
-            upgrade: false,
-        }
-    }
-}
-
-impl fmt::Debug for Ask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Ask({})", self.caller)
-    }
-}
-
-/// Returns the status of the answer to `call`, if there is one.
-async fn status<S>(inner: S, call: Call) -> Option<StatusCode>
-where
-    S: Service<Call, Response = Answer, Error = Error>,
-{
-    let answer = inner.oneshot(call).await;
-    answer.ok().map(|answer| answer.head.status)
-}
-
-/// Reads what a status says of the credential that it was given to.
-fn said(status: Option<StatusCode>) -> Said {
-    match status {
-        Some(status) if status.is_success() => Said::Accepted,
-        Some(StatusCode::UNAUTHORIZED) => Said::Refused,
-        None | Some(StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) => Said::InVain,
-        Some(status) if status.is_server_error() => Said::InVain,
-        Some(_) => Said::Nothing,
-    }
-}
-
-fn shape(headers: &HeaderMap) -> Shape {
-    let bits = CREDENTIALS.iter().enumerate();
-    bits.filter(|(_, name)| headers.contains_key(**name))
-        .fold(NO_CREDENTIAL, |shape, (bit, _)| shape | 1 << bit)
-}
-
-/// Returns the headers with a random key in place of each credential; `None` where the system has no random bytes.
-fn random(credentials: &HeaderMap) -> Option<HeaderMap> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).ok()?;
-    let key = Hex::<32>::of(&bytes);
-    let mut random = HeaderMap::new();
-    for name in credentials.keys() {
-        let value = if name == header::AUTHORIZATION {
-            format!("Bearer sk-{}", key.as_str())
-        } else {
-            key.as_str().to_owned()
-        };
-        random.insert(name, HeaderValue::try_from(value).ok()?);
-    }
-    Some(random)
-}
-
 /// The free route of OpenAI's API, and of those that are like it.
 const MODELS: &str = "/v1/models";
 /// Renewals at a time.
 const ASKING: usize = 16;
 /// For a renewal.
 const PATIENCE: Duration = Duration::from_secs(5);
-const NO_CREDENTIAL: Shape = 0;
 
 #[cfg(test)]
 mod tests;

@@ -385,7 +385,7 @@ fn write_disk(text: &mut String, disk: &Counts) {
 /// Writes what upstreams have said of credentials.
 fn write_proofs(text: &mut String, proofs: &proofs::Counts) {
     let help = "Proofs of credentials that are kept, refusals included";
-    write_rows(text, &[("proofs_kept", "gauge", help, proofs.kept)]);
+    write_rows(text, &[("kept_proofs", "gauge", help, proofs.kept)]);
     let events = Event::ALL.map(Event::as_str).into_iter().zip(proofs.events);
     let help = "What happened to proofs of credentials";
     write_family(text, "proofs", help, "event", events);

@@ -7,10 +7,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::*;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
+
+use super::{ask::random, *};
 use crate::{
     answer::{Body, Head, replay::Replay, verdict::Served},
-    call::{key::Secret, plan::Policy},
+    call::{Payload, Unkeyed, caller::Caller, key::Secret, plan::Policy},
     config::Config,
 };
 
