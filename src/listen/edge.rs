@@ -6,10 +6,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -27,6 +24,7 @@ use super::{
     arriving::Arriving,
     breaking::Way,
     cors::{self, Cors},
+    ids::Ids,
     incoming::{self, Budget, Held, Read},
     origin::{Foreign, Guard},
     outgoing::Outgoing,
@@ -38,7 +36,6 @@ use crate::{
     call::{
         Call, Keyed, Payload, Unkeyed,
         callers::Callers,
-        key::Hex,
         keying::{self, Keying},
         plan::{Plan, Policy},
     },
@@ -83,13 +80,6 @@ struct Inner<S> {
     ids: Ids,
 }
 
-/// Makes request ids: random per process, counted within.
-#[derive(Debug)]
-struct Ids {
-    process: u64,
-    next: AtomicU64,
-}
-
 impl<S> Clone for Edge<S> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -99,12 +89,7 @@ impl<S> Clone for Edge<S> {
 impl<S: Answering> Edge<S> {
     /// Makes the edge.
     pub fn new(parts: Parts<S>) -> Result<Self, Error> {
-        let process = getrandom::u64()
-            .map_err(|error| Error::with_source(Kind::Internal, "no random bytes", error))?;
-        let ids = Ids {
-            process,
-            next: AtomicU64::new(0),
-        };
+        let ids = Ids::new()?;
         Ok(Self(Arc::new(Inner { parts, ids })))
     }
 
@@ -358,19 +343,6 @@ impl<S> Inner<S> {
             // Either side may go at any time; there is nobody left to tell.
             let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
         });
-    }
-}
-
-impl Ids {
-    /// Returns the client's request id, else a new one.
-    fn of(&self, headers: &HeaderMap) -> HeaderValue {
-        if let Some(id) = headers.get(REQUEST_ID) {
-            return id.clone();
-        }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let bytes = (u128::from(self.process) << 64 | u128::from(number)).to_be_bytes();
-        let id = [b"req_", Hex::<32>::of(&bytes).as_str().as_bytes()].concat();
-        HeaderValue::from_maybe_shared(Bytes::from(id)).unwrap_or(HeaderValue::from_static("req_0"))
     }
 }
 

@@ -9,6 +9,7 @@ pub mod breaking;
 pub mod cors;
 pub mod departing;
 pub mod edge;
+mod ids;
 pub mod incoming;
 pub mod origin;
 pub mod outgoing;
