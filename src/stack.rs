@@ -3,7 +3,7 @@
 use tower::ServiceBuilder;
 
 use crate::{
-    cache::{Cache, CacheLayer, prover::Prover},
+    cache::{Cache, CacheLayer, prover::Prover, refresh::Refreshes},
     guard::{
         coalesce::{Coalesce, CoalesceLayer, Flights},
         witness::{Witness, WitnessLayer},
@@ -21,6 +21,7 @@ pub fn stack(
     ledger: Ledger,
     store: Tiered,
     prover: Prover,
+    refreshes: Refreshes,
     flights: Flights,
     upstream: Upstream,
 ) -> Stack {
@@ -29,7 +30,7 @@ pub fn stack(
         // One line per call, also for those that fail or whose client hangs up: so it sees everything.
         .layer(RecordLayer::new(ledger))
         // A hit ends here and waits for nothing below.
-        .layer(CacheLayer::new(store, prover))
+        .layer(CacheLayer::new(store, prover, refreshes))
         // Below the cache, so that only misses are joined; above everything that costs the upstream something.
         .layer(CoalesceLayer::new(flights))
         // Below both, so that it hears of each credential what the upstream said to it, and not to another's call.

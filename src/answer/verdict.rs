@@ -41,6 +41,8 @@ pub enum Reason {
     Unconvertible,
     /// The entry is past its lifetime, and the caller's `max-stale` allows that.
     MaxStale,
+    /// The entry is past its lifetime, and the operator's `stale_while_revalidate` allows that.
+    StaleWhileRevalidate,
     /// The upstream failed, and an entry past its lifetime stood in.
     UpstreamFailed,
     /// The upstream has not accepted the credential, or not lately enough to be served.
@@ -147,7 +149,7 @@ impl Verdict {
 
 impl Reason {
     /// Every reason of a call that has a key, in the order of the docs.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NotFound,
         Self::Expired,
         Self::Refresh,
@@ -156,6 +158,7 @@ impl Reason {
         Self::UsageMissing,
         Self::Unconvertible,
         Self::MaxStale,
+        Self::StaleWhileRevalidate,
         Self::UpstreamFailed,
         Self::Unproven,
     ];
@@ -171,6 +174,7 @@ impl Reason {
             Self::UsageMissing => "usage_missing",
             Self::Unconvertible => "unconvertible",
             Self::MaxStale => "max_stale",
+            Self::StaleWhileRevalidate => "stale_while_revalidate",
             Self::UpstreamFailed => "upstream_failed",
             Self::Unproven => "unproven",
             Self::Unkeyed(why) => why.as_str(),
@@ -181,7 +185,9 @@ impl Reason {
     fn forwarded(self) -> &'static str {
         match self {
             Self::NotFound | Self::Unconvertible => "miss",
-            Self::Expired | Self::MaxStale | Self::UpstreamFailed => "stale",
+            Self::Expired | Self::MaxStale | Self::StaleWhileRevalidate | Self::UpstreamFailed => {
+                "stale"
+            }
             Self::Refresh | Self::MaxAge | Self::MinFresh | Self::UsageMissing | Self::Unproven => {
                 "request"
             }

@@ -1,6 +1,7 @@
 //! The cache: a fresh entry answers here, a stale one is kept as a fallback, a miss goes on and is stored on the way
 //! back (`storable`, called when the flight's tape is complete). An entry recorded in another form than asked for is told
-//! anew, if it has what the call is entitled to.
+//! anew, if it has what the call is entitled to. One that is served past its lifetime may be fetched anew meanwhile
+//! (`refresh`).
 //!
 //! # Scope
 //! The layer looks up and obeys; `freshness`, `proof` and `storable` decide. A call without a key passes.
@@ -9,6 +10,7 @@ pub mod freshness;
 pub mod keeper;
 pub mod proof;
 pub mod prover;
+pub mod refresh;
 pub mod storable;
 
 use std::{
@@ -28,6 +30,7 @@ use self::{
     freshness::{Facts, Fit},
     proof::Verdict as Leave,
     prover::{Case, Prover, Turn},
+    refresh::Refreshes,
 };
 use crate::{
     answer::{
@@ -44,6 +47,7 @@ use crate::{
 pub struct CacheLayer {
     store: Tiered,
     prover: Prover,
+    refreshes: Refreshes,
 }
 
 /// The service.
@@ -52,6 +56,7 @@ pub struct Cache<S> {
     inner: S,
     store: Tiered,
     prover: Prover,
+    refreshes: Refreshes,
 }
 
 /// An answer that fits a call, and the entry that it was made of.
@@ -61,6 +66,8 @@ struct Hit {
     tier: Tier,
     age: Duration,
     now: Instant,
+    /// Whether the entry is to be fetched anew.
+    ages: bool,
 }
 
 /// Why a look-up found no answer; an entry of old may be there.
@@ -74,9 +81,13 @@ struct Miss {
 type Answering = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
 
 impl CacheLayer {
-    /// Makes a layer over `store`; `prover` says who may read it.
-    pub fn new(store: Tiered, prover: Prover) -> Self {
-        Self { store, prover }
+    /// Makes a layer over `store`; `prover` says who may read it, and what ages there is fetched anew by `refreshes`.
+    pub fn new(store: Tiered, prover: Prover, refreshes: Refreshes) -> Self {
+        Self {
+            store,
+            prover,
+            refreshes,
+        }
     }
 }
 
@@ -88,6 +99,7 @@ impl<S> Layer<S> for CacheLayer {
             inner,
             store: self.store.clone(),
             prover: self.prover.clone(),
+            refreshes: self.refreshes.clone(),
         }
     }
 }
@@ -146,14 +158,14 @@ where
     /// Gives a hit to a caller whose proof allows that.
     fn give(&self, call: &Call, case: Case, hit: Hit) -> Result<Answer, Miss> {
         let turn = match self.prover.of_hit(case, call, hit.age, hit.now) {
-            Leave::Proven => return Ok(hit.answer),
+            Leave::Proven => return Ok(self.serve(call, hit)),
             Leave::ServeAndRenew => {
                 self.prover.renew_behind(case, call, &self.inner);
-                return Ok(hit.answer);
+                return Ok(self.serve(call, hit));
             }
             // One call is enough; the others are answered meanwhile.
             Leave::RenewByCall => match self.prover.turn(case) {
-                None => return Ok(hit.answer),
+                None => return Ok(self.serve(call, hit)),
                 turn => turn,
             },
             Leave::RenewFirst | Leave::Unproven => None,
@@ -163,6 +175,15 @@ where
             old: Some((hit.entry, hit.tier)),
             turn,
         })
+    }
+
+    /// Serves a hit, and has its entry fetched anew if it is to be.
+    fn serve(&self, call: &Call, hit: Hit) -> Answer {
+        if hit.ages {
+            let made = hit.entry.made.into_std();
+            self.refreshes.begin(call, made, &self.inner);
+        }
+        hit.answer
     }
 
     /// Looks behind the memory, and goes on if nothing there fits.
@@ -272,9 +293,11 @@ fn look(found: Option<Arc<Entry>>, asked: &Keyed, plan: &Plan, tier: Tier) -> Re
         return Err(Miss::of(reason, None));
     };
     let now = Instant::now();
-    let why = match freshness::fit(facts(&entry, now), plan) {
+    let fit = freshness::fit(facts(&entry, now), plan);
+    let why = match fit {
         Fit::Fresh => (Verdict::Hit, None),
         Fit::Stale => (Verdict::Stale, Some(Reason::MaxStale)),
+        Fit::StaleWhileRevalidate => (Verdict::Stale, Some(Reason::StaleWhileRevalidate)),
         Fit::No(reason) => return Err(Miss::of(reason, Some((entry, tier)))),
     };
     match from_entry(&entry, asked, why, tier, now) {
@@ -284,6 +307,7 @@ fn look(found: Option<Arc<Entry>>, asked: &Keyed, plan: &Plan, tier: Tier) -> Re
             entry,
             tier,
             now,
+            ages: fit == Fit::StaleWhileRevalidate,
         }),
         Err(unlent) => Err(Miss::of(unlent.reason(), Some((entry, tier)))),
     }

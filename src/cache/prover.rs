@@ -234,8 +234,12 @@ impl Prover {
         if verdict != Verdict::RenewFirst {
             return verdict;
         }
-        let _asking = self.0.asking.acquire().await;
-        let said = self.renew(ask, inner).await;
+        let asking = timeout(PATIENCE, self.0.asking.acquire()).await;
+        let said = if asking.is_ok() {
+            self.renew(ask, inner).await
+        } else {
+            self.note(ask, Said::InVain)
+        };
         let holds = self.holds(Case(Some(subjects)), Duration::MAX);
         match said {
             Said::Accepted => Verdict::Proven,
@@ -304,7 +308,10 @@ impl Prover {
         S: Service<Call, Response = Answer, Error = Error> + Clone,
     {
         let said = timeout(PATIENCE, self.ask(ask, inner)).await;
-        let said = said.unwrap_or(Said::InVain);
+        self.note(ask, said.unwrap_or(Said::InVain))
+    }
+
+    fn note(&self, ask: &Ask, said: Said) -> Said {
         let (proofs, now) = (&self.0.proofs, Instant::now());
         match said {
             Said::Accepted => proofs.accept(ask.subject, now),
@@ -366,7 +373,7 @@ impl Prover {
 const MODELS: &str = "/v1/models";
 /// Renewals at a time.
 const ASKING: usize = 16;
-/// For a renewal.
+/// For a renewal, and before that for room to ask.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

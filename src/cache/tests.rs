@@ -101,6 +101,10 @@ fn prover() -> Prover {
     })
 }
 
+fn refreshes() -> Refreshes {
+    Refreshes::new(Tasks::default(), Box::new(|_| {}))
+}
+
 fn entry() -> Entry {
     Entry {
         slot: slot(),
@@ -124,19 +128,19 @@ fn house_over(store: Tiered, status: Option<StatusCode>) -> House {
         calls: calls.clone(),
     };
     House {
-        cache: CacheLayer::new(store, prover()).layer(upstream),
+        cache: CacheLayer::new(store, prover(), refreshes()).layer(upstream),
         calls,
     }
 }
 
-fn slot() -> Slot {
+pub(super) fn slot() -> Slot {
     Slot {
         key: Key::from_bytes([1; 32]),
         delivery: 0,
     }
 }
 
-fn call(change: impl FnOnce(&mut Plan)) -> Call {
+pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
     let config = Config::default();
     let url = &config.upstream.base_url;
     let policy = Policy::new(&config.cache, url, Duration::from_secs(100));
@@ -158,6 +162,7 @@ fn call(change: impl FnOnce(&mut Plan)) -> Call {
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,
+        rule: None,
         passed_over: None,
         alone: false,
         upgrade: false,

@@ -4,10 +4,13 @@
 //! of a small set that are written one by one are checked here; whatever comes in lists, in `check`, which reports every
 //! item.
 
+mod rule;
+
 use std::time::Duration;
 
 use serde::Deserialize;
 
+pub(super) use self::rule::{Match, Rule, Timers};
 use super::{
     ApiKey, Directive, HttpVersion, Identity, LogFormat, OnDisconnect,
     units::{Auto, Off, Size, Span},
@@ -22,6 +25,9 @@ pub(super) struct File {
     pub(super) admin: Admin,
     pub(super) upstream: Vec<Upstream>,
     pub(super) cache: Cache,
+    /// None by default, and so no part of the defaults as they are written.
+    #[cfg_attr(test, serde(skip_serializing_if = "Vec::is_empty"))]
+    pub(super) rule: Vec<Rule>,
     pub(super) key: Key,
     pub(super) store: Store,
     pub(super) limits: Limits,
@@ -77,6 +83,7 @@ pub(super) struct Cache {
     pub(super) scope: String,
     pub(super) ttl: Auto<Span>,
     pub(super) max_ttl: Span,
+    pub(super) stale_while_revalidate: Off<Span>,
     pub(super) stale_if_error: Off<Span>,
     pub(super) proof_ttl: Span,
     pub(super) max_entry: Size,
@@ -158,6 +165,7 @@ impl Default for File {
             admin: Admin::default(),
             upstream: vec![Upstream::default()],
             cache: Cache::default(),
+            rule: Vec::new(),
             key: Key::default(),
             store: Store::default(),
             limits: Limits::default(),
@@ -209,6 +217,7 @@ impl Default for Cache {
             scope: "credential".to_owned(),
             ttl: Auto::Auto,
             max_ttl: seconds(60 * DAY),
+            stale_while_revalidate: Off::Off,
             stale_if_error: Off::At(seconds(DAY)),
             proof_ttl: seconds(60 * MINUTE),
             max_entry: mebibytes(8),
@@ -223,6 +232,10 @@ impl Default for Cache {
                 "openai-beta",
                 "anthropic-version",
                 "anthropic-beta",
+                "helicone-target-url",
+                "x-portkey-provider",
+                "x-portkey-config",
+                "x-portkey-custom-host",
             ]),
             finish_reasons: words(&["stop", "tool_calls", "function_call"]),
         }

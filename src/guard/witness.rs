@@ -2,8 +2,8 @@
 //!
 //! # Scope
 //! It sees what really left for the upstream, and changes nothing. Only calls of a known dialect say something: any other
-//! path may be open to all, or may want another kind of key. A 2xx accepts the credential (and the model, in scopes wider
-//! than `credential`), a 401 refuses it, a 403 refuses the model.
+//! path may be open to all, or may want another kind of key. A 2xx accepts the credential (and for it the model, where the
+//! call has a key), a 401 refuses it, a 403 refuses it the model. In which scope the call was made says nothing of that.
 
 use std::{
     future::Future,
@@ -92,10 +92,11 @@ impl<S> Witness<S> {
     fn about(&self, call: &Call) -> Option<About> {
         call.dialect?;
         let credential = call.caller.credential()?;
-        let model = call.model().filter(|_| call.is_wide());
         Some(About {
             credential: self.proofs.credential(credential),
-            model: model.map(|model| self.proofs.model(credential, model)),
+            model: call
+                .model()
+                .map(|model| self.proofs.model(credential, model)),
         })
     }
 }

@@ -122,6 +122,12 @@ impl House {
         assert_verdict(&self.ask(key).await, "HIT");
     }
 
+    /// Asks until the answer does not come from the cache.
+    async fn hits_no_more(&self, key: &str) {
+        let hits = async { while self.ask(key).await.header("x-cache") == Some("HIT") {} };
+        within("a call to be forwarded", hits).await;
+    }
+
     /// The call is forwarded although an answer lies there, and the upstream takes it.
     async fn is_forwarded(&self, key: &str) {
         let answer = self.ask(key).await;
@@ -269,7 +275,7 @@ async fn in_scope_credential_an_old_proof_is_renewed_behind_the_hit() {
     house.counted("renewed", 1.0).await;
     house.door.revoke("sk-a");
     // Whoever asks first after the revocation is still answered, and has it found out.
-    while house.ask("sk-a").await.header("x-cache") == Some("HIT") {}
+    house.hits_no_more("sk-a").await;
     house.counted("ended", 1.0).await;
     house.is_refused(&by("sk-a")).await;
     house.door.restore("sk-a");
@@ -303,13 +309,14 @@ async fn in_scope_credential_the_next_call_renews_where_the_models_are_open_to_a
         .up
         .until("a random key to be tried", |calls| calls.len() == 2)
         .await;
-    while house.ask("sk-a").await.header("x-cache") == Some("HIT") {}
+    house.hits_no_more("sk-a").await;
     house.is_forwarded("sk-a").await;
     house.door.fails_with(503);
     house.hits("sk-a").await;
     house.door.rules().fails = None;
     house.door.revoke("sk-a");
-    while house.ask("sk-a").await.status == 200 {}
+    let let_in = async { while house.ask("sk-a").await.status == 200 {} };
+    within("the revocation to be noticed", let_in).await;
     house.is_refused(&by("sk-a")).await;
     assert_eq!(house.seen("GET"), 1);
 }

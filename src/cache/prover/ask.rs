@@ -73,6 +73,7 @@ impl Ask {
             caller: self.caller.clone(),
             plan: self.plan.clone(),
             keyed: Err(Unkeyed::Endpoint),
+            rule: None,
             passed_over: None,
             alone: false,
             upgrade: false,

@@ -90,6 +90,7 @@ fn call(key: &str) -> Call {
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         keyed: Err(Unkeyed::Endpoint),
+        rule: None,
         passed_over: None,
         alone: false,
         upgrade: false,

@@ -145,6 +145,7 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,
+        rule: None,
         passed_over: None,
         alone: false,
         upgrade: false,
