@@ -237,6 +237,7 @@ fn the_upstream(
     );
     let timeouts = timeouts(&upstream.timeouts, findings);
     let base_url = findings.unless_ok("upstream.base_url", upstream.base_url.parse());
+    let proof = findings.unless_ok("upstream.proof", upstream.proof.parse());
     let api_key = access::api_key(upstream.api_key, env, findings);
     Some(Upstream {
         name: upstream.name,
@@ -245,6 +246,8 @@ fn the_upstream(
         http: upstream.http,
         timeouts,
         pool_idle: upstream.pool_idle.0,
+        proof: proof.unwrap_or_default(),
+        identity: upstream.identity,
     })
 }
 
@@ -273,6 +276,11 @@ fn cache(cache: file::Cache, memory: u64, findings: &mut Findings) -> Cache {
         cache.stall,
         "write how long a reader may hold up others, such as `10s`",
     );
+    findings.positive(
+        "cache.proof_ttl",
+        cache.proof_ttl,
+        "write how long a credential needs not be asked about again, such as `1h`",
+    );
     if cache.finish_reasons.is_empty() {
         findings.add(
             "cache.finish_reasons",
@@ -296,6 +304,7 @@ fn cache(cache: file::Cache, memory: u64, findings: &mut Findings) -> Cache {
             .stale_if_error
             .on()
             .map_or(Duration::ZERO, |span| span.0),
+        proof_ttl: cache.proof_ttl.0,
         max_entry: cache.max_entry.0.min(memory / MEMORY_SHARE),
         on_disconnect: cache.on_disconnect,
         stall: cache.stall.0,

@@ -203,7 +203,7 @@ x = 1
     error: proxy.toml:3:10: admin.listen: `8081` does not fit
       hint: expected a string
     error: proxy.toml:5:1: cache.threshhold: unknown key
-      hint: expected one of `enabled`, `scope`, `ttl`, `max_ttl`, `stale_while_revalidate`, `stale_if_error`, `max_entry`, `on_disconnect`, `stall`, `allow`, `aliases`, `litellm`, `vary`, `finish_reasons`
+      hint: expected one of `enabled`, `scope`, `ttl`, `max_ttl`, `stale_while_revalidate`, `stale_if_error`, `proof_ttl`, `max_entry`, `on_disconnect`, `stall`, `allow`, `aliases`, `litellm`, `vary`, `finish_reasons`
     error: proxy.toml:6:11: cache.enabled: `yes` does not fit
       hint: expected `true` or `false`
     error: proxy.toml:7:7: cache.ttl: `5 parsecs` does not fit

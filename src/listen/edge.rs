@@ -243,6 +243,7 @@ impl<S: Answering> Inner<S> {
             keyed,
             rule,
             passed_over: None,
+            alone: false,
             upgrade,
         })
     }

@@ -17,7 +17,10 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 
-use super::trouble::{Kind, Trouble};
+use super::{
+    proofs,
+    trouble::{Kind, Trouble},
+};
 use crate::call::{Slot, key::Key, key::Secret};
 
 /// The place of the database. As long as this lives, no other process opens it.
@@ -72,6 +75,7 @@ impl Place {
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
         configure(&connection)?;
         recognise(&mut connection, secret)?;
+        proofs::create(&connection)?;
         connection.pragma_update(None, "max_page_count", pages.cast_signed())?;
         let secret = read_secret(&connection)?;
         Ok(Opened { connection, secret })

@@ -13,6 +13,7 @@
 mod circuit;
 mod file;
 mod present;
+mod proofs;
 mod queue;
 mod reader;
 mod trouble;
@@ -36,12 +37,15 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub use self::trouble::{Kind, Trouble};
 use self::{
     circuit::Circuit,
     queue::Queue,
     reader::{Ask, Reader},
     working::Working,
+};
+pub use self::{
+    proofs::Proof,
+    trouble::{Kind, Trouble},
 };
 use super::{
     Entry,
@@ -72,6 +76,15 @@ pub struct Options {
 
 /// Returns the time of day.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// What the database has kept beside entries.
+#[derive(Debug)]
+pub struct Kept {
+    /// What keys and fingerprints were made with.
+    pub secret: Secret,
+    /// What upstreams have said about credentials.
+    pub proofs: Vec<Proof>,
+}
 
 /// What the disk tier has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,9 +145,9 @@ struct Counters {
 }
 
 impl Disk {
-    /// Opens the database and starts its threads; returns the secret that its keys were made with, too. Fails where the
+    /// Opens the database and starts its threads; returns what else was kept there, too. Fails where the
     /// file cannot be used, or does not open within ten seconds.
-    pub async fn open(options: Options) -> Result<(Self, Secret), Trouble> {
+    pub async fn open(options: Options) -> Result<(Self, Kept), Trouble> {
         let shared = Arc::new(Shared {
             options,
             queue: Queue::default(),
@@ -151,8 +164,8 @@ impl Disk {
         })?;
         let late = |_| Trouble::new(Kind::Io, "the disk does not answer");
         let gone = |_| Trouble::new(Kind::Io, "the writer has ended");
-        let secret = timeout(PATIENCE, opened).await.map_err(late)?;
-        let secret = secret.map_err(gone)??;
+        let kept = timeout(PATIENCE, opened).await.map_err(late)?;
+        let kept = kept.map_err(gone)??;
         let (asks, questions) = mpsc::sync_channel(ASKS);
         let questions = Arc::new(Mutex::new(questions));
         let disk = Self(Arc::new(Handle {
@@ -165,7 +178,7 @@ impl Disk {
             let (reader, questions) = (Reader::new(shared.clone()), questions.clone());
             start("refrain-disk-reader", move || reader.run(&questions))?;
         }
-        Ok((disk, secret))
+        Ok((disk, kept))
     }
 
     /// Returns whether the entry of `slot` is worth asking for.
@@ -207,6 +220,17 @@ impl Disk {
         if !shared.queue.put(entry, made) {
             shared.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Has `proof` written, soon and in the background.
+    pub fn keep_proof(&self, proof: Proof) {
+        let line = proofs::dated(&proof, self.0.shared.now());
+        self.0.shared.queue.put_proof(proof.subject, Some(line));
+    }
+
+    /// Has what is known of `subject` deleted, soon and in the background.
+    pub fn forget_proof(&self, subject: [u8; 32]) {
+        self.0.shared.queue.put_proof(subject, None);
     }
 
     /// Writes what waits and closes the file; returns whether that was done within `patience`.

@@ -151,14 +151,47 @@ fn noise(seed: u16, length: usize) -> Bytes {
 const NOON: u64 = 1_700_000_000_000;
 
 #[tokio::test]
+async fn proofs_are_kept_with_their_age_and_forgotten() {
+    let house = House::new();
+    let proof = |byte, ended| Proof {
+        subject: [byte; 32],
+        age: Duration::from_secs(5),
+        ended,
+    };
+    let disk = house.open().await;
+    for kept in [
+        proof(1, false),
+        proof(2, true),
+        proof(3, false),
+        proof(1, true),
+    ] {
+        disk.keep_proof(kept);
+    }
+    disk.forget_proof([3; 32]);
+    assert!(disk.close(PATIENCE).await);
+    house.clock.fetch_add(2_000, Ordering::Relaxed);
+    let (disk, Kept { mut proofs, .. }) = Disk::open(house.options()).await.unwrap();
+    proofs.sort_by_key(|proof| proof.subject);
+    let older = |byte, ended| Proof {
+        age: Duration::from_secs(7),
+        ..proof(byte, ended)
+    };
+    assert_eq!(proofs, [older(1, true), older(2, true)]);
+    assert!(disk.close(PATIENCE).await);
+    house.clock.store(0, Ordering::Relaxed);
+    let (_disk, Kept { proofs, .. }) = Disk::open(house.options()).await.unwrap();
+    assert!(proofs.iter().all(|proof| proof.age.is_zero()), "{proofs:?}");
+}
+
+#[tokio::test]
 async fn what_is_kept_is_found_after_a_restart_under_the_same_secret() {
     let house = House::new();
-    let (disk, secret) = Disk::open(house.options()).await.unwrap();
+    let (disk, Kept { secret, .. }) = Disk::open(house.options()).await.unwrap();
     disk.put(Arc::new(entry(1)));
     let counts = closed(disk).await;
     assert_eq!((counts.written, counts.entries, counts.up), (1, 1, true));
 
-    let (disk, again) = Disk::open(house.options()).await.unwrap();
+    let (disk, Kept { secret: again, .. }) = Disk::open(house.options()).await.unwrap();
     assert_eq!(again.expose(), secret.expose());
     assert!(disk.holds(&slot(1)) && !disk.holds(&slot(2)));
     let (back, original) = (found(&disk, &slot(1)).await, entry(1));
@@ -327,7 +360,7 @@ async fn a_database_that_is_deleted_behind_our_back_is_made_anew_with_the_same_s
     assert_eq!(house.trouble().await, Kind::Locked, "nobody else takes it");
     assert_eq!(closed(disk).await.errors, errors(Kind::Io));
     let (disk, again) = Disk::open(house.options()).await.unwrap();
-    assert_eq!(again.expose(), secret.expose());
+    assert_eq!(again.secret.expose(), secret.secret.expose());
     found(&disk, &slot(2)).await;
 }
 
@@ -461,7 +494,7 @@ async fn an_entry_in_anothers_place_is_no_answer() {
 async fn a_database_that_is_damaged_while_it_is_open_is_replaced() {
     let house = House::new();
     house.write((0..20).map(entry)).await;
-    let (disk, secret) = Disk::open(house.options()).await.unwrap();
+    let (disk, Kept { secret, .. }) = Disk::open(house.options()).await.unwrap();
     house.spoil(|bytes| bytes[4_096..].fill(0xa5));
     assert!(disk.get(&slot(1)).await.is_none());
     until(|| disk.counts().entries == 0).await;
@@ -471,7 +504,7 @@ async fn a_database_that_is_damaged_while_it_is_open_is_replaced() {
     until(|| disk.holds(&slot(1))).await;
     assert_eq!(found(&disk, &slot(1)).await.body, entry(1).body);
     closed(disk).await;
-    let (disk, again) = Disk::open(house.options()).await.unwrap();
+    let (disk, Kept { secret: again, .. }) = Disk::open(house.options()).await.unwrap();
     assert_eq!(again.expose(), secret.expose(), "keys stay the same");
     found(&disk, &slot(1)).await;
 }

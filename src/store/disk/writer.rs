@@ -9,8 +9,9 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 use tokio::sync::oneshot;
 
 use super::{
-    Shared,
+    Kept, Shared,
     file::{self, Opened, Place},
+    proofs::{self, Proof},
     queue::{Batch, Job, Put},
     trouble::{Kind, Trouble},
 };
@@ -42,12 +43,12 @@ struct Done {
     bytes: u64,
 }
 
-/// Runs the writer until its queue is closed; the secret, or why there is none, is told to `ready`.
-pub(super) fn run(shared: Arc<Shared>, ready: oneshot::Sender<Result<Secret, Trouble>>) {
+/// Runs the writer until its queue is closed; what the database has kept, or why there is none, is told to `ready`.
+pub(super) fn run(shared: Arc<Shared>, ready: oneshot::Sender<Result<Kept, Trouble>>) {
     match Writer::open(shared) {
-        Ok(mut writer) => {
+        Ok((mut writer, kept)) => {
             // Who no longer waits goes on without a disk, and with another secret.
-            if ready.send(Ok(writer.secret.clone())).is_ok() {
+            if ready.send(Ok(kept)).is_ok() {
                 writer.work();
             }
         }
@@ -56,10 +57,10 @@ pub(super) fn run(shared: Arc<Shared>, ready: oneshot::Sender<Result<Secret, Tro
 }
 
 impl Writer {
-    fn open(shared: Arc<Shared>) -> Result<Self, Trouble> {
+    fn open(shared: Arc<Shared>) -> Result<(Self, Kept), Trouble> {
         let mut place = Place::take(&shared.options.path)?;
         let fresh = Secret::random().map_err(|error| Trouble::new(Kind::Io, error.to_string()))?;
-        let opened = match load(&mut place, &fresh, &shared) {
+        let (opened, proofs) = match load(&mut place, &fresh, &shared) {
             Err(trouble) if trouble.kind == Kind::Corrupt => {
                 shared.count_error(trouble.kind);
                 place.set_aside(&trouble)?;
@@ -67,14 +68,19 @@ impl Writer {
             }
             result => result?,
         };
-        Ok(Self {
+        let kept = Kept {
+            proofs,
+            secret: opened.secret.clone(),
+        };
+        let writer = Self {
             shared,
             place,
             secret: opened.secret,
             connection: Some(opened.connection),
             tidied: None,
             pause: Duration::ZERO,
-        })
+        };
+        Ok((writer, kept))
     }
 
     fn work(&mut self) {
@@ -106,6 +112,9 @@ impl Writer {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for (slot, job) in &batch.jobs {
             done.written += u64::from(apply(&transaction, &shared, slot, job)?);
+        }
+        for (subject, line) in &batch.proofs {
+            proofs::apply(&transaction, subject, *line)?;
         }
         done.evicted = evict(&transaction, shared.options.max_size)?;
         done.bytes = used(&transaction)?;
@@ -216,14 +225,19 @@ impl Writer {
 }
 
 /// Opens the database and notes what lies in it.
-fn load(place: &mut Place, fresh: &Secret, shared: &Shared) -> Result<Opened, Trouble> {
+fn load(
+    place: &mut Place,
+    fresh: &Secret,
+    shared: &Shared,
+) -> Result<(Opened, Vec<Proof>), Trouble> {
     let present = shared.queue.present();
     present.clear();
     let opened = place.open(fresh, shared.pages())?;
     opened.slots(|slot| present.insert(slot))?;
     let bytes = used(&opened.connection)?;
     shared.counts.bytes.store(bytes, Ordering::Relaxed);
-    Ok(opened)
+    let proofs = proofs::load(&opened.connection, shared.now())?;
+    Ok((opened, proofs))
 }
 
 /// Does one job; returns whether an entry was written.
