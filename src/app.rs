@@ -5,14 +5,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
 use crate::{
-    admin::{self, Readiness, Views},
+    admin::{self, Readiness, Views, guard::Guard},
     answer::{
         tape::{Limits, Tapes, Told},
         tasks::Tasks,
     },
     cache::{self, keeper, storable::Rules},
     call::{key::Secret, keying::Keying, plan::Policy},
-    config::{self, Config, OnDisconnect},
+    config::{self, Config, Directive, OnDisconnect},
     error::Error,
     guard::coalesce::{Flights, Judge},
     ledger::{
@@ -24,12 +24,15 @@ use crate::{
         self, End,
         edge::{Edge, Parts},
         incoming::Budget,
+        own::Own,
         socket::Deadlines,
     },
     stack::{Stack, stack},
     store::{
         disk::{self, Counts, Disk},
+        generations::Generations,
         memory::Memory,
+        purge::Purger,
         tiered::Tiered,
     },
     upstream::Upstream,
@@ -73,12 +76,15 @@ impl App {
         let ledger = Ledger::new(log, Metrics::new());
         let tapes = Tapes::new(limits(config), tasks.clone(), told(&ledger));
         let memory = Memory::new(entries(config), config.cache.max_entry);
+        let generations = Generations::new(clock::wall());
         let Opened {
             disk,
             secret,
             refused,
-        } = open_disk(config).await?;
-        let store = Tiered::new(memory.clone(), disk.clone());
+        } = open_disk(config, generations.clone()).await?;
+        let store = Tiered::new(memory.clone(), disk.clone(), generations);
+        let lacks_disk = disk.is_none() && config.store.disk.is_some();
+        let purger = Purger::new(store.clone(), lacks_disk);
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
         let policy = Arc::new(Policy::new(
             &config.cache,
@@ -93,9 +99,17 @@ impl App {
             refused,
             tapes: tapes.clone(),
             flights: flights.clone(),
+            purger: purger.clone(),
+        };
+        let own = Own {
+            purger: purger.clone(),
+            flights: flights.clone(),
+            may_purge: config.cache.allow.contains(&Directive::Purge),
         };
         let edge = Edge::new(Parts {
-            stack: stack(ledger, store, flights, upstream),
+            stack: stack(ledger.clone(), store, flights, upstream),
+            ledger,
+            own,
             keying: Keying::new(config, secret),
             policy,
             budget: Budget::new(config.limits.buffered),
@@ -115,9 +129,11 @@ impl App {
             disk,
         };
         let proxies = app.bind(config).await?;
-        app.listen_for_operator(config, readings).await?;
+        app.listen_for_operator(config, readings, purger.clone())
+            .await?;
         app.listen_for_calls(proxies, &edge, deadlines(&config.limits));
         app.keepers.spawn_until_stop(tapes.look_after());
+        app.keepers.spawn_until_stop(purger.look_after());
         app.readiness.ready();
         Ok(app)
     }
@@ -149,15 +165,26 @@ impl App {
         }
     }
 
-    async fn listen_for_operator(&mut self, config: &Config, gauges: Gauges) -> Result<(), Error> {
+    async fn listen_for_operator(
+        &mut self,
+        config: &Config,
+        gauges: Gauges,
+        purger: Purger,
+    ) -> Result<(), Error> {
         let Some(address) = &config.admin.listen else {
             return Ok(());
         };
         let listener = listen::bind(address).await?;
-        self.admin = Some(listen::address(&listener)?);
+        let address = listen::address(&listener)?;
+        self.admin = Some(address);
         let router = admin::router(Views {
             readiness: self.readiness.clone(),
             metrics: Arc::new(move || gauges.render()),
+            purger,
+            guard: Arc::new(Guard {
+                token: config.admin.token.clone(),
+                is_loopback: address.ip().is_loopback(),
+            }),
         });
         // It stays up while calls drain: that is when an operator looks.
         self.keepers.spawn_until_stop(async move {
@@ -210,6 +237,7 @@ struct Gauges {
     refused: Counts,
     tapes: Tapes,
     flights: Flights,
+    purger: Purger,
 }
 
 /// What the start makes of `[store] path`.
@@ -232,13 +260,14 @@ impl Gauges {
             led,
             followers,
             log_dropped: self.ledger.log().dropped(),
+            purges: self.purger.counts(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
         })
     }
 }
 
 /// Opens the disk tier, if there is to be one; a disk that cannot be used is a warning and no more.
-async fn open_disk(config: &Config) -> Result<Opened, Error> {
+async fn open_disk(config: &Config, generations: Generations) -> Result<Opened, Error> {
     let without = |refused| {
         Ok(Opened {
             disk: None,
@@ -256,6 +285,7 @@ async fn open_disk(config: &Config) -> Result<Opened, Error> {
         max_ttl: config.cache.max_ttl,
         keep_stale: config.cache.stale_if_error,
         clock: Arc::new(clock::wall),
+        generations,
     };
     match Disk::open(options).await {
         Ok((disk, secret)) => Ok(Opened {

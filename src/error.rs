@@ -17,16 +17,22 @@ pub struct Error(Arc<Inner>);
 pub enum Kind {
     /// A request header of ours has a value that cannot be read.
     BadHeader,
+    /// The body of a request to Refrain itself cannot be read.
+    BadRequest,
     /// The path would leave the upstream's `base_url`, or cannot be sent.
     BadPath,
     /// The client's body ended before its announced end.
     IncompleteRequest,
     /// The client paused for too long in the middle of its body.
     SlowRequest,
+    /// The operator does not let callers do this.
+    NotAllowed,
     /// Nothing lives at this path of Refrain's own.
     NotFound,
     /// `only-if-cached`, and nothing servable is cached.
     NotCached,
+    /// Refrain has too much of this to do already.
+    Busy,
     /// The call came through Refrain too often.
     Loop,
     /// No connection to the upstream: refused, DNS, TLS.
@@ -49,13 +55,16 @@ struct Inner {
 
 impl Kind {
     /// Every kind, for tables and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::BadHeader,
+        Self::BadRequest,
         Self::BadPath,
         Self::IncompleteRequest,
         Self::SlowRequest,
+        Self::NotAllowed,
         Self::NotFound,
         Self::NotCached,
+        Self::Busy,
         Self::Loop,
         Self::Unreachable,
         Self::Timeout,
@@ -67,7 +76,11 @@ impl Kind {
     /// Returns the HTTP status that this kind is answered with.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::BadHeader | Self::BadPath | Self::IncompleteRequest => StatusCode::BAD_REQUEST,
+            Self::BadHeader | Self::BadRequest | Self::BadPath | Self::IncompleteRequest => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::NotAllowed => StatusCode::FORBIDDEN,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::NotCached | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
@@ -81,11 +94,14 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BadHeader => "bad_header",
+            Self::BadRequest => "bad_request",
             Self::BadPath => "bad_path",
             Self::IncompleteRequest => "incomplete_request",
             Self::SlowRequest => "request_timeout",
+            Self::NotAllowed => "not_allowed",
             Self::NotFound => "not_found",
             Self::NotCached => "not_cached",
+            Self::Busy => "busy",
             Self::Loop => "loop",
             Self::Unreachable => "upstream_unreachable",
             Self::Timeout => "upstream_timeout",

@@ -99,8 +99,8 @@ where
                 Either::Right(Box::pin(look_deeper(store, inner, call, asked)))
             }
             Err(miss) => {
-                let (inner, asked) = (self.inner.clone(), keyed.clone());
-                Either::Right(Box::pin(go_on(inner, call, asked, miss)))
+                let (store, inner, asked) = (self.store.clone(), self.inner.clone(), keyed.clone());
+                Either::Right(Box::pin(go_on(store, inner, call, asked, miss)))
             }
         }
     }
@@ -123,12 +123,18 @@ where
         Tier::Disk,
     ) {
         Ok(answer) => Ok(answer),
-        Err(miss) => go_on(inner, call, asked, miss).await,
+        Err(miss) => go_on(store, inner, call, asked, miss).await,
     }
 }
 
 /// Has the call answered below; what was passed over may still stand in.
-async fn go_on<S>(inner: S, mut call: Call, asked: Arc<Keyed>, miss: Miss) -> Result<Answer, Error>
+async fn go_on<S>(
+    store: Tiered,
+    inner: S,
+    mut call: Call,
+    asked: Arc<Keyed>,
+    miss: Miss,
+) -> Result<Answer, Error>
 where
     S: Service<Call, Response = Answer, Error = Error>,
 {
@@ -142,6 +148,8 @@ where
     let now = Instant::now();
     if failed(&result)
         && let Some((entry, tier)) = old
+        // It was in hand all the while.
+        && !store.is_dead(&entry)
         && freshness::stands_in(facts(&entry, now), &plan)
         && let Ok(answer) = from_entry(&entry, &asked, FALLBACK, tier, now)
     {
@@ -181,10 +189,14 @@ fn not_cached(reason: Reason) -> Error {
 }
 
 fn facts(entry: &Entry, now: Instant) -> Facts {
-    Facts {
-        age: now.saturating_duration_since(entry.made),
-        lifetime: entry.lifetime,
-    }
+    let age = now.saturating_duration_since(entry.made);
+    let lifetime = if entry.seen.is_softened() {
+        // Over by now, and not for long.
+        entry.lifetime.min(age)
+    } else {
+        entry.lifetime
+    };
+    Facts { age, lifetime }
 }
 
 /// Returns whether the upstream failed, by an error or by a 5xx of its own.

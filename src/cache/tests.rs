@@ -24,6 +24,7 @@ use crate::{
     store::{
         Label,
         disk::{self, Disk},
+        generations::{Generations, Seen},
         memory::Memory,
     },
 };
@@ -82,7 +83,11 @@ fn house_with(status: Option<StatusCode>, form: Form, body: &'static str) -> Hou
         body: Bytes::from_static(body.as_bytes()),
         ..entry()
     }));
-    house_over(Tiered::new(memory, None), status)
+    house_over(Tiered::new(memory, None, generations()), status)
+}
+
+fn generations() -> Generations {
+    Generations::new(std::time::UNIX_EPOCH)
 }
 
 fn entry() -> Entry {
@@ -98,6 +103,7 @@ fn entry() -> Entry {
         lifetime: Duration::from_secs(100),
         tags: Vec::new(),
         label: Label::default(),
+        seen: Seen::default(),
     }
 }
 
@@ -211,6 +217,7 @@ async fn house_with_disk(status: Option<StatusCode>, age: u64) -> (House, TempDi
             max_entry: 1 << 10,
             max_ttl: Duration::MAX,
             keep_stale: Duration::MAX,
+            generations: generations(),
             clock: Arc::new(move || UNIX_EPOCH + Duration::from_secs(now)),
         };
         Disk::open(options).await.unwrap().0
@@ -220,7 +227,10 @@ async fn house_with_disk(status: Option<StatusCode>, age: u64) -> (House, TempDi
     assert!(disk.close(Duration::from_secs(10)).await);
     let disk = open(1_000 + age).await;
     let memory = Memory::new(1 << 20, 1 << 10);
-    (house_over(Tiered::new(memory, Some(disk)), status), folder)
+    (
+        house_over(Tiered::new(memory, Some(disk), generations()), status),
+        folder,
+    )
 }
 
 #[tokio::test]

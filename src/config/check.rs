@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Admin, CREDENTIALS, Cache, Config, Directive, Disk, KEEPABLE, Key, Limits, Log, MAX_BODY,
-    Store, Timeouts, Upstream, address, file,
+    Store, Timeouts, Token, Upstream, address, file,
     problem::Complaint,
     read::{hint_for, item_key},
     units::{Off, Size, Span},
@@ -40,6 +40,7 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Conf
     check_listeners(&file, &mut findings);
     check_limits(&file.limits, file.key.max_body, &mut findings);
     let memory = memory(&file, surroundings.memory, &mut findings);
+    let token = findings.unless_ok("admin.token", Token::check(&file.admin.token));
     let disk = disk(&file, surroundings.state, &mut findings);
     let upstream = the_upstream(file.upstream, &mut findings);
     let cache = cache(file.cache, memory, &mut findings);
@@ -49,6 +50,7 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Conf
         listen: file.listen,
         admin: Admin {
             listen: (file.admin.listen != OFF).then_some(file.admin.listen),
+            token: token.flatten(),
         },
         upstream,
         cache,

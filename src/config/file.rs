@@ -34,6 +34,7 @@ pub(super) struct File {
 #[serde(deny_unknown_fields, default, expecting = "a section, `[admin]`")]
 pub(super) struct Admin {
     pub(super) listen: String,
+    pub(super) token: String,
 }
 
 /// `[[upstream]]`.
@@ -144,6 +145,7 @@ impl Default for Admin {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8081".to_owned(),
+            token: String::new(),
         }
     }
 }

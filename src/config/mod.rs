@@ -19,9 +19,11 @@ mod check;
 mod container;
 mod env;
 mod file;
+mod glob;
 mod problem;
 mod read;
 mod state;
+mod token;
 mod tree;
 mod units;
 
@@ -43,7 +45,9 @@ use serde::Deserialize;
 pub use self::{
     base_url::BaseUrl,
     env::CONFIG as CONFIG_VARIABLE,
+    glob::Glob,
     problem::{Complaint, Place, Problem, Problems},
+    token::Token,
 };
 use self::{
     check::{Finding, Surroundings},
@@ -76,6 +80,8 @@ pub struct Config {
 pub struct Admin {
     /// Address of the admin listener, `host:port`; `None` when switched off.
     pub listen: Option<String>,
+    /// What the operator proves to be the operator by; `None` where loopback alone is trusted.
+    pub token: Option<Token>,
 }
 
 /// `[[upstream]]`.
@@ -184,6 +190,8 @@ pub enum Directive {
     Namespace,
     /// `X-Cache-Tags`.
     Tags,
+    /// `DELETE /_refrain/cache/KEY`, `POST /_refrain/purge`.
+    Purge,
 }
 
 /// `[key]`.
@@ -349,7 +357,7 @@ impl Default for Config {
 
 impl Directive {
     /// Every directive.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NoCache,
         Self::NoStore,
         Self::Bypass,
@@ -361,6 +369,7 @@ impl Directive {
         Self::Ttl,
         Self::Namespace,
         Self::Tags,
+        Self::Purge,
     ];
 
     /// Returns the name in `[cache] allow`.
@@ -377,6 +386,7 @@ impl Directive {
             Self::Ttl => "ttl",
             Self::Namespace => "namespace",
             Self::Tags => "tags",
+            Self::Purge => "purge",
         }
     }
 

@@ -24,6 +24,7 @@ use crate::{
     store::{
         codec::Damage,
         disk::{Counts, Kind},
+        purge::Selector,
     },
 };
 
@@ -65,6 +66,8 @@ pub struct Readings {
     pub followers: u64,
     /// Log lines dropped since the start.
     pub log_dropped: u64,
+    /// Purges by what they were about, as in [`Selector::KINDS`].
+    pub purges: [u64; Selector::KINDS.len()],
     /// What the disk tier has done.
     pub disk: Counts,
 }
@@ -265,6 +268,7 @@ impl Readings {
             led,
             followers,
             log_dropped,
+            purges,
             disk,
         } = *self;
         let rows = [
@@ -314,6 +318,9 @@ impl Readings {
         ];
         let mut text = String::new();
         write_rows(&mut text, &rows);
+        let help = "Purges, by what they were about";
+        let kinds = Selector::KINDS.into_iter().zip(purges);
+        write_family(&mut text, "purges", help, "kind", kinds);
         write_disk(&mut text, &disk);
         text
     }

@@ -133,6 +133,13 @@ impl Ledger {
         &self.0.log
     }
 
+    /// Opens the record of a request to Refrain itself, which is answered with `status`.
+    pub fn of_ours(&self, facts: Arc<Facts>, status: StatusCode) -> Box<Record> {
+        let mut record = self.open(facts, None);
+        record.status = Some(status);
+        record
+    }
+
     fn open(&self, facts: Arc<Facts>, keyed: Option<Arc<Keyed>>) -> Box<Record> {
         self.metrics().begun();
         Box::new(Record {

@@ -28,6 +28,7 @@ use super::{
     breaking::Way,
     incoming::{self, Budget, Held, Read},
     outgoing::Outgoing,
+    own::{Own, Said},
     socket::OnLine,
 };
 use crate::{
@@ -42,7 +43,7 @@ use crate::{
     },
     dialect::{Dialect, envelope::error_body},
     error::{Error, Kind},
-    ledger::{Arrival, Facts, Recorded},
+    ledger::{Arrival, Facts, Ledger, Recorded},
     upstream::headers::{self, REQUEST_ID},
 };
 
@@ -55,6 +56,10 @@ pub struct Edge<S>(Arc<Inner<S>>);
 pub struct Parts<S> {
     /// The layers below.
     pub stack: S,
+    /// Where requests to Refrain itself are written down, too.
+    pub ledger: Ledger,
+    /// What callers may do here themselves.
+    pub own: Own,
     /// From requests to keys.
     pub keying: Keying,
     /// From headers to plans.
@@ -110,6 +115,9 @@ impl<S: Answering> Edge<S> {
         }
         let id = self.0.ids.of(request.headers());
         let facts = Arc::new(self.0.facts(&request, id, started));
+        if facts.target.path().starts_with("/_refrain/") {
+            return self.0.own(request, facts, line).await;
+        }
         let answering = AssertUnwindSafe(self.0.answer(request, facts.clone()));
         let (recorded, client) = if let Ok(answered) = answering.catch_unwind().await {
             answered
@@ -140,14 +148,6 @@ impl<S: Answering> Inner<S> {
         mut request: Request<Incoming>,
         facts: Arc<Facts>,
     ) -> (Recorded, Option<OnUpgrade>) {
-        if facts.target.path().starts_with("/_refrain/") {
-            let message = format!("nothing lives at `{}`", facts.target.path());
-            return (
-                self.refuse(facts, Error::new(Kind::NotFound, message))
-                    .await,
-                None,
-            );
-        }
         let upgrade = headers::asks_upgrade(request.headers());
         let client = upgrade.then(|| hyper::upgrade::on(&mut request));
         let call = self.call(request, &facts, upgrade).await;
@@ -246,6 +246,46 @@ impl<S: Answering> Inner<S> {
             whole.replace(steered.body);
         }
         keyed
+    }
+
+    /// Answers a request to Refrain itself, other than a probe: it is no call, but it is written down like one.
+    async fn own(
+        &self,
+        request: Request<Incoming>,
+        facts: Arc<Facts>,
+        line: OnLine,
+    ) -> Response<Outgoing> {
+        let version = request.version();
+        let (parts, body) = request.into_parts();
+        let body = Arriving::new(body, self.parts.pause);
+        let doing = self
+            .parts
+            .own
+            .answer(&parts, body, &facts.caller, &self.parts.budget);
+        let done = AssertUnwindSafe(doing).catch_unwind().await;
+        let inside = |_| {
+            Err(Error::new(
+                Kind::Internal,
+                "the request failed inside Refrain",
+            ))
+        };
+        match done.unwrap_or_else(inside) {
+            Err(error) => {
+                let recorded = self.refuse(facts, error).await;
+                self.respond(recorded, None, line, version)
+            }
+            Ok(Said { status, body }) => {
+                let mut headers = content_type("application/json");
+                if body.is_empty() {
+                    headers.clear();
+                }
+                headers.insert(REQUEST_ID, facts.id.clone());
+                let record = self.parts.ledger.of_ours(facts, status);
+                let body = ours(body);
+                let way = Way::of(version, &headers, &body);
+                response(status, headers, Outgoing::new(body, record, line, way))
+            }
+        }
     }
 
     /// Returns what lives at `path` of Refrain's own, for load balancers; probes are no calls and leave no line.

@@ -10,6 +10,7 @@ pub mod departing;
 pub mod edge;
 pub mod incoming;
 pub mod outgoing;
+pub mod own;
 pub mod socket;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};

@@ -15,7 +15,10 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 
-use super::trouble::{Kind, Trouble};
+use super::{
+    generations,
+    trouble::{Kind, Trouble},
+};
 use crate::call::{Slot, key::Key, key::Secret};
 
 /// The place of the database. As long as this lives, no other process opens it.
@@ -71,6 +74,7 @@ impl Place {
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
         configure(&connection)?;
         recognise(&mut connection, secret)?;
+        generations::create(&connection)?;
         connection.pragma_update(None, "max_page_count", pages.cast_signed())?;
         let secret = read_secret(&connection)?;
         Ok(Opened { connection, secret })
@@ -209,6 +213,8 @@ const TABLES: &str = "
         delivery INTEGER NOT NULL,
         expires INTEGER NOT NULL,
         used INTEGER NOT NULL,
+        softened INTEGER NOT NULL,
+        card BLOB NOT NULL,
         UNIQUE (key, delivery)
     );
     CREATE INDEX entry_expires ON entry (expires);
@@ -218,7 +224,7 @@ const TABLES: &str = "
 /// "RFRN": marks a database as ours.
 const APPLICATION: i64 = 0x5246_524e;
 /// To be raised with every change of the tables.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 /// How long a connection waits for another of ours.
 const BUSY: Duration = Duration::from_secs(1);
 /// Bytes that the write-ahead log keeps after a checkpoint.
