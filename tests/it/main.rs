@@ -19,6 +19,7 @@ mod hit;
 mod json;
 mod modes;
 mod patience;
+mod purge;
 mod rehearsal;
 mod scope;
 mod shutdown;

@@ -301,7 +301,7 @@ async fn a_database_of_another_version_is_left_alone() {
     let house = House::new();
     house.write([entry(1)]).await;
     let newer = rusqlite::Connection::open(house.path()).unwrap();
-    newer.pragma_update(None, "user_version", 2).unwrap();
+    newer.pragma_update(None, "user_version", 3).unwrap();
     drop(newer);
     assert_eq!(house.trouble().await, Kind::Foreign);
 }
