@@ -259,8 +259,8 @@ async fn a_caller_deletes_an_entry_by_its_key_and_learns_nothing_of_others() {
 #[tokio::test]
 async fn an_answer_on_its_way_can_be_deleted_by_its_key() {
     let door = gate();
-    let held = completion("old").pausing_after(1, &door);
-    let up = upstream().answers(held).answers(completion("new"));
+    let paused = completion("old").pausing_after(1, &door);
+    let up = upstream().answers(paused).answers(completion("new"));
     let up = up.start().await;
     let proxy = proxy(&up).start().await;
     let mut exchange = proxy.open(&marked("hi")).await;
