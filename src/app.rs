@@ -5,13 +5,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
 use crate::{
-    admin::{self, Readiness, Views, guard::Guard},
+    admin::{self, Readiness, Views},
     answer::{
         tape::{Limits, Tapes, Told},
         tasks::Tasks,
     },
     cache::{self, keeper, storable::Rules},
-    call::{key::Secret, keying::Keying, plan::Policy},
+    call::{callers::Callers, key::Secret, keying::Keying, plan::Policy, scope::Scoping},
     config::{self, Config, Directive, OnDisconnect},
     error::Error,
     guard::coalesce::{Flights, Judge},
@@ -22,8 +22,10 @@ use crate::{
     },
     listen::{
         self, End,
+        cors::Cors,
         edge::{Edge, Parts},
         incoming::Budget,
+        origin::Guard,
         own::Own,
         socket::Deadlines,
     },
@@ -105,12 +107,17 @@ impl App {
             purger: purger.clone(),
             flights: flights.clone(),
             may_purge: config.cache.allow.contains(&Directive::Purge),
+            scoping: Scoping::new(&secret),
+            scope: config.cache.scope.clone(),
         };
         let edge = Edge::new(Parts {
             stack: stack(ledger.clone(), store, flights, upstream),
             ledger,
             own,
-            keying: Keying::new(config, secret),
+            callers: Callers::new(&config.callers, &secret),
+            guard: guard(config),
+            cors: Cors::new(&config.cors),
+            keying: Keying::new(config, secret, policy.clone()),
             policy,
             budget: Budget::new(config.limits.buffered),
             pause: config.limits.body,
@@ -181,7 +188,7 @@ impl App {
             readiness: self.readiness.clone(),
             metrics: Arc::new(move || gauges.render()),
             purger,
-            guard: Arc::new(Guard {
+            guard: Arc::new(admin::guard::Guard {
                 token: config.admin.token.clone(),
                 is_loopback: address.ip().is_loopback(),
             }),
@@ -301,6 +308,12 @@ async fn open_disk(config: &Config, generations: Generations) -> Result<Opened, 
             without(Counts::refused(trouble.kind))
         }
     }
+}
+
+/// Returns what stands before the proxy's own key where no caller has to show one.
+fn guard(config: &Config) -> Guard {
+    let spends = config.upstream.api_key.is_some() && config.callers.is_empty();
+    Guard::new(spends, &config.limits.hosts)
 }
 
 fn deadlines(limits: &config::Limits) -> Deadlines {

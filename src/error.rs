@@ -25,8 +25,11 @@ pub enum Kind {
     IncompleteRequest,
     /// The client paused for too long in the middle of its body.
     SlowRequest,
-    /// The operator does not let callers do this.
-    NotAllowed,
+    /// The credential is none of the proxy's own callers'.
+    Unauthorized,
+    /// A foreign web page, or a foreign name for this proxy, where its own key would be spent; or what the operator does
+    /// not let callers do.
+    Forbidden,
     /// Nothing lives at this path of Refrain's own.
     NotFound,
     /// `only-if-cached`, and nothing servable is cached.
@@ -55,13 +58,14 @@ struct Inner {
 
 impl Kind {
     /// Every kind, for tables and tests.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::BadHeader,
         Self::BadRequest,
         Self::BadPath,
         Self::IncompleteRequest,
         Self::SlowRequest,
-        Self::NotAllowed,
+        Self::Unauthorized,
+        Self::Forbidden,
         Self::NotFound,
         Self::NotCached,
         Self::Busy,
@@ -79,7 +83,8 @@ impl Kind {
             Self::BadHeader | Self::BadRequest | Self::BadPath | Self::IncompleteRequest => {
                 StatusCode::BAD_REQUEST
             }
-            Self::NotAllowed => StatusCode::FORBIDDEN,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::NotCached | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
@@ -98,7 +103,8 @@ impl Kind {
             Self::BadPath => "bad_path",
             Self::IncompleteRequest => "incomplete_request",
             Self::SlowRequest => "request_timeout",
-            Self::NotAllowed => "not_allowed",
+            Self::Unauthorized => "invalid_api_key",
+            Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::NotCached => "not_cached",
             Self::Busy => "busy",

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use refrain::{
     answer::verdict::{NotStored, Reason, Tier, Verdict},
-    call::{self, canon},
+    call::{self, canon, scope},
     dialect::chat::request::{Class, Field},
     error::Kind,
     ledger::{
@@ -121,6 +121,13 @@ fn every_field_left_out_of_the_key_is_documented() {
         .filter(|field| field.class() != Class::Keyed);
     let left_out: BTreeSet<_> = left_out.map(|field| field.as_str().to_owned()).collect();
     assert_eq!(documented, left_out);
+}
+
+#[test]
+fn every_header_that_does_not_count_in_a_shared_scope_is_documented() {
+    let prefixes = scope::TELEMETRY_PREFIXES.map(|prefix| format!("{prefix}*"));
+    let known = [scope::TELEMETRY.map(str::to_owned).as_slice(), &prefixes].concat();
+    assert_eq!(words(CACHING, "### Extensions in a shared scope"), known);
 }
 
 #[test]

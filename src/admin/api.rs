@@ -25,7 +25,7 @@ async fn guarded(State(views): State<Views>, request: Request, next: Next) -> Re
     match views.guard.admits(request.headers()) {
         Ok(()) => next.run(request).await,
         Err(stopped) => {
-            let mut response = refusal(stopped.status(), stopped.message(), "not_allowed");
+            let mut response = refusal(stopped.status(), stopped.message(), "forbidden");
             if stopped.status() == StatusCode::UNAUTHORIZED {
                 let scheme = HeaderValue::from_static("Bearer");
                 response

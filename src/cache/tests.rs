@@ -133,19 +133,21 @@ fn call(change: impl FnOnce(&mut Plan)) -> Call {
     let headers = HeaderMap::new();
     let mut plan = policy.plan(&headers).unwrap();
     change(&mut plan);
+    let caller = Caller::of(&headers, &Secret::from_bytes([0; 32]));
     Call {
         id: HeaderValue::from_static("id"),
         method: Method::POST,
         target: PathAndQuery::from_static("/v1/chat/completions"),
-        caller: Caller::of(&headers, &Secret::from_bytes([0; 32])),
+        keyed: Ok(Arc::new(Keyed {
+            slot: slot(),
+            scope: caller.itself(),
+            request: Request::default(),
+        })),
+        caller,
         headers,
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,
-        keyed: Ok(Arc::new(Keyed {
-            slot: slot(),
-            request: Request::default(),
-        })),
         passed_over: None,
         upgrade: false,
     }
@@ -159,7 +161,12 @@ fn call_for(form: Form) -> Call {
     };
     let slot = slot();
     let mut call = call(|_| {});
-    call.keyed = Ok(Arc::new(Keyed { slot, request }));
+    let scope = call.caller.itself();
+    call.keyed = Ok(Arc::new(Keyed {
+        slot,
+        scope,
+        request,
+    }));
     call
 }
 

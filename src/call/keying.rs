@@ -9,7 +9,8 @@ use super::{
     caller::Caller,
     canon::{self, Scratch},
     key::{Mask, Material, Secret},
-    plan::Plan,
+    plan::{Plan, Policy},
+    scope::{Breadth, Scope, Scoping},
 };
 use crate::{
     config::{self, Config},
@@ -27,6 +28,9 @@ pub struct Keying {
     upstream: String,
     base_url: String,
     vary: Vec<HeaderName>,
+    scope: config::Scope,
+    scoping: Scoping,
+    policy: Arc<Policy>,
 }
 
 /// The head of a request, as far as keying goes.
@@ -50,13 +54,16 @@ thread_local! {
 
 impl Keying {
     /// Takes what keys need from the configuration.
-    pub fn new(config: &Config, secret: Secret) -> Self {
+    pub fn new(config: &Config, secret: Secret, policy: Arc<Policy>) -> Self {
         let config::BaseUrl {
             scheme,
             authority,
             path,
         } = &config.upstream.base_url;
         Self {
+            scope: config.cache.scope.clone(),
+            scoping: Scoping::new(&secret),
+            policy,
             secret,
             enabled: config.cache.enabled,
             max_body: config.key.max_body,
@@ -126,10 +133,11 @@ impl Keying {
         if canonical.request.live_tools {
             return Err(Unkeyed::LiveTools);
         }
-        let vary = self.varying(head.headers);
+        let scope = self.scope(caller, head.headers, body);
+        let vary = self.varying(head.headers, scope.breadth());
         let key = Material {
             version: &self.version,
-            scope: caller.scope(),
+            scope: scope.as_bytes(),
             namespace: &plan.namespace,
             upstream: &self.upstream,
             base_url: &self.base_url,
@@ -146,19 +154,35 @@ impl Keying {
         };
         Ok(Arc::new(Keyed {
             slot,
+            scope,
             request: canonical.request,
         }))
     }
 
+    /// Returns whose entries may be shared with `caller`, for a call of these `headers` and this JSON `body`.
+    pub fn scope(&self, caller: &Caller, headers: &HeaderMap, body: &[u8]) -> Scope {
+        SCRATCH.with_borrow_mut(|scratch| {
+            self.scoping
+                .scope(&self.scope, caller, headers, body, scratch)
+        })
+    }
+
     /// Returns the headers that count, in the operator's order, each name's values as sent. One pass over the few headers
     /// of a request is cheaper than a look-up for every name.
-    fn varying<'a>(&'a self, headers: &'a HeaderMap) -> Vec<(&'a str, &'a [u8])> {
-        let rank = |name: &HeaderName| self.vary.iter().position(|known| known == name);
+    ///
+    /// Where several credentials may share an entry, whatever else might change the answer counts, too, by name.
+    fn varying<'a>(&'a self, headers: &'a HeaderMap, breadth: Breadth) -> Vec<(&'a str, &'a [u8])> {
+        let last = self.vary.len();
+        let rank = |name: &HeaderName| {
+            let listed = self.vary.iter().position(|known| known == name);
+            let counts = breadth == Breadth::Wider && self.policy.counts_where_shared(name);
+            listed.or(counts.then_some(last))
+        };
         let mut found: Vec<_> = headers
             .iter()
             .filter_map(|(name, value)| Some((rank(name)?, name.as_str(), value.as_bytes())))
             .collect();
-        found.sort_by_key(|(rank, ..)| *rank);
+        found.sort_by_key(|(rank, name, _)| (*rank, if *rank == last { *name } else { "" }));
         found
             .into_iter()
             .map(|(_, name, value)| (name, value))

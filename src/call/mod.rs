@@ -5,10 +5,13 @@
 //! object cut out of them where the operator wants that, is a byte range ([`splice`]).
 
 pub mod caller;
+pub mod callers;
 pub mod canon;
 pub mod key;
 pub mod keying;
 pub mod plan;
+pub mod pointer;
+pub mod scope;
 pub mod splice;
 
 use std::{sync::Arc, time::Instant};
@@ -18,7 +21,7 @@ use http::{HeaderMap, HeaderValue, Method, uri::PathAndQuery};
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::{
-    call::{caller::Caller, key::Key, plan::Plan},
+    call::{caller::Caller, key::Key, plan::Plan, scope::Scope},
     dialect::{Dialect, chat::request::Request},
     error::Error,
 };
@@ -63,6 +66,8 @@ pub enum Payload {
 pub struct Keyed {
     /// Where its entry and its flight are found.
     pub slot: Slot,
+    /// Whose entries may answer it, and whom its answer may serve.
+    pub scope: Scope,
     /// What it asks for.
     pub request: Request,
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::scope::{self, Breadth};
 use crate::config::{self, Directive};
 
 /// What caller and operator allow for a call.
@@ -52,7 +53,8 @@ pub struct Policy {
     vendors: Vec<Vendor>,
     litellm: bool,
     max_ttl: Duration,
-    vary: Vec<HeaderName>,
+    /// The request headers that are part of every key.
+    keyed: Vec<HeaderName>,
     base: Plan,
 }
 
@@ -94,7 +96,7 @@ impl Policy {
             vendors,
             litellm: cache.litellm,
             max_ttl: cache.max_ttl,
-            vary: cache.vary.clone(),
+            keyed: keyed(cache),
             base: Plan {
                 bypass: false,
                 refresh: false,
@@ -133,16 +135,23 @@ impl Policy {
         name.starts_with("x-cache-") || name == "x-fallback" || self.vendor_of(name).is_some()
     }
 
-    /// Returns whether `name` is part of what a call is known by: who asks, what for, in which variant.
-    pub fn is_known_by(&self, name: &HeaderName) -> bool {
+    /// Returns whether `name` counts where several credentials may share entries, beside the headers that always do.
+    pub fn counts_where_shared(&self, name: &HeaderName) -> bool {
+        scope::may_change_the_answer(name.as_str()) && !self.is_ours(name.as_str())
+    }
+
+    /// Returns whether `name` is part of what a call in a scope of this `breadth` is known by: who asks, what for, in
+    /// which variant.
+    pub fn is_known_by(&self, name: &HeaderName, breadth: Breadth) -> bool {
         let content = [
             header::CONTENT_TYPE,
             header::CONTENT_LENGTH,
             header::CONTENT_ENCODING,
         ];
         config::CREDENTIALS.contains(&name.as_str())
-            || self.vary.contains(name)
+            || self.keyed.contains(name)
             || content.contains(name)
+            || breadth == Breadth::Wider && self.counts_where_shared(name)
     }
 
     fn draft(&self, plan: Plan) -> Draft<'_> {
@@ -162,6 +171,15 @@ impl Policy {
     fn allows(&self, directive: Directive) -> bool {
         self.allow.contains(&directive)
     }
+}
+
+/// Returns the request headers that are part of every key: the operator's, and the one that names a tenant.
+fn keyed(cache: &config::Cache) -> Vec<HeaderName> {
+    let tenant = match &cache.scope {
+        config::Scope::Header(name) => Some(name.clone()),
+        config::Scope::Credential | config::Scope::Shared | config::Scope::Body(_) => None,
+    };
+    cache.vary.iter().cloned().chain(tenant).collect()
 }
 
 impl Vendor {

@@ -44,6 +44,15 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let (log, flush) = Log::start(&config.log, io::stderr().is_terminal(), io::stderr());
     log.trace(&config.log.level);
+    for warning in &config.warnings {
+        let complaint = warning.complaint();
+        tracing::warn!(
+            setting = warning.key(),
+            what = complaint.what,
+            hint = complaint.hint,
+            "doubtful setting"
+        );
+    }
     let app = App::start(&config, log).await.map_err(|error| {
         Failure::from(error)
             .hint("`--listen` and `--admin` name other addresses, `--admin off` none")

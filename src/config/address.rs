@@ -47,6 +47,15 @@ pub(super) fn port_of(text: &str) -> Result<Option<u16>, Malformed> {
     }
 }
 
+/// Returns whether an address to listen on can be reached from this machine alone.
+pub(super) fn is_loopback(text: &str) -> bool {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return address.ip().is_loopback();
+    }
+    let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+    host.eq_ignore_ascii_case("localhost")
+}
+
 /// Returns what follows the host, if there is one.
 fn after_host(text: &str) -> Option<&str> {
     if let Some(bracketed) = text.strip_prefix('[') {

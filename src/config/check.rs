@@ -4,6 +4,8 @@
 //! The file itself has been read by now: here stands what a value has to be beyond its type, and what values have to be
 //! to each other. Pure: the surroundings are an argument, so that a file is judged alike wherever it is read.
 
+mod access;
+
 use std::{path::PathBuf, time::Duration};
 
 use http::HeaderName;
@@ -11,9 +13,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Admin, CREDENTIALS, Cache, Config, Directive, Disk, KEEPABLE, Key, Limits, Log, MAX_BODY,
-    Store, Timeouts, Token, Upstream, address, file,
+    Scope, Store, Timeouts, Token, Upstream, address, file,
     problem::Complaint,
     read::{hint_for, item_key},
+    secret::Environment,
     units::{Off, Size, Span},
 };
 
@@ -32,18 +35,40 @@ pub(super) struct Surroundings {
     pub(super) memory: Option<u64>,
     /// The directory for state.
     pub(super) state: Option<PathBuf>,
+    /// The variables that secrets may be taken from.
+    pub(super) env: Environment,
+}
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) config: Config,
+    /// What the operator should think over.
+    pub(super) doubts: Vec<Finding>,
 }
 
 /// Checks `file` and fills in what was left to Refrain.
-pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Config, Vec<Finding>> {
+pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Checked, Vec<Finding>> {
     let mut findings = Findings::default();
     check_listeners(&file, &mut findings);
     check_limits(&file.limits, file.key.max_body, &mut findings);
     let memory = memory(&file, surroundings.memory, &mut findings);
     let token = findings.unless_ok("admin.token", Token::check(&file.admin.token));
     let disk = disk(&file, surroundings.state, &mut findings);
-    let upstream = the_upstream(file.upstream, &mut findings);
+    let upstream = the_upstream(file.upstream, &surroundings.env, &mut findings);
     let cache = cache(file.cache, memory, &mut findings);
+    let callers = access::callers(file.caller, &mut findings);
+    let cors = access::cors(file.cors, &mut findings);
+    access::check_together(
+        &file.listen,
+        upstream
+            .as_ref()
+            .and_then(|upstream| upstream.api_key.as_ref()),
+        &cache.scope,
+        &callers,
+        &cors,
+        &mut findings,
+    );
     let key = key(file.key, &mut findings);
     let log = log(file.log, &mut findings);
     let config = upstream.map(|upstream| Config {
@@ -63,14 +88,25 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Conf
             idle: file.limits.idle.0,
             write: file.limits.write.0,
             drain: file.limits.drain.0,
+            hosts: access::hosts(file.limits.hosts, &mut findings),
         },
+        cors,
+        callers,
         log,
+        warnings: Vec::new(),
     });
-    config.filter(|_| findings.0.is_empty()).ok_or(findings.0)
+    let Findings { problems, doubts } = findings;
+    config
+        .filter(|_| problems.is_empty())
+        .map(|config| Checked { config, doubts })
+        .ok_or(problems)
 }
 
 #[derive(Debug, Default)]
-struct Findings(Vec<Finding>);
+struct Findings {
+    problems: Vec<Finding>,
+    doubts: Vec<Finding>,
+}
 
 impl Findings {
     /// Notes what is wrong with `key`.
@@ -84,7 +120,15 @@ impl Findings {
     }
 
     fn note(&mut self, keys: Vec<String>, complaint: Complaint) {
-        self.0.push(Finding { keys, complaint });
+        self.problems.push(Finding { keys, complaint });
+    }
+
+    /// Notes what can be done, but can hardly be meant.
+    fn warn(&mut self, keys: &[&str], what: impl Into<String>, hint: impl Into<String>) {
+        self.doubts.push(Finding {
+            keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+            complaint: Complaint::new(what, hint),
+        });
     }
 
     /// Returns what came out well, else notes what is wrong.
@@ -143,7 +187,11 @@ fn check_listeners(file: &file::File, findings: &mut Findings) {
     }
 }
 
-fn the_upstream(mut upstreams: Vec<file::Upstream>, findings: &mut Findings) -> Option<Upstream> {
+fn the_upstream(
+    mut upstreams: Vec<file::Upstream>,
+    env: &Environment,
+    findings: &mut Findings,
+) -> Option<Upstream> {
     if upstreams.is_empty() {
         findings.add(
             "upstream",
@@ -173,9 +221,11 @@ fn the_upstream(mut upstreams: Vec<file::Upstream>, findings: &mut Findings) -> 
     );
     let timeouts = timeouts(&upstream.timeouts, findings);
     let base_url = findings.unless_ok("upstream.base_url", upstream.base_url.parse());
+    let api_key = access::api_key(upstream.api_key, env, findings);
     Some(Upstream {
         name: upstream.name,
         base_url: base_url?,
+        api_key,
         http: upstream.http,
         timeouts,
         pool_idle: upstream.pool_idle.0,
@@ -217,6 +267,9 @@ fn cache(cache: file::Cache, memory: u64, findings: &mut Findings) -> Cache {
     findings.distinct("cache.finish_reasons", &cache.finish_reasons, String::eq);
     Cache {
         enabled: cache.enabled,
+        scope: findings
+            .unless_ok("cache.scope", cache.scope.parse())
+            .unwrap_or(Scope::Credential),
         ttl: cache.ttl.given().map(|ttl| ttl.0),
         max_ttl: cache.max_ttl.0,
         stale_if_error: cache
@@ -269,12 +322,13 @@ fn vary(names: &[String], findings: &mut Findings) -> Vec<HeaderName> {
     let mut headers = Vec::new();
     for (i, name) in names.iter().enumerate() {
         let key = item_key("cache.vary", i, names.len());
-        headers.extend(findings.unless_ok(&key, vary_header(name)));
+        headers.extend(findings.unless_ok(&key, keyable_header(name)));
     }
     headers
 }
 
-fn vary_header(name: &str) -> Result<HeaderName, Complaint> {
+/// Reads the name of a request header that can be part of a key.
+pub(super) fn keyable_header(name: &str) -> Result<HeaderName, Complaint> {
     let header: HeaderName = name.parse().map_err(|_| {
         Complaint::new(
             format!("`{name}` is no header name"),

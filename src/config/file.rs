@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    Directive, HttpVersion, LogFormat, OnDisconnect,
+    ApiKey, Directive, HttpVersion, LogFormat, OnDisconnect,
     units::{Auto, Off, Size, Span},
 };
 
@@ -25,6 +25,8 @@ pub(super) struct File {
     pub(super) key: Key,
     pub(super) store: Store,
     pub(super) limits: Limits,
+    pub(super) cors: Cors,
+    pub(super) caller: Vec<Caller>,
     pub(super) log: Log,
 }
 
@@ -44,6 +46,7 @@ pub(super) struct Admin {
 pub(super) struct Upstream {
     pub(super) name: String,
     pub(super) base_url: String,
+    pub(super) api_key: ApiKey,
     pub(super) http: HttpVersion,
     pub(super) pool_idle: Span,
     pub(super) timeouts: Timeouts,
@@ -70,6 +73,7 @@ pub(super) struct Timeouts {
 #[serde(deny_unknown_fields, default, expecting = "a section, `[cache]`")]
 pub(super) struct Cache {
     pub(super) enabled: bool,
+    pub(super) scope: String,
     pub(super) ttl: Auto<Span>,
     pub(super) max_ttl: Span,
     pub(super) stale_if_error: Off<Span>,
@@ -115,6 +119,25 @@ pub(super) struct Limits {
     pub(super) idle: Span,
     pub(super) write: Span,
     pub(super) drain: Span,
+    pub(super) hosts: Vec<String>,
+}
+
+/// `[cors]`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default, expecting = "a section, `[cors]`")]
+pub(super) struct Cors {
+    pub(super) origins: Vec<String>,
+}
+
+/// `[[caller]]`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default, expecting = "a section, `[[caller]]`")]
+pub(super) struct Caller {
+    pub(super) name: String,
+    pub(super) keys: Vec<String>,
+    pub(super) scope: String,
 }
 
 /// `[log]`.
@@ -136,6 +159,8 @@ impl Default for File {
             key: Key::default(),
             store: Store::default(),
             limits: Limits::default(),
+            cors: Cors::default(),
+            caller: Vec::new(),
             log: Log::default(),
         }
     }
@@ -155,6 +180,7 @@ impl Default for Upstream {
         Self {
             name: "openai".to_owned(),
             base_url: "https://api.openai.com/v1".to_owned(),
+            api_key: ApiKey::none(),
             http: HttpVersion::Http1,
             pool_idle: seconds(15),
             timeouts: Timeouts::default(),
@@ -177,6 +203,7 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             enabled: true,
+            scope: "credential".to_owned(),
             ttl: Auto::Auto,
             max_ttl: seconds(60 * DAY),
             stale_if_error: Off::At(seconds(DAY)),
@@ -228,6 +255,7 @@ impl Default for Limits {
             idle: seconds(75),
             write: seconds(MINUTE),
             drain: seconds(30),
+            hosts: Vec::new(),
         }
     }
 }

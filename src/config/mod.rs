@@ -15,6 +15,7 @@
 
 mod address;
 mod base_url;
+mod caller;
 mod check;
 mod container;
 mod env;
@@ -22,6 +23,8 @@ mod file;
 mod glob;
 mod problem;
 mod read;
+mod scope;
+mod secret;
 mod state;
 mod token;
 mod tree;
@@ -44,13 +47,17 @@ use serde::Deserialize;
 
 pub use self::{
     base_url::BaseUrl,
+    caller::{Caller, KeyHash},
     env::CONFIG as CONFIG_VARIABLE,
     glob::Glob,
-    problem::{Complaint, Place, Problem, Problems},
+    problem::{Complaint, Place, Problem, Problems, Warning},
+    scope::{Pointer, Scope},
+    secret::ApiKey,
     token::Token,
 };
 use self::{
-    check::{Finding, Surroundings},
+    check::{Checked, Finding, Surroundings},
+    secret::Environment,
     tree::{Node, Override},
 };
 
@@ -71,8 +78,14 @@ pub struct Config {
     pub store: Store,
     /// Bounds on what clients may cost.
     pub limits: Limits,
+    /// The web pages that may call.
+    pub cors: Cors,
+    /// The proxy's own callers; none for whomever the upstream accepts.
+    pub callers: Vec<Caller>,
     /// The log.
     pub log: Log,
+    /// What can hardly be meant, although it can be done.
+    pub warnings: Vec<Warning>,
 }
 
 /// `[admin]`.
@@ -91,6 +104,8 @@ pub struct Upstream {
     pub name: String,
     /// What an SDK would be given as its base URL.
     pub base_url: BaseUrl,
+    /// The proxy's own key for it, which is sent in place of callers' credentials.
+    pub api_key: Option<ApiKey>,
     /// HTTP version spoken to it.
     pub http: HttpVersion,
     /// Its timers.
@@ -130,6 +145,8 @@ pub struct Timeouts {
 pub struct Cache {
     /// Whether anything is read or stored at all.
     pub enabled: bool,
+    /// Whose entries may be shared with a caller.
+    pub scope: Scope,
     /// Lifetime of an entry; `None` = the dialect's default (chat: 24 h).
     pub ttl: Option<Duration>,
     /// Upper bound on every lifetime, also on `X-Cache-TTL`.
@@ -240,6 +257,16 @@ pub struct Limits {
     pub write: Duration,
     /// For running calls to end after SIGTERM.
     pub drain: Duration,
+    /// Names that the proxy may be called by, beside loopback's, where its own key would be spent; in lower case, no
+    /// dot at the end.
+    pub hosts: Vec<String>,
+}
+
+/// `[cors]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// Origins of the pages that may call, as browsers send them; `*` alone for all.
+    pub origins: Vec<String>,
 }
 
 /// `[log]`.
@@ -311,6 +338,7 @@ impl Config {
         let surroundings = Surroundings {
             memory: container::memory_limit(),
             state: state::directory(&sources.env),
+            env: Environment::of(&sources.env),
         };
         Self::settle(&tree, problems, surroundings)
     }
@@ -327,7 +355,11 @@ impl Config {
             problems.extend(findings.iter().map(|finding| placed(finding, tree)));
         }
         match checked {
-            Ok(config) if problems.is_empty() => Ok(config),
+            Ok(Checked { mut config, doubts }) if problems.is_empty() => {
+                let warning = |doubt| Warning::of(placed(doubt, tree));
+                config.warnings = doubts.iter().map(warning).collect();
+                Ok(config)
+            }
             _ => Err(Problems::of(problems)),
         }
     }

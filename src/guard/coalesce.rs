@@ -38,7 +38,7 @@ use crate::{
         tape::{Keep, Reader, Recording, Source, Tape, Tapes},
         verdict::{NotStored, Reason, Served, Verdict},
     },
-    call::{Call, Keyed, Slot, caller::Caller, key::Key, plan::Plan},
+    call::{Call, Keyed, Slot, key::Key, plan::Plan},
     dialect::{Dialect, Listener, chat::form::Form},
     error::{Error, Kind},
     store::{
@@ -416,7 +416,6 @@ where
             Ok(keyed) => {
                 let ticket = Ticket {
                     keyed,
-                    caller: call.caller,
                     dialect: call.dialect,
                     plan: call.plan.clone(),
                     passed_over: call.passed_over,
@@ -432,7 +431,6 @@ where
 /// What the board needs to know of a call.
 struct Ticket {
     keyed: Arc<Keyed>,
-    caller: Caller,
     dialect: Option<Dialect>,
     plan: Plan,
     passed_over: Option<std::time::Instant>,
@@ -449,7 +447,7 @@ impl Ticket {
 
     fn label(&self) -> Label {
         Label {
-            scope: self.caller.scope().to_vec(),
+            scope: self.keyed.scope.as_bytes().to_vec(),
             dialect: self.dialect.map_or("", Dialect::as_str).to_owned(),
             model: self.keyed.request.model.clone(),
             namespace: self.plan.namespace.clone(),

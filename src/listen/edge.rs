@@ -6,10 +6,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -26,7 +23,10 @@ use super::{
     Answering,
     arriving::Arriving,
     breaking::Way,
+    cors::{self, Cors},
+    ids::Ids,
     incoming::{self, Budget, Held, Read},
+    origin::{Foreign, Guard},
     outgoing::Outgoing,
     own::{Own, Said},
     socket::OnLine,
@@ -36,8 +36,7 @@ use crate::{
     answer::{Body, replay::Replay, tasks::Tasks},
     call::{
         Call, Keyed, Payload, Unkeyed,
-        caller::Caller,
-        key::Hex,
+        callers::Callers,
         keying::{self, Keying},
         plan::{Plan, Policy},
     },
@@ -62,6 +61,12 @@ pub struct Parts<S> {
     pub own: Own,
     /// From requests to keys.
     pub keying: Keying,
+    /// Who is let in.
+    pub callers: Callers,
+    /// What web pages may not do.
+    pub guard: Guard,
+    /// Which web pages may call.
+    pub cors: Cors,
     /// From headers to plans.
     pub policy: Arc<Policy>,
     /// What request bodies may hold.
@@ -80,13 +85,6 @@ struct Inner<S> {
     ids: Ids,
 }
 
-/// Makes request ids: random per process, counted within.
-#[derive(Debug)]
-struct Ids {
-    process: u64,
-    next: AtomicU64,
-}
-
 impl<S> Clone for Edge<S> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -96,29 +94,56 @@ impl<S> Clone for Edge<S> {
 impl<S: Answering> Edge<S> {
     /// Makes the edge.
     pub fn new(parts: Parts<S>) -> Result<Self, Error> {
-        let process = getrandom::u64()
-            .map_err(|error| Error::with_source(Kind::Internal, "no random bytes", error))?;
-        let ids = Ids {
-            process,
-            next: AtomicU64::new(0),
-        };
+        let ids = Ids::new()?;
         Ok(Self(Arc::new(Inner { parts, ids })))
     }
 
     /// Answers one request. A panic on the way is one call's internal error.
     pub async fn handle(&self, request: Request<Incoming>, line: OnLine) -> Response<Outgoing> {
+        let allowed = self.0.parts.cors.allowed(request.headers());
+        let foreign =
+            self.0
+                .parts
+                .guard
+                .refuses(request.uri(), request.headers(), allowed.is_some());
+        if foreign.is_none()
+            && let Some(origin) = &allowed
+            && let Some(headers) = cors::preflight(request.method(), request.headers(), origin)
+        {
+            return unrecorded(
+                StatusCode::NO_CONTENT,
+                headers,
+                ours(Bytes::new()),
+                line,
+                request.version(),
+            );
+        }
+        let mut response = self.reply(request, foreign, line).await;
+        if let Some(origin) = allowed {
+            cors::open(response.headers_mut(), origin);
+        }
+        response
+    }
+
+    async fn reply(
+        &self,
+        request: Request<Incoming>,
+        foreign: Option<Foreign>,
+        line: OnLine,
+    ) -> Response<Outgoing> {
         let started = Instant::now();
         let version = request.version();
-        if let Some((status, headers, body)) = self.0.probe(request.uri().path()) {
-            let way = Way::of(version, &headers, &body);
-            return response(status, headers, Outgoing::unrecorded(body, line, way));
+        if foreign.is_none()
+            && let Some((status, headers, body)) = self.0.probe(request.uri().path())
+        {
+            return unrecorded(status, headers, body, line, version);
         }
         let id = self.0.ids.of(request.headers());
         let facts = Arc::new(self.0.facts(&request, id, started));
         if facts.target.path().starts_with("/_refrain/") {
-            return self.0.own(request, facts, line).await;
+            return self.0.own(request, facts, foreign, line).await;
         }
-        let answering = AssertUnwindSafe(self.0.answer(request, facts.clone()));
+        let answering = AssertUnwindSafe(self.0.answer(request, facts.clone(), foreign));
         let (recorded, client) = if let Ok(answered) = answering.catch_unwind().await {
             answered
         } else {
@@ -136,7 +161,10 @@ impl<S: Answering> Inner<S> {
         Facts {
             id,
             method: request.method().clone(),
-            caller: Caller::of(request.headers(), self.parts.keying.secret()),
+            caller: self
+                .parts
+                .callers
+                .identify(request.headers(), self.parts.keying.secret()),
             dialect: Dialect::of(request.method(), target.path()),
             target,
             started,
@@ -147,11 +175,27 @@ impl<S: Answering> Inner<S> {
         &self,
         mut request: Request<Incoming>,
         facts: Arc<Facts>,
+        foreign: Option<Foreign>,
     ) -> (Recorded, Option<OnUpgrade>) {
+        if let Err(error) = self.admit(&facts, foreign) {
+            return (self.refuse(facts, error).await, None);
+        }
         let upgrade = headers::asks_upgrade(request.headers());
         let client = upgrade.then(|| hyper::upgrade::on(&mut request));
         let call = self.call(request, &facts, upgrade).await;
         (self.pass(Arrival { facts, call }).await, client)
+    }
+
+    /// Refuses who may not call at all.
+    fn admit(&self, facts: &Facts, foreign: Option<Foreign>) -> Result<(), Error> {
+        if let Some(foreign) = foreign {
+            return Err(Error::new(Kind::Forbidden, foreign.to_string()));
+        }
+        if !self.parts.callers.admit(&facts.caller) {
+            let message = "no caller of this proxy has the API key that was sent, or none was sent";
+            return Err(Error::new(Kind::Unauthorized, message));
+        }
+        Ok(())
     }
 
     async fn pass(&self, arrival: Arrival) -> Recorded {
@@ -198,7 +242,7 @@ impl<S: Answering> Inner<S> {
             headers: parts.headers,
             payload,
             dialect: facts.dialect,
-            caller: facts.caller,
+            caller: facts.caller.clone(),
             plan,
             keyed,
             passed_over: None,
@@ -253,15 +297,17 @@ impl<S: Answering> Inner<S> {
         &self,
         request: Request<Incoming>,
         facts: Arc<Facts>,
+        foreign: Option<Foreign>,
         line: OnLine,
     ) -> Response<Outgoing> {
         let version = request.version();
         let (parts, body) = request.into_parts();
         let body = Arriving::new(body, self.parts.pause);
-        let doing = self
-            .parts
-            .own
-            .answer(&parts, body, &facts.caller, &self.parts.budget);
+        let doing = async {
+            self.admit(&facts, foreign)?;
+            let Parts { own, budget, .. } = &self.parts;
+            own.answer(&parts, body, &facts.caller, budget).await
+        };
         let done = AssertUnwindSafe(doing).catch_unwind().await;
         let inside = |_| {
             Err(Error::new(
@@ -345,19 +391,6 @@ impl<S> Inner<S> {
     }
 }
 
-impl Ids {
-    /// Returns the client's request id, else a new one.
-    fn of(&self, headers: &HeaderMap) -> HeaderValue {
-        if let Some(id) = headers.get(REQUEST_ID) {
-            return id.clone();
-        }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let bytes = (u128::from(self.process) << 64 | u128::from(number)).to_be_bytes();
-        let id = [b"req_", Hex::<32>::of(&bytes).as_str().as_bytes()].concat();
-        HeaderValue::from_maybe_shared(Bytes::from(id)).unwrap_or(HeaderValue::from_static("req_0"))
-    }
-}
-
 /// Does `work` on a body of `size` bytes; what takes long does not keep other calls of the same thread waiting.
 fn apart<T>(size: usize, work: impl FnOnce() -> T) -> T {
     let threads = Handle::current().runtime_flavor();
@@ -370,6 +403,18 @@ fn apart<T>(size: usize, work: impl FnOnce() -> T) -> T {
 
 /// From so many bytes on, keying takes longer than handing a thread's other calls to another one.
 const LONG: usize = 256 << 10;
+
+/// Sends what is no call and leaves no line.
+fn unrecorded(
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Body,
+    line: OnLine,
+    version: Version,
+) -> Response<Outgoing> {
+    let way = Way::of(version, &headers, &body);
+    response(status, headers, Outgoing::unrecorded(body, line, way))
+}
 
 fn response(status: StatusCode, headers: HeaderMap, body: Outgoing) -> Response<Outgoing> {
     let mut response = Response::new(body);
@@ -385,6 +430,10 @@ fn of_error(error: &Error, version: Version) -> (StatusCode, HeaderMap, Body) {
     if kind == Kind::SlowRequest && version < Version::HTTP_2 {
         // The rest of its body would be read as the next request (RFC 9110 §15.5.9).
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if kind == Kind::Unauthorized {
+        // A 401 says how to do better (RFC 9110 §11.6.1).
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     let body = error_body(error.message(), kind.as_str(), None);
     (kind.status(), headers, ours(body))

@@ -6,9 +6,12 @@
 
 pub mod arriving;
 pub mod breaking;
+pub mod cors;
 pub mod departing;
 pub mod edge;
+mod ids;
 pub mod incoming;
+pub mod origin;
 pub mod outgoing;
 pub mod own;
 pub mod socket;

@@ -21,9 +21,12 @@ use crate::{
     admin::{guard::is_json, purge},
     call::{
         caller::Caller,
+        canon::Scratch,
         key::Key,
         plan::{MAX_NAME, MAX_TAGS},
+        scope::{Breadth, Scope, Scoping},
     },
+    config,
     error::{Error, Kind},
     guard::coalesce::Flights,
     store::purge::{Order, Purge, Purger, Refused, Selector},
@@ -38,6 +41,10 @@ pub struct Own {
     pub flights: Flights,
     /// Whether the operator lets callers purge.
     pub may_purge: bool,
+    /// Decides about scopes.
+    pub scoping: Scoping,
+    /// The scope that the operator wants.
+    pub scope: config::Scope,
 }
 
 /// What is answered.
@@ -71,24 +78,40 @@ impl Own {
         let path = request.uri.path();
         if path == "/_refrain/purge" && request.method == Method::POST {
             self.may_purge()?;
-            return self.purge(request, body, scope_of(caller), budget).await;
+            let scope = self.scope_of(caller, request);
+            return self.purge(request, body, scope.as_bytes(), budget).await;
         }
         let key = path.strip_prefix("/_refrain/cache/");
         if let Some(key) = key
             && request.method == Method::DELETE
         {
             self.may_purge()?;
-            return self.delete(key, scope_of(caller)).await;
+            let scope = self.scope_of(caller, request);
+            return self.delete(key, scope.as_bytes()).await;
         }
         let message = format!("nothing lives at `{path}`");
         Err(Error::new(Kind::NotFound, message))
+    }
+
+    /// Returns the scope that a caller may purge in: its own, as far as it is proven. Where several credentials share
+    /// entries, that is only whoever the proxy itself knows; anybody else has the narrowest scope there is.
+    fn scope_of(&self, caller: &Caller, request: &request::Parts) -> Scope {
+        let mut scratch = Scratch::default();
+        // A value in the body of a call cannot be told from the body of a purge.
+        let scope = self
+            .scoping
+            .scope(&self.scope, caller, &request.headers, b"{}", &mut scratch);
+        if scope.breadth() == Breadth::Wider && !caller.is_proxys_own() {
+            return caller.itself();
+        }
+        scope
     }
 
     fn may_purge(&self) -> Result<(), Error> {
         let message = "`[cache] allow` does not let callers purge";
         self.may_purge
             .then_some(())
-            .ok_or_else(|| Error::new(Kind::NotAllowed, message))
+            .ok_or_else(|| Error::new(Kind::Forbidden, message))
     }
 
     async fn delete(&self, key: &str, scope: &[u8]) -> Result<Said, Error> {
@@ -130,11 +153,6 @@ impl Own {
             body: purge::told(&order, &outcome),
         })
     }
-}
-
-/// Returns the scope that a caller may purge in.
-fn scope_of(caller: &Caller) -> &[u8] {
-    caller.scope()
 }
 
 /// Reads what a caller wants purged within `scope`.

@@ -8,6 +8,7 @@
 //! One try. What to do about a failure is decided above.
 
 pub mod connect;
+pub mod credential;
 pub mod flow;
 pub mod headers;
 pub mod target;
@@ -33,11 +34,12 @@ use tower::Service;
 
 use self::{
     connect::{Connector, TimedOut},
+    credential::Credential,
     flow::{Flow, Progress, Upload},
 };
 use crate::{
     answer::{Answer, Body, Head, Timing, verdict::Served},
-    call::{Call, Payload, Unkeyed, plan::Policy},
+    call::{Call, Payload, Unkeyed, plan::Policy, scope::Breadth},
     config::{self, HttpVersion, Timeouts},
     error::{Error, Kind},
 };
@@ -50,6 +52,7 @@ pub struct Upstream(Arc<Inner>);
 struct Inner {
     config: config::Upstream,
     name: HeaderValue,
+    credential: Credential,
     policy: Arc<Policy>,
     client: HttpClient,
     /// Protocol switches need HTTP/1.1, whatever else is spoken.
@@ -66,6 +69,7 @@ impl Upstream {
             .map_err(|error| Error::with_source(Kind::Internal, "bad upstream name", error))?;
         Ok(Self(Arc::new(Inner {
             name,
+            credential: Credential::of(config)?,
             policy,
             client: client(config, config.http)?,
             switching: client(config, HttpVersion::Http1)?,
@@ -135,14 +139,16 @@ impl Inner {
             return Err(Error::new(Kind::Loop, message));
         }
         let uri = target::uri(&self.config.base_url, &call.target)?;
-        let keyed = call.keyed.is_ok();
+        let keyed = call.keyed.as_ref().ok();
+        let breadth = keyed.map_or(Breadth::Credential, |keyed| keyed.scope.breadth());
         let mut headers = headers::request(
             &call.headers,
             |name| self.policy.is_ours(name),
-            |name| self.policy.is_known_by(name),
-            keyed,
+            |name| self.policy.is_known_by(name, breadth),
+            keyed.is_some(),
             call.upgrade,
         );
+        self.credential.put(&mut headers);
         measure(&mut headers, &call.payload);
         let body = match call.payload {
             Payload::Whole(bytes) => Full::new(bytes)

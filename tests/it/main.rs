@@ -18,6 +18,7 @@ mod disk;
 mod hit;
 mod json;
 mod modes;
+mod origin;
 mod patience;
 mod purge;
 mod rehearsal;

@@ -283,7 +283,7 @@ async fn the_operator_may_take_purging_from_callers() {
     let delete = request("DELETE", &format!("/_refrain/cache/{key}"))
         .header("Authorization", "Bearer sk-test-alice");
     for request in [own(&json!({"all": true})), delete] {
-        assert_refused(&proxy.send(&request).await, 403, "not_allowed");
+        assert_refused(&proxy.send(&request).await, 403, "forbidden");
     }
     assert_verdict(&proxy.send(&chat("hi")).await, "HIT");
 }
@@ -321,9 +321,9 @@ async fn no_web_page_can_purge() {
     let all = json!({"all": true});
     let status = async |request: Request| -> Answer { request.send(proxy.admin).await };
     let page = order(&all).header("Origin", "https://evil.example");
-    assert_refused(&status(page).await, 403, "not_allowed");
+    assert_refused(&status(page).await, 403, "forbidden");
     let rebound = order(&all).header("Host", "evil.example:8081");
-    assert_refused(&status(rebound).await, 403, "not_allowed");
+    assert_refused(&status(rebound).await, 403, "forbidden");
     let form = order(&all).without("content-type");
     let form = form.header("Content-Type", "text/plain");
     assert_refused(&status(form).await, 415, "bad_request");
@@ -351,7 +351,7 @@ async fn with_a_token_only_its_bearer_passes_and_health_stays_open() {
         order(&all).header("Authorization", token),
     ] {
         let told = wrong.send(proxy.admin).await;
-        assert_refused(&told, 401, "not_allowed");
+        assert_refused(&told, 401, "forbidden");
         assert_eq!(told.header("www-authenticate"), Some("Bearer"));
     }
     let right = order(&all).with_bearer(token).header("Host", "any.example");

@@ -138,19 +138,21 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
     let headers = HeaderMap::new();
     let mut plan = policy.plan(&headers).unwrap();
     change(&mut plan);
+    let caller = Caller::of(&headers, &Secret::from_bytes([0; 32]));
     Call {
         id: HeaderValue::from_static("id"),
         method: Method::POST,
         target: PathAndQuery::from_static("/v1/chat/completions"),
-        caller: Caller::of(&headers, &Secret::from_bytes([0; 32])),
+        keyed: Ok(Arc::new(Keyed {
+            slot,
+            scope: caller.itself(),
+            request: Request::default(),
+        })),
+        caller,
         headers,
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,
-        keyed: Ok(Arc::new(Keyed {
-            slot,
-            request: Request::default(),
-        })),
         passed_over: None,
         upgrade: false,
     }
@@ -351,7 +353,7 @@ async fn a_call_that_comes_just_after_the_landing_gets_the_entry() {
     assert_eq!(house.upstream.calls(), 1);
 
     let label = house.memory.get(&slot(1)).unwrap().label.clone();
-    assert_eq!(label.scope, call().caller.scope());
+    assert_eq!(label.scope, call().caller.itself().as_bytes());
 
     // This one has seen that very entry, and passed it over.
     let mut choosy = call();
@@ -371,7 +373,12 @@ fn call_for(form: Form) -> Call {
     };
     let slot = slot(1);
     let mut call = call();
-    call.keyed = Ok(Arc::new(Keyed { slot, request }));
+    let scope = call.caller.itself();
+    call.keyed = Ok(Arc::new(Keyed {
+        slot,
+        scope,
+        request,
+    }));
     call
 }
 
@@ -549,7 +556,11 @@ async fn a_flight_that_is_purged_when_nobody_came_later_is_not_stored() {
     let house = house();
     let leader = house.send(call());
     settle().await;
-    assert!(house.flights.carries(&slot(1).key, call().caller.scope()));
+    assert!(
+        house
+            .flights
+            .carries(&slot(1).key, call().keyed.unwrap().scope.as_bytes())
+    );
     assert!(!house.flights.carries(&slot(1).key, b"another"));
     let generations = house.flights.0.store.generations();
     generations.purge(&purge(Selector::All, false)).unwrap();
