@@ -31,7 +31,7 @@ impl Health {
 }
 
 /// Returns the origin to ask: the flag, else the address the admin listener was configured with, else its default.
-fn admin_url(flag: Option<&str>, listen: Option<&str>) -> Result<String, Failure> {
+pub(super) fn admin_url(flag: Option<&str>, listen: Option<&str>) -> Result<String, Failure> {
     let address = match (flag, listen.unwrap_or(DEFAULT_LISTEN)) {
         (Some(url), _) => url.trim_end_matches('/').to_owned(),
         (None, "off") => return Err(switched_off()),
@@ -81,7 +81,7 @@ async fn ask(admin: &str) -> Result<String, Failure> {
 }
 
 /// Returns the innermost cause, which is what the operator can act on.
-fn root_cause(error: &reqwest::Error) -> String {
+pub(super) fn root_cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return format!("timed out after {} s", TIMEOUT.as_secs());
     }

@@ -1,11 +1,12 @@
 //! What was purged is not served again: whatever was under way, and whatever happens to the process.
 
+use refrain::config::KeyHash;
 use serde_json::{Value, json};
 
 use crate::support::{
     client::{Answer, Request, assert_refused, assert_verdict, chat, request},
     gate,
-    proxy::{Proxy, proxy},
+    proxy::{Proxy, proxy, run},
     upstream::{Upstream, completion, upstream},
     within,
 };
@@ -360,4 +361,66 @@ async fn with_a_token_only_its_bearer_passes_and_health_stays_open() {
         assert_eq!(proxy.admin(path).await.status, 200, "{path}");
     }
     assert!(!proxy.printed().contains(token));
+}
+
+#[tokio::test]
+async fn in_a_wider_scope_only_who_is_known_here_purges_what_is_shared() {
+    let up = counting().await;
+    let by_credential = proxy(&up).with("[cache]\nscope = \"shared\"");
+    let by_credential = by_credential.start().await;
+    by_credential.send(&marked("hi")).await;
+    let all = own(&json!({"all": true, "dry_run": true}));
+    let told = by_credential.send(&all).await;
+    assert_eq!(told.json()["entries"], 0, "it is not this caller's alone");
+    let callers = ["ann", "bob"].map(|name| {
+        let hash = KeyHash::of(format!("sk-{name}").as_bytes());
+        format!("[[caller]]\nname = \"{name}\"\nkeys = \"{hash}\"\nscope = \"team\"\n")
+    });
+    let named = proxy(&up).with(&callers.concat()).start().await;
+    let [ann, bob] = ["sk-ann", "sk-bob"].map(|key| marked("hi").with_bearer(key));
+    assert_verdict(&named.send(&ann).await, "MISS");
+    assert_verdict(&named.send(&bob).await, "HIT");
+    let all = own(&json!({"all": true}));
+    let stranger = named.send(&all.clone().with_bearer("sk-eve")).await;
+    assert_refused(&stranger, 401, "invalid_api_key");
+    assert_verdict(&named.send(&bob).await, "HIT");
+    assert_eq!(named.send(&all.with_bearer("sk-bob")).await.status, 200);
+    assert_verdict(&named.send(&ann).await, "MISS");
+}
+
+#[tokio::test]
+async fn the_command_purges_like_the_api() {
+    let up = counting().await;
+    let token = "0123456789abcdef-token";
+    let config = format!("[admin]\ntoken = \"{token}\"");
+    let proxy = proxy(&up).with(&config).start().await;
+    proxy.send(&marked("hi")).await;
+    let url = format!("http://{}", proxy.admin);
+    let purge = async |more: &[&str]| run(&[&["purge", "--url", &url], more].concat()).await;
+    let shown = purge(&["--tag", "a", "--dry-run", "--token", token]).await;
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    assert!(
+        shown.out.starts_with("1 entry would be purged\n"),
+        "{shown:?}"
+    );
+    assert!(
+        shown.out.contains("openai/chat/gpt-test/n/a,b"),
+        "{shown:?}"
+    );
+    assert_verdict(&proxy.send(&marked("hi")).await, "HIT");
+    let refused = purge(&["--all"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.err.contains("token is missing or wrong"),
+        "{refused:?}"
+    );
+    let done = purge(&["--older-than", "1d", "--token", token]).await;
+    assert_eq!(
+        (done.code, done.out.as_str()),
+        (Some(0), "0 entries purged\n")
+    );
+    let done = purge(&["--all", "--token", token]).await;
+    assert_eq!((done.code, done.out.as_str()), (Some(0), "purged\n"));
+    assert_verdict(&proxy.send(&marked("hi")).await, "MISS");
+    assert_eq!(purge(&["--all", "--tag", "a"]).await.code, Some(2));
 }
