@@ -10,9 +10,13 @@ use crate::{
         tape::{Limits, Tapes, Told},
         tasks::Tasks,
     },
-    cache::{self, keeper, storable::Rules},
-    call::{callers::Callers, key::Secret, keying::Keying, plan::Policy, scope::Scoping},
-    config::{self, Config, Directive, OnDisconnect},
+    cache::{
+        self, keeper,
+        refresh::{self, Refreshes},
+        storable::Rules,
+    },
+    call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
+    config::{self, Cache, Config, Directive, OnDisconnect},
     error::Error,
     guard::coalesce::{Flights, Judge},
     ledger::{
@@ -93,7 +97,8 @@ impl App {
             &config.upstream.base_url,
             CHAT_TTL,
         ));
-        let upstream = Upstream::new(&config.upstream, policy.clone())?;
+        let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
+        let upstream = Upstream::new(&config.upstream, &config.rules, policy.clone())?;
         let readings = Gauges {
             ledger: ledger.clone(),
             memory,
@@ -107,11 +112,9 @@ impl App {
             purger: purger.clone(),
             flights: flights.clone(),
             may_purge: config.cache.allow.contains(&Directive::Purge),
-            scoping: Scoping::new(&secret),
-            scope: config.cache.scope.clone(),
         };
         let edge = Edge::new(Parts {
-            stack: stack(ledger.clone(), store, flights, upstream),
+            stack: stack(ledger.clone(), store, refreshes, flights, upstream),
             ledger,
             own,
             callers: Callers::new(&config.callers, &secret),
@@ -290,7 +293,7 @@ async fn open_disk(config: &Config, generations: Generations) -> Result<Opened, 
         max_size: settings.max_size,
         max_entry: config.cache.max_entry,
         max_ttl: config.cache.max_ttl,
-        keep_stale: config.cache.stale_if_error,
+        keep_stale: keep_stale(config),
         clock: Arc::new(clock::wall),
         generations,
     };
@@ -338,6 +341,29 @@ fn limits(config: &Config) -> Limits {
 fn told(ledger: &Ledger) -> Told {
     let metrics = ledger.metrics().clone();
     Box::new(move |summary| metrics.kept(summary.kept))
+}
+
+fn refreshed(ledger: &Ledger) -> refresh::Told {
+    let ledger = ledger.clone();
+    Box::new(move |refreshed| ledger.refreshed(refreshed))
+}
+
+/// Returns how long past its lifetime an entry may be of use to anybody.
+fn keep_stale(config: &Config) -> Duration {
+    let Cache {
+        stale_if_error,
+        stale_while_revalidate,
+        max_ttl,
+        ..
+    } = &config.cache;
+    let of_rules = config
+        .rules
+        .iter()
+        .flat_map(|rule| [rule.stale_if_error, rule.stale_while_revalidate]);
+    let all = of_rules
+        .flatten()
+        .chain([*stale_if_error, *stale_while_revalidate]);
+    all.max().unwrap_or_default().min(*max_ttl)
 }
 
 /// What is left of the memory for entries, when the tapes have their part.

@@ -3,7 +3,7 @@
 use tower::ServiceBuilder;
 
 use crate::{
-    cache::{Cache, CacheLayer},
+    cache::{Cache, CacheLayer, refresh::Refreshes},
     guard::coalesce::{Coalesce, CoalesceLayer, Flights},
     ledger::{Ledger, RecordLayer, Recorder},
     store::tiered::Tiered,
@@ -14,12 +14,18 @@ use crate::{
 pub type Stack = Recorder<Cache<Coalesce<Upstream>>>;
 
 /// Puts the layers in order; a call passes them from top to bottom, its answer from bottom to top.
-pub fn stack(ledger: Ledger, store: Tiered, flights: Flights, upstream: Upstream) -> Stack {
+pub fn stack(
+    ledger: Ledger,
+    store: Tiered,
+    refreshes: Refreshes,
+    flights: Flights,
+    upstream: Upstream,
+) -> Stack {
     ServiceBuilder::new()
         // One line per call, also for those that fail or whose client hangs up: so it sees everything.
         .layer(RecordLayer::new(ledger))
         // A hit ends here and waits for nothing below.
-        .layer(CacheLayer::new(store))
+        .layer(CacheLayer::new(store, refreshes))
         // Below the cache, so that only misses are joined; above everything that costs the upstream something.
         .layer(CoalesceLayer::new(flights))
         // The only station that leaves the machine.

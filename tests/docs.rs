@@ -61,6 +61,7 @@ fn line() -> Line<'static> {
         verdict: "miss",
         reason: Some("not_found"),
         key: Some("012345678901"),
+        rule: Some("rule-1"),
         stored: Some(false),
         not_stored: Some("empty"),
         upstream: Some("openai"),

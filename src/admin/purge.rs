@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    call::{key::Key, plan::MAX_NAME},
+    call::key::Key,
+    config::MAX_NAME,
     store::purge::{Order, Outcome, Purge, Sample, Selector},
 };
 

@@ -41,6 +41,8 @@ pub enum Reason {
     Unconvertible,
     /// The entry is past its lifetime, and the caller's `max-stale` allows that.
     MaxStale,
+    /// The entry is past its lifetime, and the operator's `stale_while_revalidate` allows that.
+    StaleWhileRevalidate,
     /// The upstream failed, and an entry past its lifetime stood in.
     UpstreamFailed,
     /// The call has no key.
@@ -147,7 +149,7 @@ impl Verdict {
 
 impl Reason {
     /// Every reason of a call that has a key, in the order of the docs.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NotFound,
         Self::Expired,
         Self::Refresh,
@@ -156,6 +158,7 @@ impl Reason {
         Self::UsageMissing,
         Self::Unconvertible,
         Self::MaxStale,
+        Self::StaleWhileRevalidate,
         Self::UpstreamFailed,
     ];
 
@@ -170,6 +173,7 @@ impl Reason {
             Self::UsageMissing => "usage_missing",
             Self::Unconvertible => "unconvertible",
             Self::MaxStale => "max_stale",
+            Self::StaleWhileRevalidate => "stale_while_revalidate",
             Self::UpstreamFailed => "upstream_failed",
             Self::Unkeyed(why) => why.as_str(),
         }
@@ -179,7 +183,9 @@ impl Reason {
     fn forwarded(self) -> &'static str {
         match self {
             Self::NotFound | Self::Unconvertible => "miss",
-            Self::Expired | Self::MaxStale | Self::UpstreamFailed => "stale",
+            Self::Expired | Self::MaxStale | Self::StaleWhileRevalidate | Self::UpstreamFailed => {
+                "stale"
+            }
             Self::Refresh | Self::MaxAge | Self::MinFresh | Self::UsageMissing => "request",
             Self::Unkeyed(_) => "bypass",
         }

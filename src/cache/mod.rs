@@ -1,12 +1,14 @@
 //! The cache: a fresh entry answers here, a stale one is kept as a fallback, a miss goes on and is stored on the way
 //! back (`storable`, called when the flight's tape is complete). An entry recorded in another form than asked for is told
-//! anew, if it has what the call is entitled to.
+//! anew, if it has what the call is entitled to. One that is served past its lifetime may be fetched anew meanwhile
+//! (`refresh`).
 //!
 //! # Scope
 //! The layer looks up and obeys; `freshness` and `storable` decide. A call without a key passes.
 
 pub mod freshness;
 pub mod keeper;
+pub mod refresh;
 pub mod storable;
 
 use std::{
@@ -20,7 +22,10 @@ use futures_util::future::Either;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 
-use self::freshness::{Facts, Fit};
+use self::{
+    freshness::{Facts, Fit},
+    refresh::Refreshes,
+};
 use crate::{
     answer::{
         Answer, Body,
@@ -35,6 +40,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct CacheLayer {
     store: Tiered,
+    refreshes: Refreshes,
 }
 
 /// The service.
@@ -42,15 +48,23 @@ pub struct CacheLayer {
 pub struct Cache<S> {
     inner: S,
     store: Tiered,
+    refreshes: Refreshes,
+}
+
+/// An entry's answer.
+struct Found {
+    answer: Answer,
+    /// When the entry was made, if it is to be fetched anew.
+    ages_since: Option<Instant>,
 }
 
 /// Why a look-up found no answer; an entry of old may be there.
 struct Miss(Reason, Option<(Arc<Entry>, Tier)>);
 
 impl CacheLayer {
-    /// Makes a layer over `store`.
-    pub fn new(store: Tiered) -> Self {
-        Self { store }
+    /// Makes a layer over `store`; what ages there is fetched anew by `refreshes`.
+    pub fn new(store: Tiered, refreshes: Refreshes) -> Self {
+        Self { store, refreshes }
     }
 }
 
@@ -61,6 +75,7 @@ impl<S> Layer<S> for CacheLayer {
         Cache {
             inner,
             store: self.store.clone(),
+            refreshes: self.refreshes.clone(),
         }
     }
 }
@@ -92,11 +107,11 @@ where
             return Either::Right(Box::pin(self.inner.clone().oneshot(call)));
         };
         match look(self.store.get(&keyed.slot), keyed, &call.plan, Tier::Memory) {
-            Ok(answer) => Either::Left(ready(Ok(answer))),
+            Ok(found) => Either::Left(ready(Ok(found.serve(&call, &self.inner, &self.refreshes)))),
             // Who wants a new answer has no use for an old one, so it is not looked for any deeper.
             Err(Miss(_, None)) if !call.plan.refresh && self.store.lies_deeper(&keyed.slot) => {
-                let (store, inner, asked) = (self.store.clone(), self.inner.clone(), keyed.clone());
-                Either::Right(Box::pin(look_deeper(store, inner, call, asked)))
+                let (cache, asked) = (self.clone(), keyed.clone());
+                Either::Right(Box::pin(look_deeper(cache, call, asked)))
             }
             Err(miss) => {
                 let (store, inner, asked) = (self.store.clone(), self.inner.clone(), keyed.clone());
@@ -107,23 +122,15 @@ where
 }
 
 /// Looks behind the memory, and goes on if nothing there fits.
-async fn look_deeper<S>(
-    store: Tiered,
-    inner: S,
-    call: Call,
-    asked: Arc<Keyed>,
-) -> Result<Answer, Error>
+async fn look_deeper<S>(cache: Cache<S>, call: Call, asked: Arc<Keyed>) -> Result<Answer, Error>
 where
-    S: Service<Call, Response = Answer, Error = Error>,
+    S: Service<Call, Response = Answer, Error = Error> + Clone + Send + 'static,
+    S::Future: Send,
 {
-    match look(
-        store.fetch(&asked.slot).await,
-        &asked,
-        &call.plan,
-        Tier::Disk,
-    ) {
-        Ok(answer) => Ok(answer),
-        Err(miss) => go_on(store, inner, call, asked, miss).await,
+    let found = cache.store.fetch(&asked.slot).await;
+    match look(found, &asked, &call.plan, Tier::Disk) {
+        Ok(found) => Ok(found.serve(&call, &cache.inner, &cache.refreshes)),
+        Err(miss) => go_on(cache.store, cache.inner, call, asked, miss).await,
     }
 }
 
@@ -159,7 +166,7 @@ where
 }
 
 /// Answers from `found` in this `tier`, if it fits.
-fn look(found: Option<Arc<Entry>>, asked: &Keyed, plan: &Plan, tier: Tier) -> Result<Answer, Miss> {
+fn look(found: Option<Arc<Entry>>, asked: &Keyed, plan: &Plan, tier: Tier) -> Result<Found, Miss> {
     let Some(entry) = found else {
         let reason = if plan.refresh {
             Reason::Refresh
@@ -169,13 +176,34 @@ fn look(found: Option<Arc<Entry>>, asked: &Keyed, plan: &Plan, tier: Tier) -> Re
         return Err(Miss(reason, None));
     };
     let now = Instant::now();
-    let why = match freshness::fit(facts(&entry, now), plan) {
+    let fit = freshness::fit(facts(&entry, now), plan);
+    let why = match fit {
         Fit::Fresh => (Verdict::Hit, None),
         Fit::Stale => (Verdict::Stale, Some(Reason::MaxStale)),
+        Fit::StaleWhileRevalidate => (Verdict::Stale, Some(Reason::StaleWhileRevalidate)),
         Fit::No(reason) => return Err(Miss(reason, Some((entry, tier)))),
     };
-    from_entry(&entry, asked, why, tier, now)
-        .map_err(|unlent| Miss(unlent.reason(), Some((entry, tier))))
+    match from_entry(&entry, asked, why, tier, now) {
+        Ok(answer) => Ok(Found {
+            answer,
+            ages_since: (fit == Fit::StaleWhileRevalidate).then_some(entry.made),
+        }),
+        Err(unlent) => Err(Miss(unlent.reason(), Some((entry, tier)))),
+    }
+}
+
+impl Found {
+    /// Returns the answer to `call`, and has the entry fetched anew by `inner` if it is to be.
+    fn serve<S>(self, call: &Call, inner: &S, refreshes: &Refreshes) -> Answer
+    where
+        S: Service<Call, Response = Answer, Error = Error> + Clone + Send + 'static,
+        S::Future: Send,
+    {
+        if let Some(made) = self.ages_since {
+            refreshes.begin(call, made.into_std(), inner);
+        }
+        self.answer
+    }
 }
 
 /// Returns whether an entry is fresh enough for a call.

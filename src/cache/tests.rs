@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    answer::{Head, replay::Replay},
+    answer::{Head, replay::Replay, tasks::Tasks},
     call::{
         Payload, Slot, Unkeyed,
         caller::Caller,
@@ -114,19 +114,20 @@ fn house_over(store: Tiered, status: Option<StatusCode>) -> House {
         calls: calls.clone(),
     };
     House {
-        cache: CacheLayer::new(store).layer(upstream),
+        cache: CacheLayer::new(store, Refreshes::new(Tasks::default(), Box::new(|_| {})))
+            .layer(upstream),
         calls,
     }
 }
 
-fn slot() -> Slot {
+pub(super) fn slot() -> Slot {
     Slot {
         key: Key::from_bytes([1; 32]),
         delivery: 0,
     }
 }
 
-fn call(change: impl FnOnce(&mut Plan)) -> Call {
+pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
     let config = Config::default();
     let url = &config.upstream.base_url;
     let policy = Policy::new(&config.cache, url, Duration::from_secs(100));
@@ -148,6 +149,7 @@ fn call(change: impl FnOnce(&mut Plan)) -> Call {
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,
+        rule: None,
         passed_over: None,
         upgrade: false,
     }

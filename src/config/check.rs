@@ -5,6 +5,7 @@
 //! to each other. Pure: the surroundings are an argument, so that a file is judged alike wherever it is read.
 
 mod access;
+mod rule;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -53,18 +54,27 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Chec
     check_listeners(&file, &mut findings);
     check_limits(&file.limits, file.key.max_body, &mut findings);
     let memory = memory(&file, surroundings.memory, &mut findings);
-    let token = findings.unless_ok("admin.token", Token::check(&file.admin.token));
+    let token = findings.unless_ok(
+        "admin.token",
+        Token::resolved(file.admin.token.clone(), &surroundings.env),
+    );
     let disk = disk(&file, surroundings.state, &mut findings);
     let upstream = the_upstream(file.upstream, &surroundings.env, &mut findings);
+    let rules = rule::rules(file.rule, file.cache.max_ttl, &mut findings);
     let cache = cache(file.cache, memory, &mut findings);
     let callers = access::callers(file.caller, &mut findings);
     let cors = access::cors(file.cors, &mut findings);
+    access::check_tenants("cache.scope", &cache.scope, &callers, &mut findings);
+    for (i, rule) in rules.iter().enumerate() {
+        let key = format!("{}.scope", item_key("rule", i, rules.len()));
+        let scope = rule.scope.as_ref().unwrap_or(&Scope::Credential);
+        access::check_tenants(&key, scope, &callers, &mut findings);
+    }
     access::check_together(
         &file.listen,
         upstream
             .as_ref()
             .and_then(|upstream| upstream.api_key.as_ref()),
-        &cache.scope,
         &callers,
         &cors,
         &mut findings,
@@ -79,6 +89,7 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Chec
         },
         upstream,
         cache,
+        rules,
         key,
         store: Store { memory, disk },
         limits: Limits {
@@ -272,6 +283,10 @@ fn cache(cache: file::Cache, memory: u64, findings: &mut Findings) -> Cache {
             .unwrap_or(Scope::Credential),
         ttl: cache.ttl.given().map(|ttl| ttl.0),
         max_ttl: cache.max_ttl.0,
+        stale_while_revalidate: cache
+            .stale_while_revalidate
+            .on()
+            .map_or(Duration::ZERO, |span| span.0),
         stale_if_error: cache
             .stale_if_error
             .on()

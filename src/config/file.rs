@@ -4,10 +4,13 @@
 //! of a small set that are written one by one are checked here; whatever comes in lists, in `check`, which reports every
 //! item.
 
+mod rule;
+
 use std::time::Duration;
 
 use serde::Deserialize;
 
+pub(super) use self::rule::{Match, Rule, Timers};
 use super::{
     ApiKey, Directive, HttpVersion, LogFormat, OnDisconnect,
     units::{Auto, Off, Size, Span},
@@ -22,6 +25,9 @@ pub(super) struct File {
     pub(super) admin: Admin,
     pub(super) upstream: Vec<Upstream>,
     pub(super) cache: Cache,
+    /// None by default, and so no part of the defaults as they are written.
+    #[cfg_attr(test, serde(skip_serializing_if = "Vec::is_empty"))]
+    pub(super) rule: Vec<Rule>,
     pub(super) key: Key,
     pub(super) store: Store,
     pub(super) limits: Limits,
@@ -36,7 +42,7 @@ pub(super) struct File {
 #[serde(deny_unknown_fields, default, expecting = "a section, `[admin]`")]
 pub(super) struct Admin {
     pub(super) listen: String,
-    pub(super) token: String,
+    pub(super) token: ApiKey,
 }
 
 /// `[[upstream]]`.
@@ -76,6 +82,7 @@ pub(super) struct Cache {
     pub(super) scope: String,
     pub(super) ttl: Auto<Span>,
     pub(super) max_ttl: Span,
+    pub(super) stale_while_revalidate: Off<Span>,
     pub(super) stale_if_error: Off<Span>,
     pub(super) max_entry: Size,
     pub(super) on_disconnect: OnDisconnect,
@@ -156,6 +163,7 @@ impl Default for File {
             admin: Admin::default(),
             upstream: vec![Upstream::default()],
             cache: Cache::default(),
+            rule: Vec::new(),
             key: Key::default(),
             store: Store::default(),
             limits: Limits::default(),
@@ -170,7 +178,7 @@ impl Default for Admin {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8081".to_owned(),
-            token: String::new(),
+            token: ApiKey::none(),
         }
     }
 }
@@ -206,6 +214,7 @@ impl Default for Cache {
             scope: "credential".to_owned(),
             ttl: Auto::Auto,
             max_ttl: seconds(60 * DAY),
+            stale_while_revalidate: Off::Off,
             stale_if_error: Off::At(seconds(DAY)),
             max_entry: mebibytes(8),
             on_disconnect: OnDisconnect::Finish,
@@ -219,6 +228,10 @@ impl Default for Cache {
                 "openai-beta",
                 "anthropic-version",
                 "anthropic-beta",
+                "helicone-target-url",
+                "x-portkey-provider",
+                "x-portkey-config",
+                "x-portkey-custom-host",
             ]),
             finish_reasons: words(&["stop", "tool_calls", "function_call"]),
         }

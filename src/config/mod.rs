@@ -23,6 +23,7 @@ mod file;
 mod glob;
 mod problem;
 mod read;
+mod rule;
 mod scope;
 mod secret;
 mod state;
@@ -51,6 +52,7 @@ pub use self::{
     env::CONFIG as CONFIG_VARIABLE,
     glob::Glob,
     problem::{Complaint, Place, Problem, Problems, Warning},
+    rule::{DIALECTS, MAX_NAME, MAX_TAGS, Match, Rule, Temperature, Timer, Timers},
     scope::{Pointer, Scope},
     secret::ApiKey,
     token::Token,
@@ -72,6 +74,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// What is kept, how long and for whom.
     pub cache: Cache,
+    /// What holds for some calls instead; the first that fits counts.
+    pub rules: Vec<Rule>,
     /// What the key is made of.
     pub key: Key,
     /// Where entries are kept.
@@ -151,6 +155,8 @@ pub struct Cache {
     pub ttl: Option<Duration>,
     /// Upper bound on every lifetime, also on `X-Cache-TTL`.
     pub max_ttl: Duration,
+    /// How long past its lifetime an entry is served at once, and refreshed in the background.
+    pub stale_while_revalidate: Duration,
     /// How long past its lifetime an entry may stand in for a failed upstream.
     pub stale_if_error: Duration,
     /// Largest body that is stored, bytes.

@@ -4,15 +4,23 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::problem::Complaint;
+use super::{
+    problem::Complaint,
+    secret::{ApiKey, Environment},
+};
 
 /// A token that opens the admin listener.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token([u8; 32]);
 
 impl Token {
-    /// Reads what was written; nothing is no token.
-    pub(super) fn check(text: &str) -> Result<Option<Self>, Complaint> {
+    /// Returns the token that is meant: `${NAME}` stands for a variable, nothing for none.
+    pub(super) fn resolved(written: ApiKey, env: &Environment) -> Result<Option<Self>, Complaint> {
+        let token = written.resolved(env)?;
+        Self::check(token.as_ref().map_or("", ApiKey::expose))
+    }
+
+    fn check(text: &str) -> Result<Option<Self>, Complaint> {
         if text.is_empty() {
             return Ok(None);
         }

@@ -14,7 +14,7 @@ pub struct Line<'a> {
     pub timestamp: SystemTime,
     /// `INFO`.
     pub level: &'static str,
-    /// `call`.
+    /// `call`, or `refresh`.
     pub message: &'static str,
     /// The request id.
     pub id: &'a str,
@@ -36,6 +36,8 @@ pub struct Line<'a> {
     pub reason: Option<&'static str>,
     /// First 12 digits of the key.
     pub key: Option<&'a str>,
+    /// Name of the operator's rule for the call.
+    pub rule: Option<&'a str>,
     /// Whether the answer was stored, where that was this call's to bring about.
     pub stored: Option<bool>,
     /// Why it was not.
@@ -83,6 +85,7 @@ impl Line<'_> {
             verdict,
             reason,
             key,
+            rule,
             stored,
             not_stored,
             upstream,
@@ -107,6 +110,7 @@ impl Line<'_> {
         object.word("cache.verdict", verdict);
         object.word("cache.reason", reason);
         object.text("cache.key", key);
+        object.text("rule", rule);
         object.value("cache.stored", stored);
         object.word("cache.not_stored", not_stored);
         object.text("upstream", upstream);
@@ -134,6 +138,7 @@ impl Line<'_> {
             verdict,
             reason,
             key,
+            rule,
             stored,
             not_stored,
             upstream,
@@ -149,6 +154,7 @@ impl Line<'_> {
         write!(out, " cache.verdict={verdict}")?;
         text(out, "cache.reason", reason.as_ref())?;
         text(out, "cache.key", key.as_ref())?;
+        text(out, "rule", rule.as_ref())?;
         text(out, "cache.stored", stored.as_ref())?;
         text(out, "cache.not_stored", not_stored.as_ref())?;
         text(out, "error.kind", error.as_ref())?;

@@ -21,6 +21,7 @@ use prometheus_client::{
 use crate::{
     answer::verdict::{NotStored, Verdict},
     dialect::Dialect,
+    ledger::refresh::Outcome,
     store::{
         codec::Damage,
         disk::{Counts, Kind},
@@ -42,6 +43,7 @@ struct Series {
     overhead: Histogram,
     stored: Counter,
     not_stored: [Counter; NotStored::ALL.len()],
+    refreshes: [Counter; Outcome::ALL.len()],
     sent: Counter,
     saved_input: Counter,
     saved_output: Counter,
@@ -90,6 +92,11 @@ struct ReasonLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TokenLabel {
     kind: &'static str,
 }
@@ -128,6 +135,12 @@ impl Metrics {
             "Answers of keyed calls that were not stored, by reason",
             not_stored.clone(),
         );
+        let refreshes = Family::<ResultLabel, Counter>::default();
+        registry.register(
+            "refreshes",
+            "Entries asked for anew in the background, by what came of it",
+            refreshes.clone(),
+        );
         let saved = Family::<TokenLabel, Counter>::default();
         registry.register(
             "saved_tokens",
@@ -154,6 +167,10 @@ impl Metrics {
             not_stored: NotStored::ALL.map(|reason| {
                 let reason = reason.as_str();
                 member(&not_stored, &ReasonLabel { reason })
+            }),
+            refreshes: Outcome::ALL.map(|outcome| {
+                let result = outcome.as_str();
+                member(&refreshes, &ResultLabel { result })
             }),
             saved_input: member(&saved, &TokenLabel { kind: "input" }),
             saved_output: member(&saved, &TokenLabel { kind: "output" }),
@@ -212,6 +229,17 @@ impl Metrics {
                     counter.inc();
                 }
             }
+        }
+    }
+
+    /// Notes a refresh, and the time that the upstream took, where it answered.
+    pub fn refreshed(&self, outcome: Outcome, upstream: Option<Duration>) {
+        let index = Outcome::ALL.iter().position(|known| *known == outcome);
+        if let Some(counter) = index.and_then(|index| self.0.refreshes.get(index)) {
+            counter.inc();
+        }
+        if let Some(upstream) = upstream {
+            self.0.upstream.observe(upstream.as_secs_f64());
         }
     }
 

@@ -8,6 +8,7 @@ pub mod line;
 pub mod log;
 pub mod metrics;
 mod object;
+pub mod refresh;
 
 use std::{
     convert::Infallible,
@@ -35,6 +36,7 @@ use crate::{
         verdict::{Reason, Served, Verdict},
     },
     call::{Call, Keyed, caller::Caller, key::Hex},
+    config::Rule,
     dialect::{Dialect, usage::Usage},
     error::{Error, Kind},
 };
@@ -90,6 +92,7 @@ pub struct Record {
     ledger: Ledger,
     facts: Arc<Facts>,
     keyed: Option<Arc<Keyed>>,
+    rule: Option<Arc<Rule>>,
     status: Option<StatusCode>,
     served: Option<Served>,
     timing: Option<Arc<Timing>>,
@@ -140,12 +143,14 @@ impl Ledger {
         record
     }
 
-    fn open(&self, facts: Arc<Facts>, keyed: Option<Arc<Keyed>>) -> Box<Record> {
+    /// Opens the record of what arrived: a call, or `None` where it is none.
+    fn open(&self, facts: Arc<Facts>, call: Option<&Call>) -> Box<Record> {
         self.metrics().begun();
         Box::new(Record {
             ledger: self.clone(),
             facts,
-            keyed,
+            keyed: call.and_then(|call| call.keyed.as_ref().ok().cloned()),
+            rule: call.and_then(|call| call.rule.clone()),
             status: None,
             served: None,
             timing: None,
@@ -192,9 +197,7 @@ where
     }
 
     fn call(&mut self, arrival: Arrival) -> Self::Future {
-        let keyed = arrival.call.as_ref().ok();
-        let keyed = keyed.and_then(|call| call.keyed.as_ref().ok().cloned());
-        let mut record = self.ledger.open(arrival.facts, keyed);
+        let mut record = self.ledger.open(arrival.facts, arrival.call.as_ref().ok());
         let answering = arrival.call.map(|call| self.inner.call(call));
         Box::pin(async move {
             let result = match answering {
@@ -316,7 +319,10 @@ impl Record {
     /// who got no answer, waited for an upstream that was not this call's to measure.
     fn overhead(&self, total: Duration, upstream: Option<Duration>) -> Option<Duration> {
         match (self.verdict()?, self.served.as_ref()?.reason) {
-            (Verdict::Hit, _) | (Verdict::Stale, Some(Reason::MaxStale)) => Some(total),
+            (Verdict::Hit, _)
+            | (Verdict::Stale, Some(Reason::MaxStale | Reason::StaleWhileRevalidate)) => {
+                Some(total)
+            }
             (Verdict::Miss | Verdict::Bypass, _) => Some(total.saturating_sub(upstream?)),
             (Verdict::Stale | Verdict::Collapsed, _) => None,
         }
@@ -342,6 +348,7 @@ impl Record {
             verdict: self.verdict().map_or("none", Verdict::as_str),
             reason: served.and_then(|served| Some(served.reason?.as_str())),
             key: key.as_ref().map(Hex::as_str),
+            rule: self.rule.as_ref().map(|rule| rule.name.as_str()),
             stored: kept.map(|kept| kept.is_ok()),
             not_stored: kept.and_then(|kept| Some(kept.err()?.as_str())),
             upstream: served.and_then(|served| served.upstream.as_ref()?.to_str().ok()),

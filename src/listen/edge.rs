@@ -35,9 +35,9 @@ use crate::{
     admin::{self, Readiness},
     answer::{Body, replay::Replay, tasks::Tasks},
     call::{
-        Call, Keyed, Payload, Unkeyed,
+        Call, Payload, Unkeyed,
         callers::Callers,
-        keying::{self, Keying},
+        keying::{self, Identity, Keying},
         plan::{Plan, Policy},
     },
     dialect::{Dialect, envelope::error_body},
@@ -231,10 +231,18 @@ impl<S: Answering> Inner<S> {
             dialect: facts.dialect,
             upgrade,
         };
-        let (payload, keyed) = match self.parts.keying.admits(&head, &plan) {
+        let Parts { keying, policy, .. } = &self.parts;
+        let (payload, identity) = match keying.admits(&head, &plan) {
             Ok(dialect) => self.read(body, &head, dialect, facts, &mut plan).await?,
-            Err(why) => (incoming::stream(body), Err(why)),
+            Err(why) => {
+                let identity = keying.unkeyed(&head, &facts.caller, &plan, why);
+                (incoming::stream(body), identity)
+            }
         };
+        let Identity { keyed, rule } = identity;
+        if let Some(rule) = &rule {
+            policy.obey(rule, &mut plan);
+        }
         Ok(Call {
             id: facts.id.clone(),
             method: facts.method.clone(),
@@ -245,6 +253,7 @@ impl<S: Answering> Inner<S> {
             caller: facts.caller.clone(),
             plan,
             keyed,
+            rule,
             passed_over: None,
             upgrade,
         })
@@ -257,15 +266,19 @@ impl<S: Answering> Inner<S> {
         dialect: Dialect,
         facts: &Facts,
         plan: &mut Plan,
-    ) -> Result<(Payload, Result<Arc<Keyed>, Unkeyed>), Error> {
-        let max = self.parts.keying.max_body();
+    ) -> Result<(Payload, Identity), Error> {
+        let keying = &self.parts.keying;
+        let max = keying.max_body();
         Ok(match self.parts.budget.read(body, max).await? {
             Read::Whole(mut whole) => {
                 let size = whole.as_ref().len();
-                let keyed = apart(size, || self.key(&mut whole, head, dialect, facts, plan));
-                (whole.into_payload(), keyed)
+                let identity = apart(size, || self.key(&mut whole, head, dialect, facts, plan));
+                (whole.into_payload(), identity)
             }
-            Read::Partly(payload, why) => (payload, Err(why)),
+            Read::Partly(payload, why) => {
+                let identity = keying.unkeyed(head, &facts.caller, plan, why);
+                (payload, identity)
+            }
         })
     }
 
@@ -278,18 +291,18 @@ impl<S: Answering> Inner<S> {
         dialect: Dialect,
         facts: &Facts,
         plan: &mut Plan,
-    ) -> Result<Arc<Keyed>, Unkeyed> {
+    ) -> Identity {
         let Parts { keying, policy, .. } = &self.parts;
         let key = |body: &[u8], plan: &Plan| keying.key(head, dialect, body, &facts.caller, plan);
         let Some(steered) = policy.steered(plan, head.headers, whole.as_ref()) else {
             return key(whole.as_ref(), plan);
         };
-        let keyed = key(&steered.body, &steered.plan);
-        if !matches!(keyed, Err(Unkeyed::Body(_))) {
+        let identity = key(&steered.body, &steered.plan);
+        if !matches!(identity.keyed, Err(Unkeyed::Body(_))) {
             *plan = steered.plan;
             whole.replace(steered.body);
         }
-        keyed
+        identity
     }
 
     /// Answers a request to Refrain itself, other than a probe: it is no call, but it is written down like one.
@@ -305,8 +318,14 @@ impl<S: Answering> Inner<S> {
         let body = Arriving::new(body, self.parts.pause);
         let doing = async {
             self.admit(&facts, foreign)?;
-            let Parts { own, budget, .. } = &self.parts;
-            own.answer(&parts, body, &facts.caller, budget).await
+            let Parts {
+                own,
+                keying,
+                budget,
+                ..
+            } = &self.parts;
+            own.answer(&parts, body, &facts.caller, keying, budget)
+                .await
         };
         let done = AssertUnwindSafe(doing).catch_unwind().await;
         let inside = |_| {

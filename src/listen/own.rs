@@ -21,12 +21,11 @@ use crate::{
     admin::{guard::is_json, purge},
     call::{
         caller::Caller,
-        canon::Scratch,
         key::Key,
-        plan::{MAX_NAME, MAX_TAGS},
-        scope::{Breadth, Scope, Scoping},
+        keying::Keying,
+        scope::{Breadth, Scope},
     },
-    config,
+    config::{MAX_NAME, MAX_TAGS},
     error::{Error, Kind},
     guard::coalesce::Flights,
     store::purge::{Order, Purge, Purger, Refused, Selector},
@@ -41,10 +40,6 @@ pub struct Own {
     pub flights: Flights,
     /// Whether the operator lets callers purge.
     pub may_purge: bool,
-    /// Decides about scopes.
-    pub scoping: Scoping,
-    /// The scope that the operator wants.
-    pub scope: config::Scope,
 }
 
 /// What is answered.
@@ -73,12 +68,13 @@ impl Own {
         request: &request::Parts,
         body: Arriving,
         caller: &Caller,
+        keying: &Keying,
         budget: &Budget,
     ) -> Result<Said, Error> {
         let path = request.uri.path();
         if path == "/_refrain/purge" && request.method == Method::POST {
             self.may_purge()?;
-            let scope = self.scope_of(caller, request);
+            let scope = scope_of(caller, request, keying);
             return self.purge(request, body, scope.as_bytes(), budget).await;
         }
         let key = path.strip_prefix("/_refrain/cache/");
@@ -86,25 +82,11 @@ impl Own {
             && request.method == Method::DELETE
         {
             self.may_purge()?;
-            let scope = self.scope_of(caller, request);
+            let scope = scope_of(caller, request, keying);
             return self.delete(key, scope.as_bytes()).await;
         }
         let message = format!("nothing lives at `{path}`");
         Err(Error::new(Kind::NotFound, message))
-    }
-
-    /// Returns the scope that a caller may purge in: its own, as far as it is proven. Where several credentials share
-    /// entries, that is only whoever the proxy itself knows; anybody else has the narrowest scope there is.
-    fn scope_of(&self, caller: &Caller, request: &request::Parts) -> Scope {
-        let mut scratch = Scratch::default();
-        // A value in the body of a call cannot be told from the body of a purge.
-        let scope = self
-            .scoping
-            .scope(&self.scope, caller, &request.headers, b"{}", &mut scratch);
-        if scope.breadth() == Breadth::Wider && !caller.is_proxys_own() {
-            return caller.itself();
-        }
-        scope
     }
 
     fn may_purge(&self) -> Result<(), Error> {
@@ -153,6 +135,17 @@ impl Own {
             body: purge::told(&order, &outcome),
         })
     }
+}
+
+/// Returns the scope that a caller may purge in: its own, as far as it is proven. Where several credentials share
+/// entries, that is only whoever the proxy itself knows; anybody else has the narrowest scope there is. What a rule says
+/// about single calls does not count, nor does a value in their bodies.
+fn scope_of(caller: &Caller, request: &request::Parts, keying: &Keying) -> Scope {
+    let scope = keying.scope(None, caller, &request.headers, b"{}");
+    if scope.breadth() == Breadth::Wider && !caller.is_proxys_own() {
+        return caller.itself();
+    }
+    scope
 }
 
 /// Reads what a caller wants purged within `scope`.

@@ -85,6 +85,17 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Reads one value of any kind, and returns it as it was spelt.
+    pub(super) fn spelt(&mut self) -> Result<&'a str, Unkeyed> {
+        self.peek();
+        let before = self.rest;
+        self.value()?;
+        let spelling = before.get(..before.len() - self.rest.len());
+        Ok(spelling
+            .and_then(|bytes| str::from_utf8(bytes).ok())
+            .unwrap_or_default())
+    }
+
     /// Opens an object.
     pub(super) fn object(&mut self) -> Result<(), Unkeyed> {
         self.open(b'{')?;

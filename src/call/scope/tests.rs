@@ -278,7 +278,7 @@ fn key_of(wanted: &str, caller: &Caller, value: &str) -> Key {
         upgrade: false,
     };
     let keyed = keying.key(&head, Dialect::Chat, body.as_bytes(), caller, &plan);
-    keyed.unwrap().slot.key
+    keyed.keyed.unwrap().slot.key
 }
 
 proptest! {

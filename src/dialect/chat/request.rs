@@ -5,6 +5,7 @@
 //! one does not compile until someone has decided about it. A field that is not named here is not refused; it is keyed.
 
 use super::form::Form;
+use crate::config::Temperature;
 
 /// A top-level field of the request that the API reference knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,6 +125,8 @@ pub struct Request {
     pub live_tools: bool,
     /// Whether the model may call tools or functions.
     pub tools: bool,
+    /// The sampling temperature, the API's default where none is stated; `None` where what is stated is no number.
+    pub temperature: Option<Temperature>,
 }
 
 impl Request {

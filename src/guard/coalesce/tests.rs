@@ -153,6 +153,7 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,
+        rule: None,
         passed_over: None,
         upgrade: false,
     }

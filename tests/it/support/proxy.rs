@@ -256,8 +256,13 @@ impl Proxy {
 
     /// Waits until the metric `name` is at least `least`.
     pub(crate) async fn counted(&self, name: &str, least: f64) {
-        let what = format!("{name} to be at least {least}");
-        let counted = async { while self.metric(name, &[]).await < least {} };
+        self.counted_with(name, &[], least).await;
+    }
+
+    /// Waits until the metric `name`, over series whose labels hold every one of `labels`, is at least `least`.
+    pub(crate) async fn counted_with(&self, name: &str, labels: &[&str], least: f64) {
+        let what = format!("{name} {labels:?} to be at least {least}");
+        let counted = async { while self.metric(name, labels).await < least {} };
         within(&what, counted).await;
     }
 
