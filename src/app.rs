@@ -211,8 +211,8 @@ impl App {
     }
 
     /// Drains: accepts no more calls and waits for those under way, at most as long as `[limits] drain`. Returns
-    /// whether all of them ended; those that did not end with the process.
-    pub async fn stop(self) -> bool {
+    /// whether all of them ended; those that did not are cut off. Whoever drops the future goes on with [`App::cut`].
+    pub async fn stop(&self) -> bool {
         self.readiness.draining();
         self.end.stop.cancel();
         let drained = self.tasks.finish(self.drain).await;
@@ -228,6 +228,17 @@ impl App {
         }
         self.keepers.finish(Duration::ZERO).await;
         drained
+    }
+
+    /// Cuts off the calls under way and ends, within a second: each leaves its line, the disk takes what it can.
+    pub async fn cut(&self) {
+        self.end.stop.cancel();
+        self.end.cut.cancel();
+        let written = self.tasks.finish(CUT);
+        match &self.disk {
+            Some(disk) => drop(tokio::join!(written, disk.close(CUT))),
+            None => drop(written.await),
+        }
     }
 }
 

@@ -62,7 +62,10 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     tracing::info!("draining");
     tokio::select! {
         drained = app.stop() => tracing::info!(drained, "stopped"),
-        () = signals.received() => tracing::warn!("stopped by a second signal"),
+        () = signals.received() => {
+            app.cut().await;
+            tracing::warn!("stopped by a second signal");
+        }
     }
     drop(flush);
     Ok(())

@@ -465,3 +465,6 @@ fn ours(body: Bytes) -> Body {
 fn content_type(value: &'static str) -> HeaderMap {
     HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))])
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,12 +15,13 @@ pub mod origin;
 pub mod outgoing;
 pub mod own;
 pub mod socket;
+mod streams;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::service::service_fn;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
 use tokio::net::{TcpListener, TcpStream};
@@ -30,6 +31,7 @@ use tower::Service;
 use self::{
     edge::Edge,
     socket::{Deadlines, Line, Socket},
+    streams::Streams,
 };
 use crate::{
     answer::tasks::Tasks,
@@ -89,7 +91,7 @@ pub async fn serve<S: Answering>(
     end: End,
 ) {
     let connections = GracefulShutdown::new();
-    let builder = builder();
+    let builder = builder(Streams::new(tasks.clone(), deadlines.write));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -118,8 +120,8 @@ pub async fn serve<S: Answering>(
     connections.shutdown().await;
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(streams: Streams) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(streams);
     builder.http1().header_read_timeout(None);
     builder
         .http2()
@@ -131,7 +133,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
 }
 
 fn connection<S: Answering>(
-    builder: &auto::Builder<TokioExecutor>,
+    builder: &auto::Builder<Streams>,
     stream: TcpStream,
     edge: Edge<S>,
     deadlines: Deadlines,

@@ -195,6 +195,11 @@ impl Queue {
         Some(state.batch())
     }
 
+    /// Hands out nothing for `pause`, unless the queue is closed.
+    pub(super) fn rest(&self, pause: Duration) {
+        drop(self.wait(self.state(), pause, |state| !state.closed));
+    }
+
     /// Notes that `batch` is on the disk.
     pub(super) fn done(&self, batch: &Batch) {
         let mut state = self.state();
@@ -439,6 +444,13 @@ mod tests {
         assert!(room < MOST_BYTES >> 20 && room > 50, "{room}");
         while !taken(&queue).is_empty() {}
         assert!(queue.put(entry(0, body), 0), "there is room again");
+    }
+
+    #[test]
+    fn a_closed_queue_does_not_rest() {
+        let queue = Queue::default();
+        queue.close();
+        queue.rest(Duration::MAX);
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(super) struct Writer {
     tidied: Option<Instant>,
     /// The last purge that is written down.
     saved: u64,
+    /// How long to leave the disk alone after the last batch; zero while it works.
+    pause: Duration,
 }
 
 /// What a transaction did beyond its jobs.
@@ -58,13 +60,13 @@ pub(super) fn run(shared: Arc<Shared>, ready: oneshot::Sender<Result<Secret, Tro
 
 impl Writer {
     fn open(shared: Arc<Shared>) -> Result<Self, Trouble> {
-        let place = Place::take(&shared.options.path)?;
+        let mut place = Place::take(&shared.options.path)?;
         let fresh = Secret::random().map_err(|error| Trouble::new(Kind::Io, error.to_string()))?;
-        let opened = match load(&place, &fresh, &shared) {
+        let opened = match load(&mut place, &fresh, &shared) {
             Err(trouble) if trouble.kind == Kind::Corrupt => {
                 shared.count_error(trouble.kind);
                 place.set_aside(&trouble)?;
-                load(&place, &fresh, &shared)?
+                load(&mut place, &fresh, &shared)?
             }
             result => result?,
         };
@@ -76,6 +78,7 @@ impl Writer {
             connection: Some(opened.connection),
             tidied: None,
             saved,
+            pause: Duration::ZERO,
         })
     }
 
@@ -88,16 +91,18 @@ impl Writer {
             let written = self.write(&batch, &errands);
             let is_written = written.is_ok();
             match written {
-                Ok(done) => self.done(&batch, &done),
+                Ok(done) => {
+                    self.done(&batch, &done);
+                    self.tidy().unwrap_or_else(|trouble| self.failed(&trouble));
+                }
                 Err(trouble) => self.lost(&batch, &trouble),
             }
             for errand in errands {
                 // Who asked may have given up by now.
                 let _ = errand.reply.send(is_written);
             }
-            if let Err(trouble) = self.tidy() {
-                self.failed(&trouble);
-            }
+            // What is to be removed is tried again until it is: not without end on a disk that fails.
+            self.shared.queue.rest(self.pause);
         }
         // Readers may still have it open, so closing does not empty the log; what is in it is read at the next start.
         if let Some(connection) = self.connection.take() {
@@ -127,7 +132,8 @@ impl Writer {
         Ok(done)
     }
 
-    fn done(&self, batch: &Batch, done: &Done) {
+    fn done(&mut self, batch: &Batch, done: &Done) {
+        self.pause = Duration::ZERO;
         let Shared { queue, counts, .. } = &*self.shared;
         queue.done(batch);
         for slot in &done.evicted {
@@ -150,6 +156,7 @@ impl Writer {
     }
 
     fn failed(&mut self, trouble: &Trouble) {
+        self.pause = longer(self.pause);
         if trouble.kind == Kind::Corrupt {
             self.shared.count_error(trouble.kind);
             self.replace(trouble);
@@ -170,8 +177,22 @@ impl Writer {
         self.shared.edition.fetch_add(1, Ordering::Release);
     }
 
+    /// Lets go of a database that was deleted, or replaced by another, behind our back.
+    fn vanished(&mut self) {
+        self.connection = None;
+        self.saved = 0;
+        self.shared.queue.present().clear();
+        self.shared.count_error(Kind::Io);
+        // Who reads finds out by this.
+        self.shared.edition.fetch_add(1, Ordering::Release);
+        tracing::warn!(path = %self.shared.options.path.display(), "database gone: deleted, or another file put in its place");
+    }
+
     /// Returns the connection, made anew where it was lost.
     fn connected(&mut self) -> Result<&mut Connection, Trouble> {
+        if self.connection.is_some() && !self.place.is_there() {
+            self.vanished();
+        }
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
@@ -216,13 +237,15 @@ impl Writer {
 }
 
 /// Opens the database and notes what lies in it.
-fn load(place: &Place, fresh: &Secret, shared: &Shared) -> Result<Opened, Trouble> {
+fn load(place: &mut Place, fresh: &Secret, shared: &Shared) -> Result<Opened, Trouble> {
     let present = shared.queue.present();
     present.clear();
     let opened = place.open(fresh, shared.pages())?;
     opened.slots(|slot| present.insert(slot))?;
     let purges = generations::load(&opened.connection)?;
     shared.options.generations.load(purges);
+    let bytes = used(&opened.connection)?;
+    shared.counts.bytes.store(bytes, Ordering::Relaxed);
     Ok(opened)
 }
 
@@ -364,6 +387,14 @@ fn used(connection: &Connection) -> Result<u64, Trouble> {
     Ok((pages * number("page_size")?).max(0).cast_unsigned())
 }
 
+/// Returns how long a disk that has failed again is left alone.
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).clamp(SHORTEST, LONGEST)
+}
+
+/// How long a disk that has failed is left alone, at first and at most.
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(5);
 /// How often what is over is deleted.
 const TICK: Duration = Duration::from_secs(60);
 /// Entries deleted at once.
@@ -372,3 +403,16 @@ const SOME: i64 = 64;
 const SWEEPS: usize = 64;
 /// Gives 16 MiB back to the file system.
 const VACUUM: &str = "PRAGMA incremental_vacuum(4096)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_goes_on_failing_is_left_alone_for_longer_and_longer() {
+        let pauses =
+            std::iter::successors(Some(longer(Duration::ZERO)), |last| Some(longer(*last)));
+        let pauses: Vec<_> = pauses.take(8).map(|pause| pause.as_millis()).collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
+    }
+}
