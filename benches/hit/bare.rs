@@ -19,7 +19,7 @@ use refrain::{
         key::{Key, Mask, Material, Secret},
     },
     dialect::{Dialect, chat::form::Form},
-    store::{Entry, Label, memory::Memory},
+    store::{Entry, Label, generations::Seen, memory::Memory},
 };
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 

@@ -6,7 +6,7 @@ use crate::{
     answer::verdict::NotStored,
     cache::storable::{Facts, Rules, storable},
     guard::coalesce::Flown,
-    store::Entry,
+    store::{Entry, generations::Seen},
     upstream::headers,
 };
 
@@ -43,6 +43,7 @@ pub fn keep(flown: Flown<'_>, rules: &Rules) -> Result<Entry, NotStored> {
         lifetime,
         tags: wishes.tags.clone(),
         label: label.clone(),
+        seen: Seen::default(),
     })
 }
 

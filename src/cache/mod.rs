@@ -261,6 +261,8 @@ where
         drop(turn);
         let now = Instant::now();
         if let Some(old) = old
+            // It was in hand all the while.
+            && !self.store.is_dead(&old.0)
             && self
                 .prover
                 .holds(case, now.saturating_duration_since(old.0.made))
@@ -345,10 +347,14 @@ fn not_cached(reason: Reason) -> Error {
 }
 
 fn facts(entry: &Entry, now: Instant) -> Facts {
-    Facts {
-        age: now.saturating_duration_since(entry.made),
-        lifetime: entry.lifetime,
-    }
+    let age = now.saturating_duration_since(entry.made);
+    let lifetime = if entry.seen.is_softened() {
+        // Over by now, and not for long.
+        entry.lifetime.min(age)
+    } else {
+        entry.lifetime
+    };
+    Facts { age, lifetime }
 }
 
 /// Returns whether the upstream failed, by an error or by a 5xx of its own.

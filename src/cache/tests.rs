@@ -24,6 +24,7 @@ use crate::{
     store::{
         Label,
         disk::{self, Disk},
+        generations::{Generations, Seen},
         memory::Memory,
         proofs::Proofs,
     },
@@ -83,7 +84,11 @@ fn house_with(status: Option<StatusCode>, form: Form, body: &'static str) -> Hou
         body: Bytes::from_static(body.as_bytes()),
         ..entry()
     }));
-    house_over(Tiered::new(memory, None), status)
+    house_over(Tiered::new(memory, None, generations()), status)
+}
+
+fn generations() -> Generations {
+    Generations::new(std::time::UNIX_EPOCH)
 }
 
 /// A prover that knows nothing yet; an entry's age is what it goes by, for an hour.
@@ -118,6 +123,7 @@ fn entry() -> Entry {
         lifetime: Duration::from_secs(100),
         tags: Vec::new(),
         label: Label::default(),
+        seen: Seen::default(),
     }
 }
 
@@ -240,6 +246,7 @@ async fn house_with_disk(status: Option<StatusCode>, age: u64) -> (House, TempDi
             max_entry: 1 << 10,
             max_ttl: Duration::MAX,
             keep_stale: Duration::MAX,
+            generations: generations(),
             clock: Arc::new(move || UNIX_EPOCH + Duration::from_secs(now)),
         };
         Disk::open(options).await.unwrap().0
@@ -249,7 +256,10 @@ async fn house_with_disk(status: Option<StatusCode>, age: u64) -> (House, TempDi
     assert!(disk.close(Duration::from_secs(10)).await);
     let disk = open(1_000 + age).await;
     let memory = Memory::new(1 << 20, 1 << 10);
-    (house_over(Tiered::new(memory, Some(disk)), status), folder)
+    (
+        house_over(Tiered::new(memory, Some(disk), generations()), status),
+        folder,
+    )
 }
 
 #[tokio::test]

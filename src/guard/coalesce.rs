@@ -4,7 +4,8 @@
 //! A call joins the flight of its slot unless it asked for a refresh; it gets what is there at once and the rest as it
 //! comes. Entries have one place for all forms of an answer, flights one for each form: a call looks for a flight of its
 //! own form first, then for one whose recording will have what it is entitled to ([`Form::joins`]), and leads its own
-//! beside the others where there is none. Following in another form is `follow`'s. The flight is stored iff a member
+//! beside the others where there is none. Following in another form is `follow`'s. A call that comes after a purge of
+//! what a flight will bring does not join it. The flight is stored iff a member
 //! wants it, with the least lifetime and all tags of its members. A refresh leads a flight of its own, which replaces the
 //! slot's in every form. A leader that hangs up leaves a flight that goes on while anybody reads it; one that fails inside
 //! Refrain leaves followers that go on by themselves.
@@ -43,7 +44,11 @@ use crate::{
     call::{Call, Keyed, Slot, key::Key, plan::Plan},
     dialect::{Dialect, Listener, chat::form::Form},
     error::{Error, Kind},
-    store::{Entry, Label, Unlent, tiered::Tiered},
+    store::{
+        Entry, Label, Unlent,
+        generations::{Seen, Standing, Traits},
+        tiered::Tiered,
+    },
     upstream::headers,
 };
 
@@ -106,6 +111,16 @@ struct Flight {
     hops: u8,
     tape: Tape,
     wishes: Arc<Mutex<Wishes>>,
+    of: Arc<Origin>,
+}
+
+/// What purges know a flight by.
+#[derive(Debug)]
+struct Origin {
+    slot: Slot,
+    label: Label,
+    /// The last purge before it began.
+    seen: u64,
 }
 
 /// The layer.
@@ -167,6 +182,32 @@ impl Flights {
         lock(&self.0.under_way)
     }
 
+    /// Returns whether an answer with this key is on its way for calls of `scope`.
+    pub fn carries(&self, key: &Key, scope: &[u8]) -> bool {
+        let board = self.board();
+        let mut flights = board.values();
+        flights.any(|flight| flight.of.slot.key == *key && flight.of.label.scope == scope)
+    }
+
+    /// Returns whether a purge concerns what `flight` will bring, tags of `call` included: it comes later and does not
+    /// join.
+    fn is_outdated(&self, flight: &Flight, call: &Ticket) -> bool {
+        let generations = self.0.store.generations();
+        if flight.of.seen == generations.epoch() {
+            return false;
+        }
+        let Origin { slot, label, seen } = &*flight.of;
+        let tags = [&lock(&flight.wishes).tags[..], &call.plan.tags].concat();
+        let traits = Traits {
+            key: &slot.key,
+            upstream: None,
+            label,
+            tags: &tags,
+            made: None,
+        };
+        generations.since(&traits, *seen) != Standing::Alive
+    }
+
     /// Finds the call's part: in a flight of its slot, or at the head of a new one over `source`.
     fn take_part(&self, call: &mut Ticket, source: impl FnOnce() -> Source) -> Part {
         loop {
@@ -176,7 +217,8 @@ impl Flights {
             };
             // A landing flight holds its tape and wants the board: never hold the board and want the tape.
             drop(board);
-            if flight.wish(&call.plan)
+            if !self.is_outdated(&flight, call)
+                && flight.wish(&call.plan)
                 && let Some(reader) = flight.tape.join(call.plan.store)
             {
                 self.0.joined.fetch_add(1, Ordering::Relaxed);
@@ -209,7 +251,12 @@ impl Flights {
         let (slot, form) = (call.keyed.slot, call.form());
         let number = self.0.number.fetch_add(1, Ordering::Relaxed);
         let wishes = Arc::new(Mutex::new(Wishes::default()));
-        let keep = self.keep(call, number, wishes.clone());
+        let of = Arc::new(Origin {
+            slot,
+            label: call.label(),
+            seen: self.0.store.generations().epoch(),
+        });
+        let keep = self.keep(call.form(), number, of.clone(), wishes.clone());
         let (tape, reader) = self.0.tapes.record(source(), keep, call.plan.store);
         let flight = Flight {
             number,
@@ -217,6 +264,7 @@ impl Flights {
             hops: call.hops,
             tape,
             wishes,
+            of,
         };
         flight.wish(&call.plan);
         if call.plan.refresh && !call.alone {
@@ -235,12 +283,11 @@ impl Flights {
 
     /// What happens when a flight's tape is complete. However the tape ends, the flight is taken off the board when
     /// its keeper is gone.
-    fn keep(&self, call: &Ticket, number: u64, wishes: Arc<Mutex<Wishes>>) -> Keep {
-        let label = call.label();
+    fn keep(&self, form: Form, number: u64, of: Arc<Origin>, wishes: Arc<Mutex<Wishes>>) -> Keep {
         let landing = Landing {
             flights: self.clone(),
-            slot: call.keyed.slot,
-            form: call.form(),
+            of,
+            form,
             number,
             began: Instant::now(),
         };
@@ -249,9 +296,9 @@ impl Flights {
             let mut wishes = lock(&wishes);
             wishes.granted = true;
             let entry = (inner.judge)(Flown {
-                slot: landing.slot,
+                slot: landing.of.slot,
                 form: landing.form,
-                label: &label,
+                label: &landing.of.label,
                 wishes: &wishes,
                 recording,
                 now: Instant::now(),
@@ -264,25 +311,29 @@ impl Flights {
 /// Takes its flight off the board when dropped, unless a later flight has replaced it.
 struct Landing {
     flights: Flights,
-    slot: Slot,
+    of: Arc<Origin>,
     form: Form,
     number: u64,
     began: Instant,
 }
 
 impl Landing {
-    /// Stores the flight's answer, unless a refresh has replaced the flight: its answer is the newer one, whichever
+    /// Stores the flight's answer, unless it was purged on its way, or a refresh has replaced the flight: its answer is the newer one, whichever
     /// comes first. Nor does it replace what another form's flight has brought meanwhile and serves more calls.
-    fn land(&self, entry: Entry) -> Result<(), NotStored> {
+    fn land(&self, mut entry: Entry) -> Result<(), NotStored> {
+        let store = &self.flights.0.store;
+        entry.seen = Seen::at(self.of.seen, false);
+        if store.is_dead(&entry) {
+            return Err(NotStored::Purged);
+        }
         let board = self.flights.board();
-        let current = board.get(&(self.slot, self.form));
+        let current = board.get(&(self.of.slot, self.form));
         if current.map(|flight| flight.number) != Some(self.number) {
             return Err(NotStored::Superseded);
         }
-        let store = &self.flights.0.store;
         let lends_to_all = |entry: &Entry| Form::ALL.iter().all(|form| entry.lends_to(*form));
         if !lends_to_all(&entry)
-            && let Some(other) = store.get(&self.slot)
+            && let Some(other) = store.get(&self.of.slot)
             && other.made >= self.began
             && lends_to_all(&other)
         {
@@ -296,7 +347,7 @@ impl Landing {
 impl Drop for Landing {
     fn drop(&mut self) {
         let mut board = self.flights.board();
-        let place = (self.slot, self.form);
+        let place = (self.of.slot, self.form);
         if board
             .get(&place)
             .is_some_and(|flight| flight.number == self.number)

@@ -8,7 +8,11 @@ use rusqlite::ffi;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{call::key::Key, dialect::chat::form::Form, store::Label};
+use crate::{
+    call::key::Key,
+    dialect::chat::form::Form,
+    store::{Label, generations::Seen},
+};
 
 /// A folder for a database, and the time of day there.
 struct House {
@@ -38,6 +42,7 @@ impl House {
             max_entry: 1 << 20,
             max_ttl: Duration::from_secs(1_000),
             keep_stale: Duration::from_secs(50),
+            generations: Generations::new(UNIX_EPOCH),
             clock: Arc::new(move || {
                 UNIX_EPOCH + Duration::from_millis(clock.load(Ordering::Relaxed))
             }),
@@ -133,6 +138,7 @@ fn entry(number: u16) -> Entry {
             model: "m".to_owned(),
             ..Label::default()
         },
+        seen: Seen::default(),
     }
 }
 
@@ -397,7 +403,7 @@ async fn a_database_of_another_version_is_left_alone() {
     let house = House::new();
     house.write([entry(1)]).await;
     let newer = rusqlite::Connection::open(house.path()).unwrap();
-    newer.pragma_update(None, "user_version", 2).unwrap();
+    newer.pragma_update(None, "user_version", 3).unwrap();
     drop(newer);
     assert_eq!(house.trouble().await, Kind::Foreign);
 }
@@ -569,9 +575,15 @@ async fn a_disk_that_does_not_answer_costs_three_calls_their_budget_and_then_non
 
 #[tokio::test]
 async fn what_only_a_later_version_writes_is_no_entry() {
-    let now = Instant::now();
-    let record = || Record::of(&entry(1), NOON);
-    let restored = |record| restore(record, now, NOON, Duration::MAX).is_some();
+    let options = House::new().options();
+    let record = || Record::of(&entry(1), NOON, vec![(1, 2)]);
+    let restored = |record| {
+        let found = Found {
+            record,
+            softened: false,
+        };
+        restore(found, &options, Instant::now(), NOON).is_some()
+    };
     assert!(restored(record()));
     assert!(!restored(Record {
         alias: true,
@@ -579,10 +591,6 @@ async fn what_only_a_later_version_writes_is_no_entry() {
     }));
     assert!(!restored(Record {
         variant: 1,
-        ..record()
-    }));
-    assert!(!restored(Record {
-        generations: vec![(1, 2)],
         ..record()
     }));
 }
