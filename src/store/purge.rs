@@ -9,6 +9,7 @@
 //! disk by their cards, in pages. What is dead is deleted; a pass that has found nothing dead lets the purges be forgotten.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -207,10 +208,10 @@ impl Purger {
         let Inner { store, looking, .. } = &*self.0;
         let _alone = looking.try_acquire().map_err(|_| Refused::Busy)?;
         let mut concerned = Concerned::default();
-        store.look_at_memory(purges, &mut concerned).await;
+        let seen = store.look_at_memory(purges, &mut concerned).await;
         if let Some(disk) = &store.disk {
-            let seen = store.look_at_disk(disk, purges, &mut concerned).await;
-            seen.ok_or(Refused::Busy)?;
+            let looked = store.look_at_disk(disk, purges, &seen, &mut concerned);
+            looked.await.ok_or(Refused::Busy)?;
         }
         Ok(concerned)
     }
@@ -276,17 +277,22 @@ impl Tiered {
         }
     }
 
-    /// Counts what purges concern of the entries that are in memory only.
-    async fn look_at_memory(&self, purges: &[Purge], concerned: &mut Concerned) {
+    /// Counts what purges concern of the entries that are in memory only; returns those that may lie on the disk soon.
+    async fn look_at_memory(&self, purges: &[Purge], concerned: &mut Concerned) -> HashSet<Slot> {
+        let mut seen = HashSet::new();
         for (number, entry) in self.memory.iter().enumerate() {
             let made = self.generations.wall(entry.made);
             let traits = Traits::of(&entry, made);
             let is_concerned = purges.iter().any(|purge| purge.concerns(&traits));
             if is_concerned && !self.lies_deeper(&entry.slot) && !self.is_dead(&entry) {
                 concerned.add(&traits);
+                if self.disk.is_some() {
+                    seen.insert(entry.slot);
+                }
             }
             breathe(number).await;
         }
+        seen
     }
 
     /// Counts what purges concern of the entries that lie on the disk.
@@ -294,6 +300,7 @@ impl Tiered {
         &self,
         disk: &Disk,
         purges: &[Purge],
+        seen: &HashSet<Slot>,
         concerned: &mut Concerned,
     ) -> Option<()> {
         let key = match purges {
@@ -316,7 +323,7 @@ impl Tiered {
                 let traits = lying.traits();
                 let judged = || self.generations.judge(&traits, &lying.inscription());
                 let is_concerned = purges.iter().any(|purge| purge.concerns(&traits));
-                if is_concerned && judged() != Standing::Dead {
+                if is_concerned && !seen.contains(&lying.slot) && judged() != Standing::Dead {
                     concerned.add(&traits);
                 }
             }
