@@ -14,7 +14,7 @@ use refrain::{
         line::Line,
         metrics::{Metrics, Readings},
     },
-    store::{codec::Damage, disk},
+    store::{codec::Damage, disk, proofs::Event},
     upstream::headers,
 };
 
@@ -212,6 +212,11 @@ fn every_value_of_a_label_is_documented() {
     assert_eq!(
         values("### Values of `reason` of `refrain_disk_damaged_total`"),
         damages
+    );
+    let events = Event::ALL.map(Event::as_str);
+    assert_eq!(
+        values("### Values of `event` of `refrain_proofs_total`"),
+        events
     );
 }
 

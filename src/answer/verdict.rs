@@ -43,6 +43,8 @@ pub enum Reason {
     StaleWhileRevalidate,
     /// The upstream failed, and an entry past its lifetime stood in.
     UpstreamFailed,
+    /// The upstream has not accepted the credential, or not lately enough to be served.
+    Unproven,
     /// The call has no key.
     Unkeyed(call::Unkeyed),
 }
@@ -145,7 +147,7 @@ impl Verdict {
 
 impl Reason {
     /// Every reason of a call that has a key, in the order of the docs.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NotFound,
         Self::Expired,
         Self::Refresh,
@@ -156,6 +158,7 @@ impl Reason {
         Self::MaxStale,
         Self::StaleWhileRevalidate,
         Self::UpstreamFailed,
+        Self::Unproven,
     ];
 
     /// Returns the value of `X-Cache-Reason`.
@@ -171,6 +174,7 @@ impl Reason {
             Self::MaxStale => "max_stale",
             Self::StaleWhileRevalidate => "stale_while_revalidate",
             Self::UpstreamFailed => "upstream_failed",
+            Self::Unproven => "unproven",
             Self::Unkeyed(why) => why.as_str(),
         }
     }
@@ -182,7 +186,9 @@ impl Reason {
             Self::Expired | Self::MaxStale | Self::StaleWhileRevalidate | Self::UpstreamFailed => {
                 "stale"
             }
-            Self::Refresh | Self::MaxAge | Self::MinFresh | Self::UsageMissing => "request",
+            Self::Refresh | Self::MaxAge | Self::MinFresh | Self::UsageMissing | Self::Unproven => {
+                "request"
+            }
             Self::Unkeyed(_) => "bypass",
         }
     }

@@ -19,12 +19,13 @@ use crate::{
         key::{Key, Secret},
         plan::{Plan, Policy},
     },
-    config::Config,
+    config::{self, Config},
     dialect::chat::{form::Form, request::Request},
     store::{
         Label,
         disk::{self, Disk},
         memory::Memory,
+        proofs::Proofs,
     },
 };
 
@@ -85,6 +86,25 @@ fn house_with(status: Option<StatusCode>, form: Form, body: &'static str) -> Hou
     house_over(Tiered::new(memory, None), status)
 }
 
+/// A prover that knows nothing yet; an entry's age is what it goes by, for an hour.
+fn prover() -> Prover {
+    let ttl = Duration::from_secs(60 * 60);
+    let secret = Secret::from_bytes([0; 32]);
+    Prover::new(prover::Options {
+        proofs: Proofs::new(secret, &[], ttl, None, &[]),
+        proof: config::Proof::Auto,
+        terms: proof::Terms {
+            ttl,
+            hold: Duration::from_secs(24 * 60 * 60),
+        },
+        tasks: Tasks::default(),
+    })
+}
+
+fn refreshes() -> Refreshes {
+    Refreshes::new(Tasks::default(), Box::new(|_| {}))
+}
+
 fn entry() -> Entry {
     Entry {
         slot: slot(),
@@ -108,8 +128,7 @@ fn house_over(store: Tiered, status: Option<StatusCode>) -> House {
         calls: calls.clone(),
     };
     House {
-        cache: CacheLayer::new(store, Refreshes::new(Tasks::default(), Box::new(|_| {})))
-            .layer(upstream),
+        cache: CacheLayer::new(store, prover(), refreshes()).layer(upstream),
         calls,
     }
 }
@@ -145,6 +164,7 @@ pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
         plan,
         rule: None,
         passed_over: None,
+        alone: false,
         upgrade: false,
     }
 }

@@ -76,7 +76,7 @@ impl Keying {
         let vary: Vec<_> = config.cache.vary.iter().map(HeaderName::as_str).collect();
         Self {
             scope: config.cache.scope.clone(),
-            scoping: Scoping::new(&secret),
+            scoping: Scoping::new(&secret, config.upstream.identity),
             policy,
             secret,
             enabled: config.cache.enabled,

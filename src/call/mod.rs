@@ -7,6 +7,7 @@
 pub mod caller;
 pub mod callers;
 pub mod canon;
+pub mod identity;
 pub mod key;
 pub mod keying;
 pub mod plan;
@@ -23,7 +24,12 @@ use http::{HeaderMap, HeaderValue, Method, uri::PathAndQuery};
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::{
-    call::{caller::Caller, key::Key, plan::Plan, scope::Scope},
+    call::{
+        caller::Caller,
+        key::Key,
+        plan::Plan,
+        scope::{Breadth, Scope},
+    },
     config::Rule,
     dialect::{Dialect, chat::request::Request},
     error::Error,
@@ -54,6 +60,8 @@ pub struct Call {
     pub rule: Option<Arc<Rule>>,
     /// When the entry was made that the cache found and passed over, if there was one.
     pub passed_over: Option<Instant>,
+    /// Whether it keeps to itself: nothing of other calls answers it, as its credential is not proven.
+    pub alone: bool,
     /// Whether the client asks to switch protocols (`Upgrade`, RFC 9110 §7.8).
     pub upgrade: bool,
 }
@@ -154,6 +162,12 @@ impl Unkeyed {
 }
 
 impl Call {
+    /// Returns whether other credentials share its scope.
+    pub fn is_wide(&self) -> bool {
+        let keyed = self.keyed.as_ref();
+        keyed.is_ok_and(|keyed| keyed.scope.breadth() == Breadth::Wider)
+    }
+
     /// Returns the same call once more, sharing its body; `None` where the body is a stream, which can be read only once.
     pub fn again(&self) -> Option<Self> {
         let Payload::Whole(body) = &self.payload else {
@@ -171,6 +185,7 @@ impl Call {
             keyed: self.keyed.clone(),
             rule: self.rule.clone(),
             passed_over: self.passed_over,
+            alone: self.alone,
             upgrade: self.upgrade,
         })
     }

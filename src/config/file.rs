@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 pub(super) use self::rule::{Match, Rule, Timers};
 use super::{
-    ApiKey, Directive, HttpVersion, LogFormat, OnDisconnect,
+    ApiKey, Directive, HttpVersion, Identity, LogFormat, OnDisconnect,
     units::{Auto, Off, Size, Span},
 };
 
@@ -55,6 +55,8 @@ pub(super) struct Upstream {
     pub(super) http: HttpVersion,
     pub(super) pool_idle: Span,
     pub(super) timeouts: Timeouts,
+    pub(super) proof: String,
+    pub(super) identity: Identity,
 }
 
 /// `timeouts` of `[[upstream]]`.
@@ -83,6 +85,7 @@ pub(super) struct Cache {
     pub(super) max_ttl: Span,
     pub(super) stale_while_revalidate: Off<Span>,
     pub(super) stale_if_error: Off<Span>,
+    pub(super) proof_ttl: Span,
     pub(super) max_entry: Size,
     pub(super) on_disconnect: OnDisconnect,
     pub(super) stall: Span,
@@ -190,6 +193,8 @@ impl Default for Upstream {
             http: HttpVersion::Http1,
             pool_idle: seconds(15),
             timeouts: Timeouts::default(),
+            proof: "auto".to_owned(),
+            identity: Identity::Off,
         }
     }
 }
@@ -214,6 +219,7 @@ impl Default for Cache {
             max_ttl: seconds(60 * DAY),
             stale_while_revalidate: Off::Off,
             stale_if_error: Off::At(seconds(DAY)),
+            proof_ttl: seconds(60 * MINUTE),
             max_entry: mebibytes(8),
             on_disconnect: OnDisconnect::Finish,
             stall: seconds(10),

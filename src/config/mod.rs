@@ -22,6 +22,7 @@ mod env;
 mod file;
 mod glob;
 mod problem;
+mod proof;
 mod read;
 mod rule;
 mod scope;
@@ -51,6 +52,7 @@ pub use self::{
     env::CONFIG as CONFIG_VARIABLE,
     glob::Glob,
     problem::{Complaint, Place, Problem, Problems, Warning},
+    proof::Proof,
     rule::{DIALECTS, MAX_NAME, MAX_TAGS, Match, Rule, Temperature, Timer, Timers},
     scope::{Pointer, Scope},
     secret::ApiKey,
@@ -112,6 +114,21 @@ pub struct Upstream {
     pub timeouts: Timeouts,
     /// How long an idle connection is kept.
     pub pool_idle: Duration,
+    /// How it is asked whether a credential still holds.
+    pub proof: Proof,
+    /// What of a bearer token is the scope `credential`.
+    pub identity: Identity,
+}
+
+/// What of a bearer token is the scope `credential`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(rename_all = "lowercase", expecting = "`off` or `jwt`")]
+pub enum Identity {
+    /// The whole token.
+    Off,
+    /// Of a JWT its issuer, audience, tenant and subject.
+    Jwt,
 }
 
 /// HTTP version spoken to an upstream.
@@ -155,6 +172,8 @@ pub struct Cache {
     pub stale_while_revalidate: Duration,
     /// How long past its lifetime an entry may stand in for a failed upstream.
     pub stale_if_error: Duration,
+    /// For how long a credential that its upstream has accepted needs not be asked about again.
+    pub proof_ttl: Duration,
     /// Largest body that is stored, bytes.
     pub max_entry: u64,
     /// What becomes of a call whose only client hung up.

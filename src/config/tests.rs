@@ -203,7 +203,7 @@ x = 1
     error: proxy.toml:3:10: admin.listen: `8081` does not fit
       hint: expected a string
     error: proxy.toml:5:1: cache.threshhold: unknown key
-      hint: expected one of `enabled`, `scope`, `ttl`, `max_ttl`, `stale_while_revalidate`, `stale_if_error`, `max_entry`, `on_disconnect`, `stall`, `allow`, `aliases`, `litellm`, `vary`, `finish_reasons`
+      hint: expected one of `enabled`, `scope`, `ttl`, `max_ttl`, `stale_while_revalidate`, `stale_if_error`, `proof_ttl`, `max_entry`, `on_disconnect`, `stall`, `allow`, `aliases`, `litellm`, `vary`, `finish_reasons`
     error: proxy.toml:6:11: cache.enabled: `yes` does not fit
       hint: expected `true` or `false`
     error: proxy.toml:7:7: cache.ttl: `5 parsecs` does not fit
@@ -249,9 +249,9 @@ memory = "16MiB"
 [log]
 level = "inof"
 "#), @"
-    error: proxy.toml:1:10: listen: `127.0.0.1:8081` is taken twice, by `listen` and by `admin.listen`
+    error: proxy.toml:1:10: listen: `127.0.0.1:8081` takes the same place as `127.0.0.1:8081` of `listen`
       hint: give the admin listener an address of its own, or `off`
-    error: proxy.toml:1:44: listen[2]: stands in the list twice
+    error: proxy.toml:1:44: listen[2]: `127.0.0.1:9` takes the same place as `127.0.0.1:9`
       hint: leave one of the two out
     error: proxy.toml:3:8: upstream.name: `Open AI` is no name
       hint: expected at most 64 of `a-z`, `0-9`, `_` and `-`, a letter or digit first

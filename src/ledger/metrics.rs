@@ -25,6 +25,7 @@ use crate::{
     store::{
         codec::Damage,
         disk::{Counts, Kind},
+        proofs::{self, Event},
     },
 };
 
@@ -69,6 +70,8 @@ pub struct Readings {
     pub log_dropped: u64,
     /// What the disk tier has done.
     pub disk: Counts,
+    /// What upstreams have said of credentials.
+    pub proofs: proofs::Counts,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -294,6 +297,7 @@ impl Readings {
             followers,
             log_dropped,
             disk,
+            proofs,
         } = *self;
         let rows = [
             ("store_entries", "gauge", "Entries in memory", entries),
@@ -343,6 +347,7 @@ impl Readings {
         let mut text = String::new();
         write_rows(&mut text, &rows);
         write_disk(&mut text, &disk);
+        write_proofs(&mut text, &proofs);
         text
     }
 }
@@ -403,6 +408,15 @@ fn write_disk(text: &mut String, disk: &Counts) {
         "reason",
         damaged.zip(disk.damaged),
     );
+}
+
+/// Writes what upstreams have said of credentials.
+fn write_proofs(text: &mut String, proofs: &proofs::Counts) {
+    let help = "Proofs of credentials that are kept, refusals included";
+    write_rows(text, &[("kept_proofs", "gauge", help, proofs.kept)]);
+    let events = Event::ALL.map(Event::as_str).into_iter().zip(proofs.events);
+    let help = "What happened to proofs of credentials";
+    write_family(text, "proofs", help, "event", events);
 }
 
 /// Writes metrics without labels: name, type, help, value.

@@ -211,16 +211,17 @@ where
 
     fn call(&mut self, arrival: Arrival) -> Self::Future {
         let mut record = self.ledger.open(arrival.facts, arrival.call.as_ref().ok());
-        let answering = arrival.call.map(|call| self.inner.call(call));
+        // Caught here, where the record is: one call, one line, also for a fault of our own.
+        let answering = arrival.call.and_then(|call| {
+            let begin = AssertUnwindSafe(|| self.inner.call(call));
+            std::panic::catch_unwind(begin).map_err(|_| fault())
+        });
         Box::pin(async move {
             let result = match answering {
-                // Caught here, where the record is: one call, one line, also for a fault of our own.
                 Ok(answering) => AssertUnwindSafe(answering)
                     .catch_unwind()
                     .await
-                    .unwrap_or_else(|_| {
-                        Err(Error::new(Kind::Internal, "the call failed inside Refrain"))
-                    }),
+                    .unwrap_or_else(|_| Err(fault())),
                 Err(error) => Err(error),
             };
             match &result {
@@ -384,6 +385,10 @@ impl Drop for Record {
             self.write(now);
         }
     }
+}
+
+fn fault() -> Error {
+    Error::new(Kind::Internal, "the call failed inside Refrain")
 }
 
 fn client_gone() -> StatusCode {

@@ -243,6 +243,7 @@ impl<S: Answering> Inner<S> {
             keyed,
             rule,
             passed_over: None,
+            alone: false,
             upgrade,
         })
     }
@@ -406,3 +407,6 @@ fn ours(body: Bytes) -> Body {
 fn content_type(value: &'static str) -> HeaderMap {
     HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))])
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,13 +14,14 @@ pub mod incoming;
 pub mod origin;
 pub mod outgoing;
 pub mod socket;
+mod streams;
 
 use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use hyper::service::service_fn;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulConnection},
 };
 use tokio::net::{TcpListener, TcpStream};
@@ -30,6 +31,7 @@ use tower::Service;
 use self::{
     edge::Edge,
     socket::{Deadlines, Line, Socket},
+    streams::Streams,
 };
 use crate::{
     answer::tasks::Tasks,
@@ -88,7 +90,7 @@ pub async fn serve<S: Answering>(
     tasks: Tasks,
     end: End,
 ) {
-    let builder = builder();
+    let builder = builder(Streams::new(tasks.clone(), deadlines.write));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -140,8 +142,8 @@ enum News {
     Cut,
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(streams: Streams) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(streams);
     builder.http1().header_read_timeout(None);
     builder
         .http2()
@@ -153,7 +155,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
 }
 
 fn connection<S: Answering>(
-    builder: &auto::Builder<TokioExecutor>,
+    builder: &auto::Builder<Streams>,
     stream: TcpStream,
     edge: Edge<S>,
     deadlines: Deadlines,

@@ -15,7 +15,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -42,8 +42,10 @@ pub struct Socket {
     head_since: Option<Instant>,
     /// Since when the client has made no room for what is to be written.
     full_since: Option<Instant>,
-    /// HTTP/2 has no heads to wait for: its connections may chat without a call.
+    /// HTTP/2 has no heads to wait for: its connections may chat without a call, and that is idle, too.
     is_h2: Option<bool>,
+    /// How many calls had begun at the last look at the deadline.
+    begun: u64,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -61,23 +63,39 @@ pub struct Deadlines {
 /// What a connection and the calls on it know of each other.
 #[derive(Debug, Default)]
 pub struct Line {
-    calls: AtomicUsize,
+    /// Calls: those under way in the lower half, all that have begun in the upper.
+    calls: AtomicU64,
     flushes: AtomicU64,
     flushed: AtomicWaker,
     is_cut: AtomicBool,
     cut: AtomicWaker,
     is_reset: AtomicBool,
+    /// Whether the answer under way goes up to the close, so that any early close would pass for its end.
+    to_close: AtomicBool,
 }
 
 /// Counts one call on a connection.
 #[derive(Debug)]
 pub struct OnLine(Arc<Line>);
 
+/// One call under way.
+const UNDER_WAY: u64 = 1;
+/// One call that has begun.
+const BEGUN: u64 = 1 << 32;
+
 impl Line {
     /// Notes that a call has begun, until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> OnLine {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.calls.fetch_add(BEGUN | UNDER_WAY, Ordering::Relaxed);
         OnLine(self.clone())
+    }
+
+    fn has_calls(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) & (BEGUN - 1) > 0
+    }
+
+    fn begun(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed) / BEGUN
     }
 
     /// Ends the connection at its next write that cannot be done at once.
@@ -89,6 +107,11 @@ impl Line {
     /// Has the connection end by a reset, not by a close that looks like the end of an answer.
     pub fn reset(&self) {
         self.is_reset.store(true, Ordering::Release);
+    }
+
+    /// Notes that the answer under way goes up to the close: until it is whole, the connection ends by a reset.
+    pub fn goes_to_close(&self) {
+        self.to_close.store(true, Ordering::Release);
     }
 
     /// Returns whether the connection was cut because its client does not read.
@@ -122,7 +145,7 @@ impl OnLine {
 
 impl Drop for OnLine {
     fn drop(&mut self) {
-        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+        self.0.calls.fetch_sub(UNDER_WAY, Ordering::Relaxed);
     }
 }
 
@@ -138,6 +161,7 @@ impl Socket {
             head_since: None,
             full_since: None,
             is_h2: None,
+            begun: 0,
             timer: None,
         }
     }
@@ -147,10 +171,15 @@ impl Socket {
         if let Some(since) = self.full_since {
             return Some(since + self.deadlines.write);
         }
-        if self.line.calls.load(Ordering::Relaxed) > 0 {
+        // A call may come and go between two looks.
+        let begun = self.line.begun();
+        if std::mem::replace(&mut self.begun, begun) != begun {
             self.idle_since = None;
             self.has_head = false;
             self.head_since = None;
+        }
+        if self.line.has_calls() {
+            self.idle_since = None;
             return None;
         }
         if self.has_head {
@@ -211,16 +240,17 @@ impl Socket {
     /// Notes that the client has made room: all waiting begins anew.
     fn has_written(&mut self) {
         self.full_since = None;
-        self.idle_since = None;
+        if self.is_h2 != Some(true) {
+            self.idle_since = None;
+        }
         self.head_since = None;
     }
 
     fn has_read(&mut self, bytes: &[u8]) {
         let is_h2 = *self.is_h2.get_or_insert_with(|| bytes.starts_with(b"PRI"));
-        if !is_h2 && !bytes.is_empty() && self.line.calls.load(Ordering::Relaxed) == 0 {
+        if !is_h2 && !bytes.is_empty() && !self.line.has_calls() {
             self.has_head = true;
         }
-        self.idle_since = None;
     }
 }
 
@@ -278,13 +308,15 @@ impl AsyncWrite for Socket {
         if this.line.ends_by_reset() {
             return Poll::Ready(Ok(()));
         }
+        // hyper gets here when all of an answer has been written, and only then.
+        this.line.to_close.store(false, Ordering::Release);
         Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.line.ends_by_reset() {
+        if self.line.ends_by_reset() || self.line.to_close.load(Ordering::Acquire) {
             // Without the option the client sees an end instead of an abort; there is no other way to tell it.
             let _ = self.stream.set_zero_linger();
         }

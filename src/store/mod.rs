@@ -3,6 +3,8 @@
 //! # Scope
 //! [`tiered`] is the store that the layers know: [`memory`] in front, [`disk`] behind it where there is one.
 //!
+//! [`proofs`] keeps what upstreams have said about credentials.
+//!
 //! A store keeps and finds; whether an entry may be served is `cache::freshness`'s decision, whether an answer becomes
 //! an entry `cache::storable`'s.
 
@@ -10,6 +12,7 @@ pub mod codec;
 pub mod disk;
 mod lend;
 pub mod memory;
+pub mod proofs;
 pub mod tiered;
 
 use std::time::Duration;

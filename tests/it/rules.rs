@@ -194,9 +194,9 @@ async fn a_rules_patience_for_a_connection_is_its_own() {
 async fn a_rule_sets_the_scope_of_its_calls_alone() {
     let (up, proxy) = house("[[rule]]\nmatch.model = \"common\"\nscope = \"shared\"").await;
     let by = |model, key| to(model).with_bearer(key);
-    // Each caller is accepted by the upstream before anything is shared with it.
+    // The upstream accepts each caller with this model before anything is shared with it.
     for (number, key) in ["sk-a", "sk-b"].into_iter().enumerate() {
-        let known = with("seed", &json!(number)).with_bearer(key);
+        let known = by("common", key).header("X-Cache-Namespace", key);
         ask(&proxy, &known, "MISS", number).await;
     }
     ask(&proxy, &by("common", "sk-a"), "MISS", 2).await;

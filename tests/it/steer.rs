@@ -205,6 +205,21 @@ async fn only_if_cached_never_calls_the_upstream() {
 }
 
 #[tokio::test]
+async fn only_if_cached_outranks_a_bypass() {
+    let (up, proxy) = house("").await;
+    ask(&proxy, &chat("hi"), "MISS", 0).await;
+    for (name, value) in [
+        ("X-Cache-Bypass", "true"),
+        ("Helicone-Cache-Enabled", "false"),
+    ] {
+        let call = chat("hi").header("Cache-Control", "only-if-cached");
+        let answer = proxy.send(&call.header(name, value)).await;
+        assert_refused(&answer, 504, "not_cached");
+    }
+    assert_eq!(up.count(), 1);
+}
+
+#[tokio::test]
 async fn what_is_ours_is_stripped_before_forwarding() {
     let (up, proxy) = house("").await;
     for call in [

@@ -1,4 +1,4 @@
-//! The canonical body of a chat completions request.
+//! The canonical body of a chat completions request. Pure.
 //!
 //! # Scope
 //! Applies [`request`]'s classification where the API reference speaks: to the top-level fields and to the members of a

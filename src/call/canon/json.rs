@@ -1,4 +1,4 @@
-//! Reads JSON (RFC 8259) and writes its canonical form, in one pass.
+//! Reads JSON (RFC 8259) and writes its canonical form, in one pass. Pure.
 //!
 //! # The form
 //! | value | bytes |

@@ -1,4 +1,4 @@
-//! Hexadecimal digits of fixed number, written without an allocation.
+//! Hexadecimal digits of fixed number, written without an allocation. Pure.
 
 use std::fmt;
 

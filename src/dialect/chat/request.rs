@@ -1,4 +1,4 @@
-//! What a chat completions request can say, and which of it can change the answer.
+//! What a chat completions request can say, and which of it can change the answer. Pure.
 //!
 //! # Scope
 //! Every field of OpenAI's API reference ("Create chat completion") is named and classified here, exhaustively: a new
@@ -444,7 +444,10 @@ pub fn may_go_beyond(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+    use crate::config;
 
     #[test]
     fn every_field_is_found_by_its_own_name_only() {
@@ -477,6 +480,16 @@ mod tests {
                 "user"
             ]
         );
+    }
+
+    #[test]
+    fn the_operator_may_keep_exactly_what_is_ignored() {
+        let ignored = Field::ALL.into_iter().filter_map(|field| {
+            let is_ignored = field.class() == Class::Ignored;
+            is_ignored.then_some(field.as_str())
+        });
+        let ignored: HashSet<_> = ignored.collect();
+        assert_eq!(HashSet::from(config::KEEPABLE), ignored);
     }
 
     #[test]

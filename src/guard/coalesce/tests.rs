@@ -147,6 +147,7 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
         plan,
         rule: None,
         passed_over: None,
+        alone: false,
         upgrade: false,
     }
 }

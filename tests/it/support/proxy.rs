@@ -123,9 +123,14 @@ impl Setup {
 
     /// Gives the upstream these `timeouts`, an inline table.
     pub(crate) fn with_timeouts(self, table: &str) -> Self {
+        self.with_upstream(&format!("timeouts = {table}"))
+    }
+
+    /// Gives the upstream these settings.
+    pub(crate) fn with_upstream(self, settings: &str) -> Self {
         let base_url = self.upstream.clone();
         self.with(&format!(
-            "[[upstream]]\nname = \"openai\"\nbase_url = \"{base_url}\"\ntimeouts = {table}"
+            "[[upstream]]\nname = \"openai\"\nbase_url = \"{base_url}\"\n{settings}"
         ))
     }
 
