@@ -52,7 +52,7 @@ fn answer(status: u16) -> Ready<Result<Answer, Error>> {
             headers: HeaderMap::new(),
             framed: true,
             upstream: HeaderValue::from_static("up"),
-            timing: Arc::default(),
+            timing: None,
         },
         body: Body::Replay(Replay::new(Bytes::new(), None)),
         served: Served::bypass(Unkeyed::Endpoint),
