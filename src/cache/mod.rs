@@ -199,8 +199,9 @@ where
             return self.go_on(call, asked, case, miss).await;
         }
         let found = self.store.fetch(&asked.slot).await;
+        let (found, tier) = found.map_or((None, Tier::Disk), |(entry, tier)| (Some(entry), tier));
         let given =
-            look(found, &asked, &call.plan, Tier::Disk).and_then(|hit| self.give(&call, case, hit));
+            look(found, &asked, &call.plan, tier).and_then(|hit| self.give(&call, case, hit));
         match given {
             Ok(answer) => Ok(answer),
             Err(miss) => self.go_on(call, asked, case, miss).await,

@@ -246,6 +246,7 @@ async fn house_with_disk(status: Option<StatusCode>, age: u64) -> (House, TempDi
             max_entry: 1 << 10,
             max_ttl: Duration::MAX,
             keep_stale: Duration::MAX,
+            budget: Duration::from_secs(10),
             generations: generations(),
             clock: Arc::new(move || UNIX_EPOCH + Duration::from_secs(now)),
         };

@@ -284,7 +284,12 @@ impl Tiered {
             let made = self.generations.wall(entry.made);
             let traits = Traits::of(&entry, made);
             let is_concerned = purges.iter().any(|purge| purge.concerns(&traits));
-            if is_concerned && !self.lies_deeper(&entry.slot) && !self.is_dead(&entry) {
+            let lies_deeper = || {
+                self.disk
+                    .as_ref()
+                    .is_some_and(|disk| disk.knows(&entry.slot))
+            };
+            if is_concerned && !lies_deeper() && !self.is_dead(&entry) {
                 concerned.add(&traits);
                 if self.disk.is_some() {
                     seen.insert(entry.slot);

@@ -47,11 +47,16 @@ impl Tiered {
         self.disk.as_ref().is_some_and(|disk| disk.holds(slot))
     }
 
-    /// Returns the entry at `slot`, brought from behind the memory; it does not take longer than
-    /// [`BUDGET`](super::disk::BUDGET).
-    pub async fn fetch(&self, slot: &Slot) -> Option<Arc<Entry>> {
-        let entry = self.disk.as_ref()?.get(slot).await?;
-        self.unless_dead(self.memory.promote(&Arc::new(entry)))
+    /// Returns the entry at `slot`, brought from behind the memory, and where it was: while it was looked for there, it may
+    /// have come to memory. It does not take longer than [`BUDGET`](super::disk::BUDGET).
+    pub async fn fetch(&self, slot: &Slot) -> Option<(Arc<Entry>, Tier)> {
+        match self.disk.as_ref()?.get(slot).await {
+            Some(entry) => {
+                let entry = self.memory.promote(&Arc::new(entry));
+                Some((self.unless_dead(entry)?, Tier::Disk))
+            }
+            None => Some((self.get(slot)?, Tier::Memory)),
+        }
     }
 
     /// Returns whether `entry`, which was found a while ago, was purged meanwhile.
@@ -75,7 +80,7 @@ impl Tiered {
         if !self.lies_deeper(slot) {
             return None;
         }
-        Some((self.fetch(slot).await?, Tier::Disk))
+        self.fetch(slot).await
     }
 
     /// Keeps `entry`, in place of an older one: in memory at once, on the disk soon.

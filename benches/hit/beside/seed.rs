@@ -20,6 +20,8 @@ pub(super) async fn fill(home: &Path, count: u64) -> Result<()> {
         max_entry: 8 << 20,
         max_ttl: Duration::MAX,
         keep_stale: Duration::ZERO,
+        budget: refrain::store::disk::BUDGET,
+        generations: refrain::store::generations::Generations::new(refrain::ledger::clock::wall()),
         clock: Arc::new(refrain::ledger::clock::wall),
     };
     let (disk, _) = Disk::open(options).await?;

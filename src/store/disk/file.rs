@@ -118,18 +118,6 @@ impl Place {
     }
 }
 
-impl Opened {
-    /// Calls `each` with every slot that the database holds.
-    pub(super) fn slots(&self, mut each: impl FnMut(&Slot)) -> Result<(), Trouble> {
-        let mut statement = self.connection.prepare("SELECT key, delivery FROM entry")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            each(&slot(row.get(0)?, row.get(1)?));
-        }
-        Ok(())
-    }
-}
-
 /// Returns the slot of a row.
 pub(super) fn slot(key: [u8; 32], delivery: i64) -> Slot {
     Slot {

@@ -189,6 +189,12 @@ impl Queue {
         self.news.notify_one();
     }
 
+    /// Returns whether something waits, if only for the end.
+    pub(super) fn has_news(&self) -> bool {
+        let state = self.state();
+        !state.is_empty() || state.damaged.is_some() || state.closed
+    }
+
     /// Takes what waits: gathers for a moment once something has come, waits at most `patience` for it. `None` when the
     /// queue is closed and empty.
     pub(super) fn take(&self, patience: Duration) -> Option<Batch> {

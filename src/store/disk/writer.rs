@@ -1,6 +1,7 @@
 //! The one thread that writes: opens the database, takes what waits in batches, keeps the size and deletes what is over.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -10,8 +11,10 @@ use tokio::sync::oneshot;
 
 use super::{
     Kept, Shared,
-    file::{self, Opened, Place},
+    evict::{delete_body, delete_found, evict, used},
+    file::{Opened, Place},
     generations,
+    loading::Loading,
     proofs::{self, Proof},
     queue::{Batch, Errand, Job, Put},
     trouble::{Kind, Trouble},
@@ -30,6 +33,8 @@ pub(super) struct Writer {
     secret: Secret,
     /// None while the database cannot be opened.
     connection: Option<Connection>,
+    /// While the database is still being read through.
+    loading: Option<Loading>,
     tidied: Option<Instant>,
     /// The last purge that is written down.
     saved: u64,
@@ -71,6 +76,7 @@ impl Writer {
             }
             result => result?,
         };
+        let loading = Loading::begin(shared.queue.present());
         let kept = Kept {
             proofs,
             secret: opened.secret.clone(),
@@ -81,6 +87,7 @@ impl Writer {
             place,
             secret: opened.secret,
             connection: Some(opened.connection),
+            loading: Some(loading),
             tidied: None,
             saved,
             pause: Duration::ZERO,
@@ -89,7 +96,7 @@ impl Writer {
     }
 
     fn work(&mut self) {
-        while let Some(mut batch) = self.shared.queue.take(TICK) {
+        while let Some(mut batch) = self.next() {
             let errands = std::mem::take(&mut batch.errands);
             if batch.damaged == Some(self.shared.edition.load(Ordering::Relaxed)) {
                 self.replace(&Trouble::new(Kind::Corrupt, "an entry could not be read"));
@@ -117,6 +124,33 @@ impl Writer {
         }
     }
 
+    /// Reads on in the database as long as nothing waits, at least a little; then takes what waits.
+    fn next(&mut self) -> Option<Batch> {
+        let shared = self.shared.clone();
+        let mut pages = 0;
+        while self.patience().is_zero() && (pages < PAGES || !shared.queue.has_news()) {
+            self.load().unwrap_or_else(|trouble| self.failed(&trouble));
+            pages += 1;
+        }
+        shared.queue.take(self.patience())
+    }
+
+    /// Returns how long nothing is to be done unless something comes.
+    fn patience(&self) -> Duration {
+        self.loading.as_ref().map_or(TICK, Loading::patience)
+    }
+
+    /// Reads some fingerprints.
+    fn load(&mut self) -> Result<(), Trouble> {
+        if let (Some(connection), Some(loading)) = (&self.connection, &mut self.loading)
+            && !loading.step(connection, self.shared.queue.present())?
+        {
+            return Ok(());
+        }
+        self.loading = None;
+        Ok(())
+    }
+
     fn write(&mut self, batch: &Batch, errands: &[Errand]) -> Result<Done, Trouble> {
         let shared = self.shared.clone();
         // Whatever failed to be written earlier is among it.
@@ -134,7 +168,8 @@ impl Writer {
         for errand in errands {
             generations::delete(&transaction, &errand.forget)?;
         }
-        done.evicted = evict(&transaction, shared.options.max_size)?;
+        let fresh: HashSet<_> = batch.jobs.iter().map(|(slot, _)| *slot).collect();
+        done.evicted = evict(&transaction, shared.options.max_size, shared.now(), &fresh)?;
         done.bytes = used(&transaction)?;
         transaction.commit()?;
         self.saved = epoch;
@@ -176,9 +211,7 @@ impl Writer {
 
     /// Puts an empty database in place of a damaged one.
     fn replace(&mut self, why: &Trouble) {
-        self.connection = None;
-        self.saved = 0;
-        self.shared.queue.present().clear();
+        self.let_go();
         if let Err(trouble) = self.place.set_aside(why) {
             self.shared.fails(&trouble);
         }
@@ -188,13 +221,19 @@ impl Writer {
 
     /// Lets go of a database that was deleted, or replaced by another, behind our back.
     fn vanished(&mut self) {
-        self.connection = None;
-        self.saved = 0;
-        self.shared.queue.present().clear();
+        self.let_go();
         self.shared.count_error(Kind::Io);
         // Who reads finds out by this.
         self.shared.edition.fetch_add(1, Ordering::Release);
         tracing::warn!(path = %self.shared.options.path.display(), "database gone: deleted, or another file put in its place");
+    }
+
+    /// Forgets the database; the next one begins empty.
+    fn let_go(&mut self) {
+        self.connection = None;
+        self.loading = None;
+        self.saved = 0;
+        self.shared.queue.present().clear();
     }
 
     /// Returns the connection, made anew where it was lost.
@@ -224,7 +263,7 @@ impl Writer {
         let expired = "SELECT id, key, delivery FROM entry WHERE expires < ?1 LIMIT ?2";
         for _ in 0..SWEEPS {
             let transaction = connection.transaction()?;
-            let slots = delete_some(&transaction, expired, params![now, SOME])?;
+            let slots = delete_found(&transaction, expired, params![now, SOME])?;
             transaction.commit()?;
             for slot in &slots {
                 shared.queue.present().remove(slot);
@@ -245,16 +284,13 @@ impl Writer {
     }
 }
 
-/// Opens the database and notes what lies in it.
+/// Opens the database and takes in what is needed before the first call: all of it is bounded and small.
 fn load(
     place: &mut Place,
     fresh: &Secret,
     shared: &Shared,
 ) -> Result<(Opened, Vec<Proof>), Trouble> {
-    let present = shared.queue.present();
-    present.clear();
     let opened = place.open(fresh, shared.pages())?;
-    opened.slots(|slot| present.insert(slot))?;
     let purges = generations::load(&opened.connection)?;
     shared.options.generations.load(purges);
     let bytes = used(&opened.connection)?;
@@ -349,56 +385,9 @@ fn remove(transaction: &Transaction<'_>, slot: &Slot) -> Result<(), Trouble> {
         )
         .optional()?;
     if let Some(id) = id {
-        remove_body(transaction, id)?;
+        delete_body(transaction, id)?;
     }
     Ok(())
-}
-
-fn remove_body(transaction: &Transaction<'_>, id: i64) -> Result<(), Trouble> {
-    transaction
-        .prepare_cached("DELETE FROM body WHERE id = ?1")?
-        .execute([id])?;
-    Ok(())
-}
-
-/// Deletes what was used least recently until `max_size` holds.
-fn evict(transaction: &Transaction<'_>, max_size: u64) -> Result<Vec<Slot>, Trouble> {
-    let least = "SELECT id, key, delivery FROM entry ORDER BY used LIMIT ?1";
-    let mut evicted = Vec::new();
-    while used(transaction)? > max_size {
-        let some = delete_some(transaction, least, params![SOME])?;
-        if some.is_empty() {
-            break;
-        }
-        evicted.extend(some);
-    }
-    Ok(evicted)
-}
-
-/// Deletes the entries that `query` finds and returns their slots.
-fn delete_some(
-    transaction: &Transaction<'_>,
-    query: &str,
-    parameters: &[&dyn rusqlite::ToSql],
-) -> Result<Vec<Slot>, Trouble> {
-    let mut statement = transaction.prepare_cached(query)?;
-    let rows = statement.query_map(parameters, |row| {
-        Ok((row.get(0)?, file::slot(row.get(1)?, row.get(2)?)))
-    })?;
-    let found: Vec<(i64, Slot)> = rows.collect::<Result<_, _>>()?;
-    let mut delete = transaction.prepare_cached("DELETE FROM entry WHERE id = ?1")?;
-    for (id, _) in &found {
-        delete.execute([id])?;
-        remove_body(transaction, *id)?;
-    }
-    Ok(found.into_iter().map(|(_, slot)| slot).collect())
-}
-
-/// Returns the bytes of the pages that hold something.
-fn used(connection: &Connection) -> Result<u64, Trouble> {
-    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let pages = number("page_count")? - number("freelist_count")?;
-    Ok((pages * number("page_size")?).max(0).cast_unsigned())
 }
 
 /// Returns how long a disk that has failed again is left alone.
@@ -411,6 +400,8 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 /// How often what is over is deleted.
 const TICK: Duration = Duration::from_secs(60);
+/// Pieces of the database that are read before what waits is looked for.
+const PAGES: usize = 16;
 /// Entries deleted at once.
 const SOME: i64 = 64;
 /// Transactions of deletions in one tick: the queue waits meanwhile.

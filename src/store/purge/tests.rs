@@ -40,6 +40,7 @@ async fn house_in(folder: TempDir) -> House {
         max_entry: 1 << 20,
         max_ttl: Duration::from_secs(1_000),
         keep_stale: Duration::from_secs(50),
+        budget: Duration::from_secs(10),
         clock: Arc::new(move || wall),
         generations: generations.clone(),
     };
@@ -217,7 +218,7 @@ async fn the_sweep_deletes_what_is_dead_and_keeps_the_rest() {
     assert!(house.disk().forget(rows.clone()).await);
     house.store.generations.forget(&rows);
     house.forget_memory();
-    let found = house.store.fetch(&slot(2)).await.unwrap();
+    let (found, _) = house.store.fetch(&slot(2)).await.unwrap();
     assert!(found.seen.is_softened());
     assert!(!house.is_found(1).await);
 }
