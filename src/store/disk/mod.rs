@@ -22,6 +22,8 @@ mod proofs;
 mod queue;
 mod reader;
 mod record;
+mod reserve;
+mod sight;
 mod trouble;
 mod working;
 mod writer;

@@ -222,8 +222,8 @@ impl Queue {
     /// Notes that `batch` is on the disk.
     pub(super) fn done(&self, batch: &Batch) {
         let mut state = self.state();
-        state.under_way.clear();
         for (slot, job) in &batch.jobs {
+            state.under_way.remove(slot);
             if matches!(job, Job::Put(_)) && !state.jobs.contains_key(slot) {
                 self.present.insert(slot);
             }
@@ -233,13 +233,11 @@ impl Queue {
     /// Notes that `batch` could not be written: what lies on the disk of it is older and must not come back.
     pub(super) fn failed(&self, batch: &Batch) {
         let mut state = self.state();
-        state.under_way.clear();
-        // A disk that fails must not hold up the end.
-        if state.closed {
-            return;
-        }
+        // A disk that fails must not hold up the end: what could not be removed at the first attempt stays.
+        let is_over = state.closed && batch.jobs.iter().all(|(_, job)| job.is_removal());
         for (slot, job) in &batch.jobs {
-            if job.may_lie_on_disk() && !state.jobs.contains_key(slot) {
+            state.under_way.remove(slot);
+            if !is_over && job.may_lie_on_disk() && !state.jobs.contains_key(slot) {
                 state.add(*slot, Job::Remove);
             }
         }
@@ -314,7 +312,36 @@ impl State {
     }
 }
 
+impl Batch {
+    /// Parts it, so that what always has to be written is not lost with what needs room: removals, proofs and purges come
+    /// first, by themselves. At least one part, be it empty.
+    pub(super) fn parts(self) -> impl Iterator<Item = Self> {
+        let (removals, others): (Vec<_>, Vec<_>) =
+            self.jobs.into_iter().partition(|(_, job)| job.is_removal());
+        let first = Self {
+            jobs: removals,
+            ..self
+        };
+        let second = Self {
+            jobs: others,
+            ..Self::default()
+        };
+        let needs_first = second.is_empty() || !first.is_empty();
+        let needs_second = !second.is_empty();
+        let first = needs_first.then_some(first);
+        first.into_iter().chain(needs_second.then_some(second))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.proofs.is_empty() && self.errands.is_empty()
+    }
+}
+
 impl Job {
+    fn is_removal(&self) -> bool {
+        matches!(self, Self::Remove)
+    }
+
     /// Returns whether an older version of the entry may lie on the disk although its slot is not present.
     fn may_lie_on_disk(&self) -> bool {
         match self {
@@ -453,6 +480,35 @@ mod tests {
         queue.failed(&batch);
         assert!(!queue.present().holds(&slot(1)) && !queue.present().holds(&slot(2)));
         assert_eq!(taken(&queue), [(slot(1), "remove")]);
+    }
+
+    #[test]
+    fn a_removal_that_fails_at_the_end_is_tried_once_more() {
+        let queue = Queue::default();
+        queue.present().insert(&slot(1));
+        queue.put(small(1), 0);
+        queue.close();
+        queue.failed(&queue.take(Duration::ZERO).unwrap());
+        let batch = queue.take(Duration::ZERO).unwrap();
+        assert!(matches!(batch.jobs[..], [(_, Job::Remove)]));
+        queue.failed(&batch);
+        assert!(queue.take(Duration::ZERO).is_none(), "and no more");
+    }
+
+    #[test]
+    fn removals_proofs_and_purges_are_apart_from_what_needs_room() {
+        let queue = Queue::default();
+        queue.present().insert(&slot(1));
+        queue.remove(&slot(1));
+        queue.put(small(2), 0);
+        queue.put_proof([3; 32], None);
+        let parts: Vec<_> = queue.take(Duration::ZERO).unwrap().parts().collect();
+        let [first, second] = &parts[..] else {
+            panic!("{parts:?}");
+        };
+        assert!(matches!(first.jobs[..], [(_, Job::Remove)]) && first.proofs.len() == 1);
+        assert!(matches!(second.jobs[..], [(_, Job::Put(_))]) && second.proofs.is_empty());
+        assert_eq!(Batch::default().parts().count(), 1);
     }
 
     #[test]

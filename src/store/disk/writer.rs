@@ -17,6 +17,7 @@ use super::{
     loading::Loading,
     proofs::{self, Proof},
     queue::{Batch, Errand, Job, Put},
+    reserve::Reserve,
     trouble::{Kind, Trouble},
 };
 use crate::{
@@ -29,6 +30,7 @@ use crate::{
 pub(super) struct Writer {
     shared: Arc<Shared>,
     place: Place,
+    reserve: Reserve,
     /// What keys are made with, also after the database had to be replaced.
     secret: Secret,
     /// None while the database cannot be opened.
@@ -69,7 +71,7 @@ impl Writer {
         let mut place = Place::take(&shared.options.path)?;
         let fresh = Secret::random().map_err(|error| Trouble::new(Kind::Io, error.to_string()))?;
         let (opened, proofs) = match load(&mut place, &fresh, &shared) {
-            Err(trouble) if trouble.kind == Kind::Corrupt => {
+            Err(trouble) if matches!(trouble.kind, Kind::Corrupt | Kind::Outdated) => {
                 shared.count_error(trouble.kind);
                 place.set_aside(&trouble)?;
                 load(&mut place, &fresh, &shared)?
@@ -83,6 +85,7 @@ impl Writer {
         };
         let saved = shared.options.generations.epoch();
         let writer = Self {
+            reserve: Reserve::beside(&shared.options.path),
             shared,
             place,
             secret: opened.secret,
@@ -96,24 +99,24 @@ impl Writer {
     }
 
     fn work(&mut self) {
-        while let Some(mut batch) = self.next() {
-            let errands = std::mem::take(&mut batch.errands);
+        self.reserve.make();
+        while let Some(batch) = self.next() {
             if batch.damaged == Some(self.shared.edition.load(Ordering::Relaxed)) {
                 self.replace(&Trouble::new(Kind::Corrupt, "an entry could not be read"));
             }
-            let written = self.write(&batch, &errands);
-            let is_written = written.is_ok();
-            match written {
-                Ok(done) => {
-                    self.done(&batch, &done);
-                    self.tidy().unwrap_or_else(|trouble| self.failed(&trouble));
-                }
-                Err(trouble) => self.lost(&batch, &trouble),
+            let mut works = true;
+            for part in batch.parts() {
+                works &= self.settle(part);
             }
-            for errand in errands {
-                // Who asked may have given up by now.
-                let _ = errand.reply.send(is_written);
+            if works && let Err(trouble) = self.tidy() {
+                self.failed(&trouble);
+                works = false;
             }
+            self.pause = if works {
+                Duration::ZERO
+            } else {
+                longer(self.pause)
+            };
             // What is to be removed is tried again until it is: not without end on a disk that fails.
             self.shared.queue.rest(self.pause);
         }
@@ -122,6 +125,22 @@ impl Writer {
             let emptied = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
             tracing::debug!(?emptied, "disk store closed");
         }
+    }
+
+    /// Writes a batch, and tells who waits for it; returns whether it was written.
+    fn settle(&mut self, mut batch: Batch) -> bool {
+        let errands = std::mem::take(&mut batch.errands);
+        let written = self.write(&batch, &errands);
+        let is_written = written.is_ok();
+        match written {
+            Ok(done) => self.done(&batch, &done),
+            Err(trouble) => self.lost(&batch, &trouble),
+        }
+        for errand in errands {
+            // Who asked may have given up by now.
+            let _ = errand.reply.send(is_written);
+        }
+        is_written
     }
 
     /// Reads on in the database as long as nothing waits, at least a little; then takes what waits.
@@ -177,7 +196,6 @@ impl Writer {
     }
 
     fn done(&mut self, batch: &Batch, done: &Done) {
-        self.pause = Duration::ZERO;
         let Shared { queue, counts, .. } = &*self.shared;
         queue.done(batch);
         for slot in &done.evicted {
@@ -193,14 +211,16 @@ impl Writer {
     fn lost(&mut self, batch: &Batch, trouble: &Trouble) {
         let puts = batch.jobs.iter();
         let lost = puts.filter(|(_, job)| matches!(job, Job::Put(_))).count();
-        let dropped = &self.shared.counts.dropped;
-        dropped.fetch_add(lost as u64, Ordering::Relaxed);
         self.shared.queue.failed(batch);
         self.failed(trouble);
+        let dropped = &self.shared.counts.dropped;
+        dropped.fetch_add(lost as u64, Ordering::Relaxed);
     }
 
     fn failed(&mut self, trouble: &Trouble) {
-        self.pause = longer(self.pause);
+        if trouble.kind == Kind::Full {
+            self.reserve.spend();
+        }
         if trouble.kind == Kind::Corrupt {
             self.shared.count_error(trouble.kind);
             self.replace(trouble);
@@ -279,6 +299,7 @@ impl Writer {
         while steps.next()?.is_some() {}
         drop(steps);
         drop(vacuum);
+        self.reserve.make();
         self.tidied = Some(Instant::now());
         Ok(())
     }
