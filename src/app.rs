@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use crate::{
     admin::{self, Readiness, Views},
     answer::{
+        retold::Teller,
         tape::{Limits, Tapes, Told},
         tasks::Tasks,
     },
@@ -78,7 +79,7 @@ impl App {
             secret,
             refused,
         } = open_disk(config).await?;
-        let store = Tiered::new(memory.clone(), disk.clone());
+        let store = Tiered::new(memory.clone(), disk.clone(), Teller::new(tasks.clone()));
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
         let policy = Arc::new(Policy::new(
             &config.cache,

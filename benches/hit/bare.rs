@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use refrain::{
+    answer::retold::Retold,
     call::{
         Slot,
         canon::{self, Options, Scratch},
@@ -121,6 +122,7 @@ impl Shared {
             lifetime: Duration::MAX,
             tags: Vec::new(),
             label: Label::default(),
+            retold: Retold::default(),
         });
         self.memory.put(entry.clone());
         entry

@@ -28,7 +28,7 @@ use crate::{
     },
     call::{Call, Keyed, plan::Plan},
     error::{Error, Kind},
-    store::{Entry, Unlent, tiered::Tiered},
+    store::{Entry, Lent, Unlent, tiered::Tiered},
 };
 
 /// The layer.
@@ -44,8 +44,25 @@ pub struct Cache<S> {
     store: Tiered,
 }
 
+/// An entry that fits a call.
+struct Found {
+    entry: Arc<Entry>,
+    tier: Tier,
+    verdict: Verdict,
+    reason: Option<Reason>,
+    now: Instant,
+}
+
 /// Why a look-up found no answer; an entry of old may be there.
 struct Miss(Reason, Option<(Arc<Entry>, Tier)>);
+
+/// What a fitting entry has for a call.
+enum Offer {
+    /// The answer.
+    Now(Answer),
+    /// The answer, once it is told in the form asked for.
+    Later(Found),
+}
 
 impl CacheLayer {
     /// Makes a layer over `store`.
@@ -91,16 +108,21 @@ where
             }
             return Either::Right(Box::pin(self.inner.clone().oneshot(call)));
         };
-        match look(self.store.get(&keyed.slot), keyed, &call.plan, Tier::Memory) {
-            Ok(answer) => Either::Left(ready(Ok(answer))),
+        let found = look(self.store.get(&keyed.slot), &call.plan, Tier::Memory);
+        match found.and_then(|found| found.offer(&self.store, keyed)) {
+            Ok(Offer::Now(answer)) => Either::Left(ready(Ok(answer))),
+            Ok(Offer::Later(found)) => {
+                let (store, inner, asked) = (self.store.clone(), self.inner.clone(), keyed.clone());
+                Either::Right(Box::pin(tell(store, inner, call, asked, found)))
+            }
             // Who wants a new answer has no use for an old one, so it is not looked for any deeper.
             Err(Miss(_, None)) if !call.plan.refresh && self.store.lies_deeper(&keyed.slot) => {
                 let (store, inner, asked) = (self.store.clone(), self.inner.clone(), keyed.clone());
                 Either::Right(Box::pin(look_deeper(store, inner, call, asked)))
             }
             Err(miss) => {
-                let (inner, asked) = (self.inner.clone(), keyed.clone());
-                Either::Right(Box::pin(go_on(inner, call, asked, miss)))
+                let (store, inner, asked) = (self.store.clone(), self.inner.clone(), keyed.clone());
+                Either::Right(Box::pin(go_on(store, inner, call, asked, miss)))
             }
         }
     }
@@ -116,19 +138,37 @@ async fn look_deeper<S>(
 where
     S: Service<Call, Response = Answer, Error = Error>,
 {
-    match look(
-        store.fetch(&asked.slot).await,
-        &asked,
-        &call.plan,
-        Tier::Disk,
-    ) {
-        Ok(answer) => Ok(answer),
-        Err(miss) => go_on(inner, call, asked, miss).await,
+    match look(store.fetch(&asked.slot).await, &call.plan, Tier::Disk) {
+        Ok(found) => tell(store, inner, call, asked, found).await,
+        Err(miss) => go_on(store, inner, call, asked, miss).await,
+    }
+}
+
+/// Has the entry told in the form asked for, and goes on if it cannot be.
+async fn tell<S>(
+    store: Tiered,
+    inner: S,
+    call: Call,
+    asked: Arc<Keyed>,
+    found: Found,
+) -> Result<Answer, Error>
+where
+    S: Service<Call, Response = Answer, Error = Error>,
+{
+    match store.tell(&found.entry, asked.request.form()).await {
+        Ok(lent) => Ok(found.answer(lent, &asked)),
+        Err(unlent) => go_on(store, inner, call, asked, found.unlent(unlent)).await,
     }
 }
 
 /// Has the call answered below; what was passed over may still stand in.
-async fn go_on<S>(inner: S, mut call: Call, asked: Arc<Keyed>, miss: Miss) -> Result<Answer, Error>
+async fn go_on<S>(
+    store: Tiered,
+    inner: S,
+    mut call: Call,
+    asked: Arc<Keyed>,
+    miss: Miss,
+) -> Result<Answer, Error>
 where
     S: Service<Call, Response = Answer, Error = Error>,
 {
@@ -143,15 +183,23 @@ where
     if failed(&result)
         && let Some((entry, tier)) = old
         && freshness::stands_in(facts(&entry, now), &plan)
-        && let Ok(answer) = from_entry(&entry, &asked, FALLBACK, tier, now)
+        && let Ok(lent) = store.tell(&entry, asked.request.form()).await
     {
-        return Ok(answer);
+        let (verdict, reason) = FALLBACK;
+        let found = Found {
+            entry,
+            tier,
+            verdict,
+            reason,
+            now,
+        };
+        return Ok(found.answer(lent, &asked));
     }
     result.map(|answer| with_reason(answer, reason))
 }
 
-/// Answers from `found` in this `tier`, if it fits.
-fn look(found: Option<Arc<Entry>>, asked: &Keyed, plan: &Plan, tier: Tier) -> Result<Answer, Miss> {
+/// Decides whether what was `found` in this `tier` fits.
+fn look(found: Option<Arc<Entry>>, plan: &Plan, tier: Tier) -> Result<Found, Miss> {
     let Some(entry) = found else {
         let reason = if plan.refresh {
             Reason::Refresh
@@ -161,13 +209,50 @@ fn look(found: Option<Arc<Entry>>, asked: &Keyed, plan: &Plan, tier: Tier) -> Re
         return Err(Miss(reason, None));
     };
     let now = Instant::now();
-    let why = match freshness::fit(facts(&entry, now), plan) {
+    let (verdict, reason) = match freshness::fit(facts(&entry, now), plan) {
         Fit::Fresh => (Verdict::Hit, None),
         Fit::Stale => (Verdict::Stale, Some(Reason::MaxStale)),
         Fit::No(reason) => return Err(Miss(reason, Some((entry, tier)))),
     };
-    from_entry(&entry, asked, why, tier, now)
-        .map_err(|unlent| Miss(unlent.reason(), Some((entry, tier))))
+    Ok(Found {
+        entry,
+        tier,
+        verdict,
+        reason,
+        now,
+    })
+}
+
+impl Found {
+    /// Offers the entry in the form asked for, if it can be had in that.
+    fn offer(self, store: &Tiered, asked: &Keyed) -> Result<Offer, Miss> {
+        match store.lend(&self.entry, asked.request.form()) {
+            Ok(Some(lent)) => Ok(Offer::Now(self.answer(lent, asked))),
+            Ok(None) => Ok(Offer::Later(self)),
+            Err(unlent) => Err(self.unlent(unlent)),
+        }
+    }
+
+    fn answer(self, (head, replay): Lent, asked: &Keyed) -> Answer {
+        let facts = facts(&self.entry, self.now);
+        Answer {
+            head,
+            body: Body::Replay(replay),
+            served: Served {
+                verdict: self.verdict,
+                reason: self.reason,
+                tier: Some(self.tier),
+                age: Some(facts.age.as_secs()),
+                ttl: Some(facts.ttl()),
+                key: Some(asked.slot.key),
+                upstream: Some(self.entry.upstream.clone()),
+            },
+        }
+    }
+
+    fn unlent(self, why: Unlent) -> Miss {
+        Miss(why.reason(), Some((self.entry, self.tier)))
+    }
 }
 
 /// Returns whether an entry is fresh enough for a call.
@@ -193,30 +278,6 @@ fn failed(result: &Result<Answer, Error>) -> bool {
         Ok(answer) => answer.head.status.is_server_error(),
         Err(error) => error.kind().is_upstream(),
     }
-}
-
-fn from_entry(
-    entry: &Entry,
-    asked: &Keyed,
-    (verdict, reason): (Verdict, Option<Reason>),
-    tier: Tier,
-    now: Instant,
-) -> Result<Answer, Unlent> {
-    let (head, replay) = entry.lend(asked.request.form())?;
-    let facts = facts(entry, now);
-    Ok(Answer {
-        head,
-        body: Body::Replay(replay),
-        served: Served {
-            verdict,
-            reason,
-            tier: Some(tier),
-            age: Some(facts.age.as_secs()),
-            ttl: Some(facts.ttl()),
-            key: Some(asked.slot.key),
-            upstream: Some(entry.upstream.clone()),
-        },
-    })
 }
 
 /// The layers below do not know why the cache passed.

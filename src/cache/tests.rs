@@ -12,7 +12,12 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    answer::{Head, replay::Replay},
+    answer::{
+        Head,
+        replay::Replay,
+        retold::{Retold, Teller},
+        tasks::Tasks,
+    },
     call::{
         Payload, Slot, Unkeyed,
         caller::Caller,
@@ -82,7 +87,11 @@ fn house_with(status: Option<StatusCode>, form: Form, body: &'static str) -> Hou
         body: Bytes::from_static(body.as_bytes()),
         ..entry()
     }));
-    house_over(Tiered::new(memory, None), status)
+    house_over(Tiered::new(memory, None, teller()), status)
+}
+
+fn teller() -> Teller {
+    Teller::new(Tasks::default())
 }
 
 fn entry() -> Entry {
@@ -98,6 +107,7 @@ fn entry() -> Entry {
         lifetime: Duration::from_secs(100),
         tags: Vec::new(),
         label: Label::default(),
+        retold: Retold::default(),
     }
 }
 
@@ -220,7 +230,10 @@ async fn house_with_disk(status: Option<StatusCode>, age: u64) -> (House, TempDi
     assert!(disk.close(Duration::from_secs(10)).await);
     let disk = open(1_000 + age).await;
     let memory = Memory::new(1 << 20, 1 << 10);
-    (house_over(Tiered::new(memory, Some(disk)), status), folder)
+    (
+        house_over(Tiered::new(memory, Some(disk), teller()), status),
+        folder,
+    )
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@
 //! A call joins the flight of its slot unless it asked for a refresh; it gets what is there at once and the rest as it
 //! comes. Entries have one place for all forms of an answer, flights one for each form: a call looks for a flight of its
 //! own form first, then for one whose recording will have what it is entitled to ([`Form::joins`]), and leads its own
-//! beside the others where there is none. Following in another form is `follow`'s. The flight is stored iff a member
-//! wants it, with the least lifetime and all tags of its members. A refresh leads a flight of its own, which replaces the
+//! beside the others where there is none. Following in another form is `follow`'s, what becomes of the members' wishes
+//! `wishes`'. A refresh leads a flight of its own, which replaces the
 //! slot's in every form. A leader that hangs up leaves a flight that goes on while anybody reads it; one that fails inside
 //! Refrain leaves followers that go on by themselves.
 //!
@@ -13,6 +13,7 @@
 //! Slots hold the scope, so members of a flight are one caller. A call without a key passes.
 
 mod follow;
+mod wishes;
 
 use std::{
     collections::HashMap,
@@ -24,16 +25,18 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 
+pub use self::wishes::Wishes;
+use self::wishes::Wishing;
 use crate::{
     answer::{
         Answer, Body, Head,
+        retold::Retold,
         tape::{Keep, Reader, Recording, Source, Tape, Tapes},
         verdict::{NotStored, Reason, Served, Verdict},
     },
@@ -71,17 +74,6 @@ pub struct Flown<'a> {
     pub now: Instant,
 }
 
-/// What the members of a flight that want it stored want together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
-    /// The least of their lifetimes.
-    pub lifetime: Option<Duration>,
-    /// All their tags, sorted.
-    pub tags: Vec<String>,
-    /// The entry has been made of them: they cannot change any more.
-    granted: bool,
-}
-
 struct Inner {
     tapes: Tapes,
     store: Tiered,
@@ -102,7 +94,9 @@ struct Flight {
     form: Form,
     hops: u8,
     tape: Tape,
-    wishes: Arc<Mutex<Wishes>>,
+    wishes: Arc<Mutex<Wishing>>,
+    /// Its recording in other forms; its entry shares them.
+    retold: Retold,
 }
 
 /// The layer.
@@ -173,7 +167,7 @@ impl Flights {
             };
             // A landing flight holds its tape and wants the board: never hold the board and want the tape.
             drop(board);
-            if flight.wish(&call.plan)
+            if lock(&flight.wishes).wish(&call.plan, flight.form, call.form())
                 && let Some(reader) = flight.tape.join(call.plan.store)
             {
                 self.0.joined.fetch_add(1, Ordering::Relaxed);
@@ -204,8 +198,10 @@ impl Flights {
         }
         let (slot, form) = (call.keyed.slot, call.form());
         let number = self.0.number.fetch_add(1, Ordering::Relaxed);
-        let wishes = Arc::new(Mutex::new(Wishes::default()));
-        let keep = self.keep(call, number, wishes.clone());
+        let mut wishes = Wishing::default();
+        wishes.wish(&call.plan, form, form);
+        let (wishes, retold) = (Arc::new(Mutex::new(wishes)), Retold::default());
+        let keep = self.keep(call, number, wishes.clone(), retold.clone());
         let (tape, reader) = self.0.tapes.record(source(), keep, call.plan.store);
         let flight = Flight {
             number,
@@ -213,8 +209,8 @@ impl Flights {
             hops: call.hops,
             tape,
             wishes,
+            retold,
         };
-        flight.wish(&call.plan);
         if call.plan.refresh {
             // No form of the answer is newer than the one that was asked for anew.
             for other in Form::ALL {
@@ -228,7 +224,13 @@ impl Flights {
 
     /// What happens when a flight's tape is complete. However the tape ends, the flight is taken off the board when
     /// its keeper is gone.
-    fn keep(&self, call: &Ticket, number: u64, wishes: Arc<Mutex<Wishes>>) -> Keep {
+    fn keep(
+        &self,
+        call: &Ticket,
+        number: u64,
+        wishes: Arc<Mutex<Wishing>>,
+        retold: Retold,
+    ) -> Keep {
         let label = call.label();
         let landing = Landing {
             flights: self.clone(),
@@ -240,18 +242,26 @@ impl Flights {
         Box::new(move |recording: Recording<'_>| {
             let inner = &landing.flights.0;
             let mut wishes = lock(&wishes);
-            wishes.granted = true;
+            let wishes = wishes.grant(|asked| serves(&recording, &retold, landing.form, asked));
             let entry = (inner.judge)(Flown {
                 slot: landing.slot,
                 form: landing.form,
                 label: &label,
-                wishes: &wishes,
+                wishes,
                 recording,
                 now: Instant::now(),
             })?;
-            landing.land(entry)
+            landing.land(Entry { retold, ..entry })
         })
     }
+}
+
+/// Returns whether a recording answers a call that asked for another form. A large one is told later, so of that it is
+/// assumed that it can be.
+fn serves(recording: &Recording<'_>, retold: &Retold, flown: Form, asked: Form) -> bool {
+    let has_usage = recording.outcome.usage.is_some();
+    let is_told = || retold.at_once(&recording.body, flown, asked);
+    flown.lends(has_usage, asked) && is_told().is_none_or(|telling| telling.is_ok())
 }
 
 /// Takes its flight off the board when dropped, unless a later flight has replaced it.
@@ -304,26 +314,6 @@ impl Flight {
     /// flight's own, on its way round a loop: it would wait for itself.
     fn takes(&self, call: &Ticket) -> bool {
         !call.plan.refresh && self.hops >= call.hops
-    }
-
-    /// Adds a member's wishes; returns whether they will be heard.
-    fn wish(&self, plan: &Plan) -> bool {
-        if !plan.store {
-            return true;
-        }
-        let mut wishes = lock(&self.wishes);
-        if wishes.granted {
-            let lives_as_long = wishes.lifetime.is_some_and(|least| least <= plan.lifetime);
-            return lives_as_long && plan.tags.iter().all(|tag| wishes.tags.contains(tag));
-        }
-        let least = wishes
-            .lifetime
-            .map_or(plan.lifetime, |known| known.min(plan.lifetime));
-        wishes.lifetime = Some(least);
-        wishes.tags.extend_from_slice(&plan.tags);
-        wishes.tags.sort_unstable();
-        wishes.tags.dedup();
-        true
     }
 }
 
@@ -424,6 +414,7 @@ where
 {
     let key = ticket.keyed.slot.key;
     let limit = flights.0.tapes.max_entry();
+    let store = &flights.0.store;
     let mut ready = Some((inner, call));
     loop {
         let part = flights.take_part(&mut ticket, || match ready.take() {
@@ -436,7 +427,7 @@ where
                 return Ok(led(&head, reader, key));
             }
             Part::Follows(reader, flight) => {
-                match follow::follow(reader, flight.form, ticket.form(), key, limit).await {
+                match follow::follow(reader, &flight, &ticket, store).await {
                     Ok(Some(answer)) => return Ok(answer),
                     Ok(None) => ticket.apart.push(flight.number),
                     // The leader's own misfortune; nothing was sent to this client yet.
@@ -444,7 +435,7 @@ where
                     Err(error) => return Err(error),
                 }
             }
-            Part::Landed(entry) => match landed(&entry, ticket.form(), key) {
+            Part::Landed(entry) => match landed(store, &entry, ticket.form(), key).await {
                 Ok(answer) => return Ok(answer),
                 Err(_) => ticket.passed_over = Some(entry.made.into_std()),
             },
@@ -485,8 +476,8 @@ fn led(head: &Head, reader: Reader, key: Key) -> Answer {
     }
 }
 
-fn landed(entry: &Entry, asked: Form, key: Key) -> Result<Answer, Unlent> {
-    let (head, replay) = entry.lend(asked)?;
+async fn landed(store: &Tiered, entry: &Entry, asked: Form, key: Key) -> Result<Answer, Unlent> {
+    let (head, replay) = store.tell(entry, asked).await?;
     Ok(Answer {
         head,
         body: Body::Replay(replay),

@@ -7,19 +7,39 @@
 use std::sync::Arc;
 
 use super::{Entry, disk::Disk, memory::Memory};
-use crate::call::Slot;
+use crate::{
+    answer::retold::{Retold, Teller},
+    call::Slot,
+};
 
 /// Both tiers; clones share them.
 #[derive(Clone, Debug)]
 pub struct Tiered {
     memory: Memory,
     disk: Option<Disk>,
+    teller: Teller,
 }
 
 impl Tiered {
-    /// Puts `memory` in front of `disk`.
-    pub fn new(memory: Memory, disk: Option<Disk>) -> Self {
-        Self { memory, disk }
+    /// Puts `memory` in front of `disk`; `teller` tells entries in other forms.
+    pub fn new(memory: Memory, disk: Option<Disk>, teller: Teller) -> Self {
+        Self {
+            memory,
+            disk,
+            teller,
+        }
+    }
+
+    /// Returns who tells recordings in other forms.
+    pub fn teller(&self) -> &Teller {
+        &self.teller
+    }
+
+    /// Has the entry at `slot` count for what was told of it, if it is the one of `retold`.
+    pub fn recount(&self, slot: &Slot, retold: &Retold) {
+        if retold.counted() != retold.bytes() {
+            self.memory.recount(slot, retold);
+        }
     }
 
     /// Returns the entry at `slot`, if it is in memory.

@@ -45,7 +45,10 @@ use super::{
     Entry,
     codec::{self, Damage, Record},
 };
-use crate::call::{Slot, key::Secret};
+use crate::{
+    answer::retold::Retold,
+    call::{Slot, key::Secret},
+};
 
 /// The disk tier; clones share it.
 #[derive(Clone, Debug)]
@@ -366,6 +369,7 @@ fn restore(record: Record, now: Instant, wall: u64, max_ttl: Duration) -> Option
         lifetime: record.lifetime.min(max_ttl),
         tags: record.tags,
         label: record.label,
+        retold: Retold::default(),
     })
 }
 

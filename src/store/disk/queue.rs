@@ -260,7 +260,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::{call::key::Key, dialect::chat::form::Form, store::Label};
+    use crate::{answer::retold::Retold, call::key::Key, dialect::chat::form::Form, store::Label};
 
     fn slot(number: u8) -> Slot {
         Slot {
@@ -282,6 +282,7 @@ mod tests {
             lifetime: Duration::from_secs(60),
             tags: Vec::new(),
             label: Label::default(),
+            retold: Retold::default(),
         })
     }
 

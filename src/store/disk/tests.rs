@@ -8,7 +8,7 @@ use rusqlite::ffi;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{call::key::Key, dialect::chat::form::Form, store::Label};
+use crate::{answer::retold::Retold, call::key::Key, dialect::chat::form::Form, store::Label};
 
 /// A folder for a database, and the time of day there.
 struct House {
@@ -122,6 +122,7 @@ fn entry(number: u16) -> Entry {
             model: "m".to_owned(),
             ..Label::default()
         },
+        retold: Retold::default(),
     }
 }
 
