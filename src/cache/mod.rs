@@ -56,14 +56,6 @@ struct Found {
 /// Why a look-up found no answer; an entry of old may be there.
 struct Miss(Reason, Option<(Arc<Entry>, Tier)>);
 
-/// What a fitting entry has for a call.
-enum Offer {
-    /// The answer.
-    Now(Answer),
-    /// The answer, once it is told in the form asked for.
-    Later(Found),
-}
-
 impl CacheLayer {
     /// Makes a layer over `store`.
     pub fn new(store: Tiered) -> Self {
@@ -108,23 +100,24 @@ where
             }
             return Either::Right(Box::pin(self.inner.clone().oneshot(call)));
         };
-        let found = look(self.store.get(&keyed.slot), &call.plan, Tier::Memory);
-        match found.and_then(|found| found.offer(&self.store, keyed)) {
-            Ok(Offer::Now(answer)) => Either::Left(ready(Ok(answer))),
-            Ok(Offer::Later(found)) => {
-                let (store, inner, asked) = (self.store.clone(), self.inner.clone(), keyed.clone());
-                Either::Right(Box::pin(tell(store, inner, call, asked, found)))
-            }
-            // Who wants a new answer has no use for an old one, so it is not looked for any deeper.
-            Err(Miss(_, None)) if !call.plan.refresh && self.store.lies_deeper(&keyed.slot) => {
-                let (store, inner, asked) = (self.store.clone(), self.inner.clone(), keyed.clone());
-                Either::Right(Box::pin(look_deeper(store, inner, call, asked)))
-            }
-            Err(miss) => {
-                let (store, inner, asked) = (self.store.clone(), self.inner.clone(), keyed.clone());
-                Either::Right(Box::pin(go_on(store, inner, call, asked, miss)))
-            }
+        let store = &self.store;
+        let miss = match look(store.get(&keyed.slot), &call.plan, Tier::Memory) {
+            Ok(found) => match store.lend(&found.entry, keyed.request.form()) {
+                Ok(Some(lent)) => return Either::Left(ready(Ok(found.answer(lent, keyed)))),
+                Ok(None) => {
+                    let (store, inner, asked) = (store.clone(), self.inner.clone(), keyed.clone());
+                    return Either::Right(Box::pin(tell(store, inner, call, asked, found)));
+                }
+                Err(unlent) => found.unlent(unlent),
+            },
+            Err(miss) => miss,
+        };
+        let (store, inner, asked) = (store.clone(), self.inner.clone(), keyed.clone());
+        // Who wants a new answer has no use for an old one, so it is not looked for any deeper.
+        if miss.1.is_none() && !call.plan.refresh && store.lies_deeper(&asked.slot) {
+            return Either::Right(Box::pin(look_deeper(store, inner, call, asked)));
         }
+        Either::Right(Box::pin(go_on(store, inner, call, asked, miss)))
     }
 }
 
@@ -224,15 +217,6 @@ fn look(found: Option<Arc<Entry>>, plan: &Plan, tier: Tier) -> Result<Found, Mis
 }
 
 impl Found {
-    /// Offers the entry in the form asked for, if it can be had in that.
-    fn offer(self, store: &Tiered, asked: &Keyed) -> Result<Offer, Miss> {
-        match store.lend(&self.entry, asked.request.form()) {
-            Ok(Some(lent)) => Ok(Offer::Now(self.answer(lent, asked))),
-            Ok(None) => Ok(Offer::Later(self)),
-            Err(unlent) => Err(self.unlent(unlent)),
-        }
-    }
-
     fn answer(self, (head, replay): Lent, asked: &Keyed) -> Answer {
         let facts = facts(&self.entry, self.now);
         Answer {

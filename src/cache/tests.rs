@@ -15,7 +15,7 @@ use crate::{
     answer::{
         Head,
         replay::Replay,
-        retold::{Retold, Teller},
+        retold::{Retold, SMALL, Teller},
         tasks::Tasks,
     },
     call::{
@@ -333,6 +333,33 @@ async fn an_entry_that_cannot_be_told_anew_is_a_miss_and_never_an_error() {
     let mut house = house_with(Some(StatusCode::OK), Form::Plain, "no completion");
     let answer = house.ask(call_for(silent)).await.unwrap();
     assert_eq!(answer, said(Verdict::Miss, Some("unconvertible"), "new"));
+}
+
+#[tokio::test]
+async fn a_large_entry_is_told_anew_once_and_not_on_the_spot() {
+    let silent = Form::Stream { usage: false };
+    let content = "x".repeat(SMALL);
+    let completion = format!(
+        r#"{{"choices":[{{"message":{{"content":"{content}"}},"finish_reason":"stop"}}]}}"#
+    );
+    for (body, reason) in [(completion, None), (content, Some("unconvertible"))] {
+        let memory = Memory::new(16 << 20, 1 << 20);
+        let entry = Arc::new(Entry {
+            body: Bytes::from(body),
+            ..entry()
+        });
+        memory.put(entry.clone());
+        let before = memory.bytes();
+        let store = Tiered::new(memory.clone(), None, teller());
+        let mut house = house_over(store, Some(StatusCode::OK));
+        for _ in 0..2 {
+            let (_, told, _) = house.ask(call_for(silent)).await.unwrap();
+            assert_eq!(told, reason);
+        }
+        assert_eq!(memory.bytes(), before + entry.retold.bytes());
+        assert_eq!(entry.retold.bytes() > 0, reason.is_none());
+        assert_eq!(house.calls(), if reason.is_some() { 2 } else { 0 });
+    }
 }
 
 #[tokio::test(start_paused = true)]
