@@ -1,4 +1,4 @@
-//! The one error of the crate: opaque, cheap to clone (followers get the leader's), sorted by [`Kind`].
+//! The one error of the crate: opaque, cheap to clone (followers get the leader's), sorted by [`Kind`]. Pure.
 //!
 //! # Scope
 //! An `Error` is something Refrain itself has to answer for. What an upstream answers, 4xx and 5xx included, is an
@@ -23,6 +23,10 @@ pub enum Kind {
     IncompleteRequest,
     /// The client paused for too long in the middle of its body.
     SlowRequest,
+    /// The credential is none of the proxy's own callers'.
+    Unauthorized,
+    /// A foreign web page, or a foreign name for this proxy, where its own key would be spent.
+    Forbidden,
     /// Nothing lives at this path of Refrain's own.
     NotFound,
     /// `only-if-cached`, and nothing servable is cached.
@@ -49,11 +53,13 @@ struct Inner {
 
 impl Kind {
     /// Every kind, for tables and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::BadHeader,
         Self::BadPath,
         Self::IncompleteRequest,
         Self::SlowRequest,
+        Self::Unauthorized,
+        Self::Forbidden,
         Self::NotFound,
         Self::NotCached,
         Self::Loop,
@@ -68,6 +74,8 @@ impl Kind {
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadHeader | Self::BadPath | Self::IncompleteRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::NotCached | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
@@ -84,6 +92,8 @@ impl Kind {
             Self::BadPath => "bad_path",
             Self::IncompleteRequest => "incomplete_request",
             Self::SlowRequest => "request_timeout",
+            Self::Unauthorized => "invalid_api_key",
+            Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::NotCached => "not_cached",
             Self::Loop => "loop",

@@ -1,12 +1,12 @@
 //! Holds the docs to the code: every word that a client, an operator or a dashboard can meet stands in its list, and no
 //! list has a word that does not exist.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use refrain::{
     answer::verdict::{NotStored, Reason, Tier, Verdict},
-    call::{self, canon},
+    call::{self, canon, scope},
     dialect::chat::request::{Class, Field},
     error::Kind,
     ledger::{
@@ -14,7 +14,7 @@ use refrain::{
         line::Line,
         metrics::{Metrics, Readings},
     },
-    store::{codec::Damage, disk},
+    store::{codec::Damage, disk, proofs::Event},
     upstream::headers,
 };
 
@@ -61,6 +61,7 @@ fn line() -> Line<'static> {
         verdict: "miss",
         reason: Some("not_found"),
         key: Some("012345678901"),
+        rule: Some("rule-1"),
         stored: Some(false),
         not_stored: Some("empty"),
         upstream: Some("openai"),
@@ -68,8 +69,8 @@ fn line() -> Line<'static> {
         input_tokens: Some(1),
         output_tokens: Some(2),
         bytes: 3,
-        ttfb_ms: Some(4.0),
-        total_ms: 5.0,
+        ttfb: Some(Duration::from_millis(4)),
+        total: Duration::from_millis(5),
     }
 }
 
@@ -121,6 +122,13 @@ fn every_field_left_out_of_the_key_is_documented() {
         .filter(|field| field.class() != Class::Keyed);
     let left_out: BTreeSet<_> = left_out.map(|field| field.as_str().to_owned()).collect();
     assert_eq!(documented, left_out);
+}
+
+#[test]
+fn every_header_that_does_not_count_in_a_shared_scope_is_documented() {
+    let prefixes = scope::TELEMETRY_PREFIXES.map(|prefix| format!("{prefix}*"));
+    let known = [scope::TELEMETRY.map(str::to_owned).as_slice(), &prefixes].concat();
+    assert_eq!(words(CACHING, "### Extensions in a shared scope"), known);
 }
 
 #[test]
@@ -204,6 +212,11 @@ fn every_value_of_a_label_is_documented() {
     assert_eq!(
         values("### Values of `reason` of `refrain_disk_damaged_total`"),
         damages
+    );
+    let events = Event::ALL.map(Event::as_str);
+    assert_eq!(
+        values("### Values of `event` of `refrain_proofs_total`"),
+        events
     );
 }
 

@@ -24,12 +24,13 @@ use crate::{
         key::{Key, Secret},
         plan::{Plan, Policy},
     },
-    config::Config,
+    config::{self, Config},
     dialect::chat::{form::Form, request::Request},
     store::{
         Label,
         disk::{self, Disk},
         memory::Memory,
+        proofs::Proofs,
     },
 };
 
@@ -59,7 +60,7 @@ impl Service<Call> for Upstream {
                     headers: HeaderMap::new(),
                     framed: true,
                     upstream: HeaderValue::from_static("up"),
-                    timing: Arc::default(),
+                    timing: None,
                 },
                 body: Body::Replay(Replay::new(Bytes::from_static(b"new"), None)),
                 served: Served::from_upstream(Verdict::Miss, Reason::NotFound, key),
@@ -94,6 +95,25 @@ fn teller() -> Teller {
     Teller::new(Tasks::default())
 }
 
+/// A prover that knows nothing yet; an entry's age is what it goes by, for an hour.
+fn prover() -> Prover {
+    let ttl = Duration::from_secs(60 * 60);
+    let secret = Secret::from_bytes([0; 32]);
+    Prover::new(prover::Options {
+        proofs: Proofs::new(secret, &[], ttl, None, &[]),
+        proof: config::Proof::Auto,
+        terms: proof::Terms {
+            ttl,
+            hold: Duration::from_secs(24 * 60 * 60),
+        },
+        tasks: Tasks::default(),
+    })
+}
+
+fn refreshes() -> Refreshes {
+    Refreshes::new(Tasks::default(), Box::new(|_| {}))
+}
+
 fn entry() -> Entry {
     Entry {
         slot: slot(),
@@ -118,39 +138,43 @@ fn house_over(store: Tiered, status: Option<StatusCode>) -> House {
         calls: calls.clone(),
     };
     House {
-        cache: CacheLayer::new(store).layer(upstream),
+        cache: CacheLayer::new(store, prover(), refreshes()).layer(upstream),
         calls,
     }
 }
 
-fn slot() -> Slot {
+pub(super) fn slot() -> Slot {
     Slot {
         key: Key::from_bytes([1; 32]),
         delivery: 0,
     }
 }
 
-fn call(change: impl FnOnce(&mut Plan)) -> Call {
+pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
     let config = Config::default();
     let url = &config.upstream.base_url;
     let policy = Policy::new(&config.cache, url, Duration::from_secs(100));
     let headers = HeaderMap::new();
     let mut plan = policy.plan(&headers).unwrap();
     change(&mut plan);
+    let caller = Caller::of(&headers, &Secret::from_bytes([0; 32]));
     Call {
         id: HeaderValue::from_static("id"),
         method: Method::POST,
         target: PathAndQuery::from_static("/v1/chat/completions"),
-        caller: Caller::of(&headers, &Secret::from_bytes([0; 32])),
+        keyed: Ok(Arc::new(Keyed {
+            slot: slot(),
+            scope: caller.itself(),
+            request: Request::default(),
+        })),
+        caller,
         headers,
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,
-        keyed: Ok(Arc::new(Keyed {
-            slot: slot(),
-            request: Request::default(),
-        })),
+        rule: None,
         passed_over: None,
+        alone: false,
         upgrade: false,
     }
 }
@@ -163,7 +187,12 @@ fn call_for(form: Form) -> Call {
     };
     let slot = slot();
     let mut call = call(|_| {});
-    call.keyed = Ok(Arc::new(Keyed { slot, request }));
+    let scope = call.caller.itself();
+    call.keyed = Ok(Arc::new(Keyed {
+        slot,
+        scope,
+        request,
+    }));
     call
 }
 

@@ -1,21 +1,57 @@
-//! Who asks: the credential of a call, known only by its fingerprint. Pure.
+//! Who asks: one of the proxy's own callers, else the credential of a call, known only by its fingerprint. Pure.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use http::HeaderMap;
 
-use super::key::{Fingerprint, Hex, Secret};
-use crate::config::CREDENTIALS;
+use super::{
+    key::{Fingerprint, Hex, Secret},
+    scope::Scope,
+};
+use crate::config::{self, CREDENTIALS};
 
-/// The caller of a call. Two callers are equal iff their credentials are; none at all is a credential of its own.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Caller {
-    fingerprint: Fingerprint,
-    anonymous: bool,
+/// The caller of a call. Two that are not the proxy's own are equal iff their credentials are; none at all is a
+/// credential of its own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Caller(Who);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Who {
+    /// No credential.
+    Anonymous(Fingerprint),
+    /// The fingerprint of what was sent.
+    Presented(Fingerprint),
+    /// A `[[caller]]`, whichever of its keys was sent.
+    Named(Arc<Named>),
+}
+
+/// One of the proxy's own callers, a `[[caller]]`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Named {
+    name: String,
+    itself: Scope,
+    tenant: Option<Scope>,
+}
+
+impl Named {
+    /// Takes it from the configuration.
+    pub(super) fn new(caller: &config::Caller, secret: &Secret) -> Self {
+        let tenant = |name: &String| Scope::of_tenant(name, secret);
+        Self {
+            name: caller.name.clone(),
+            itself: Scope::of_caller(&caller.name, secret),
+            tenant: caller.scope.as_ref().map(tenant),
+        }
+    }
 }
 
 impl Caller {
-    /// Reads the caller off the headers of a request.
+    /// Returns the proxy's own caller `named`.
+    pub(super) fn named(named: Arc<Named>) -> Self {
+        Self(Who::Named(named))
+    }
+
+    /// Reads the caller off the headers of a request, as one known by its credential.
     pub fn of(headers: &HeaderMap, secret: &Secret) -> Self {
         let mut credentials: Vec<_> = headers
             .iter()
@@ -28,25 +64,54 @@ impl Caller {
             .iter()
             .flat_map(|(name, value)| [name.as_bytes(), *value])
             .collect();
-        Self {
-            fingerprint: secret.fingerprint("caller", &parts),
-            anonymous: parts.is_empty(),
+        let fingerprint = secret.fingerprint("caller", &parts);
+        Self(if parts.is_empty() {
+            Who::Anonymous(fingerprint)
+        } else {
+            Who::Presented(fingerprint)
+        })
+    }
+
+    /// Returns whether this is a `[[caller]]`: the proxy itself knows its key, so nobody else has to vouch for it.
+    pub fn is_proxys_own(&self) -> bool {
+        matches!(self.0, Who::Named(_))
+    }
+
+    /// Returns the credential that an upstream may accept or refuse; `None` for a `[[caller]]`.
+    pub fn credential(&self) -> Option<&Fingerprint> {
+        match &self.0 {
+            Who::Anonymous(credential) | Who::Presented(credential) => Some(credential),
+            Who::Named(_) => None,
         }
     }
 
-    /// Returns the bytes that keep this caller's entries apart from everybody else's.
-    pub fn scope(&self) -> &[u8] {
-        self.fingerprint.as_bytes()
+    /// Returns the narrowest scope there is for this caller.
+    pub fn itself(&self) -> Scope {
+        match &self.0 {
+            Who::Anonymous(credential) | Who::Presented(credential) => {
+                Scope::of_credential(*credential)
+            }
+            Who::Named(named) => named.itself,
+        }
+    }
+
+    /// Returns the scope that the operator has put this caller into, a `[[caller]]`'s `scope`.
+    pub fn tenant(&self) -> Option<Scope> {
+        match &self.0 {
+            Who::Anonymous(_) | Who::Presented(_) => None,
+            Who::Named(named) => named.tenant,
+        }
     }
 }
 
 impl fmt::Display for Caller {
-    /// Writes `anonymous` or the first 8 hex digits of the fingerprint.
+    /// Writes a `[[caller]]`'s name, `anonymous`, or the first 8 hex digits of the fingerprint.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.anonymous {
-            return f.write_str("anonymous");
+        match &self.0 {
+            Who::Anonymous(_) => f.write_str("anonymous"),
+            Who::Presented(credential) => f.write_str(Hex::<8>::of(credential.as_bytes()).as_str()),
+            Who::Named(named) => f.write_str(&named.name),
         }
-        f.write_str(Hex::<8>::of(self.fingerprint.as_bytes()).as_str())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The canonical body: one form for all spellings of the same request.
+//! The canonical body: one form for all spellings of the same request. Pure.
 //!
 //! # Scope
 //! Decides whether a body can be keyed at all, and then which bytes stand for it. Object key order, whitespace, string
@@ -147,7 +147,22 @@ pub fn canonicalise(
     canonical
 }
 
-/// Longest body that is read, bytes: far above what an operator would key, and its form has places of 32 bits.
+/// Returns the canonical form of one JSON value, without any dialect's exceptions; its `null` is [`is_nothing`].
+pub fn value(json: &str, scratch: &mut Scratch) -> Result<Vec<u8>, Unkeyed> {
+    let mut scanner = Scanner::new(json, scratch);
+    let start = scanner.mark();
+    scanner.value()?;
+    scanner.end()?;
+    let mut form = Vec::new();
+    scanner.copy(scanner.span(start), &mut form);
+    Ok(form)
+}
+
+/// Returns whether a canonical value is `null` or an empty string.
+pub fn is_nothing(form: &[u8]) -> bool {
+    form == json::NULL || text::bytes(form).is_some_and(<[u8]>::is_empty)
+}
+
 /// Bytes that room is kept for.
 const MAX_KEPT_BYTES: usize = 256 * 1024;
 

@@ -19,7 +19,8 @@ pub struct Check {
 }
 
 impl Check {
-    /// Checks what `refrain serve` would run with, the environment included, and says so in one line on `out`.
+    /// Checks what `refrain serve` would run with, the environment included, and says so in one line on `out`, below what
+    /// can hardly be meant.
     ///
     /// Fails with the configuration's [`Problems`](crate::config::Problems), or if `out` cannot be written.
     pub fn run(self, out: &mut impl Write) -> anyhow::Result<()> {
@@ -32,6 +33,9 @@ impl Check {
             Some(path) => format!("{} is fine", path.display()),
             None => "the configuration is fine, without a file".to_owned(),
         };
+        for warning in &config.warnings {
+            writeln!(out, "{warning}")?;
+        }
         writeln!(
             out,
             "{source}: listens on {}, calls {}",
@@ -79,6 +83,17 @@ mod tests {
         let (told, result) = check("listen = ['127.0.0.1:1', '[::1]:1']\n");
         assert!(result.is_ok());
         insta::assert_snapshot!(told, @"FILE is fine: listens on 127.0.0.1:1 and [::1]:1, calls https://api.openai.com/v1");
+    }
+
+    #[test]
+    fn what_can_hardly_be_meant_is_told_and_fine() {
+        let (told, result) = check("[cache]\nscope = 'header:x-tenant'\n");
+        assert!(result.is_ok());
+        insta::assert_snapshot!(told, @r"
+        warning: FILE:2:9: cache.scope: `header:x-tenant` without a `[[caller]]`: whoever the upstream accepts can name any tenant and read its entries
+          hint: name the callers, or let something in front of Refrain set the value
+        FILE is fine: listens on 127.0.0.1:8080, calls https://api.openai.com/v1
+        ");
     }
 
     #[test]

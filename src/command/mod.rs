@@ -6,6 +6,7 @@
 pub mod check;
 pub mod demo;
 pub mod failure;
+pub mod hash_key;
 pub mod health;
 pub mod mock;
 pub mod serve;
@@ -21,7 +22,9 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 use self::failure::Failure;
-pub use self::{check::Check, demo::Demo, health::Health, mock::Mock, serve::ServeArgs};
+pub use self::{
+    check::Check, demo::Demo, hash_key::HashKey, health::Health, mock::Mock, serve::ServeArgs,
+};
 use crate::config::{self, Config, Flag, Problems, Sources};
 
 /// The command line.
@@ -51,6 +54,8 @@ pub enum Command {
     Check(Check),
     /// Show what it does: a mock upstream, a proxy, a handful of calls
     Demo(Demo),
+    /// Hash the key of a caller, for `[[caller]]`
+    HashKey(HashKey),
     /// Ask a running Refrain whether it is ready
     Health(Health),
     /// Be an OpenAI-shaped upstream, for trying things out
@@ -79,7 +84,8 @@ impl Command {
             Self::Serve(args) => serve::run(args).await,
             Self::Check(check) => check.run(&mut io::stdout().lock()),
             Self::Demo(demo) => Ok(demo.run().await?),
-            Self::Health(health) => Ok(health.run().await?),
+            Self::HashKey(hash_key) => Ok(hash_key.run()?),
+            Self::Health(health) => health.run().await,
             Self::Mock(mock) => Ok(mock.run().await?),
         }
     }
@@ -157,11 +163,12 @@ mod tests {
            refrain <COMMAND>
 
     Commands:
-      serve   Serve calls; what `refrain` alone does
-      check   Say everything that is wrong with a configuration
-      demo    Show what it does: a mock upstream, a proxy, a handful of calls
-      health  Ask a running Refrain whether it is ready
-      mock    Be an OpenAI-shaped upstream, for trying things out
+      serve     Serve calls; what `refrain` alone does
+      check     Say everything that is wrong with a configuration
+      demo      Show what it does: a mock upstream, a proxy, a handful of calls
+      hash-key  Hash the key of a caller, for `[[caller]]`
+      health    Ask a running Refrain whether it is ready
+      mock      Be an OpenAI-shaped upstream, for trying things out
 
     Options:
           --config <FILE>        Read the settings of this file; without it, no file is read [env: REFRAIN_CONFIG]

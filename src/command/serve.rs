@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use super::{ConfigArgs, failure::Failure, print, signals::Signals};
+use super::{ConfigArgs, client::reachable, failure::Failure, print, signals::Signals};
 use crate::{
     app::App,
     config::{Config, Flag, Problems},
@@ -44,6 +44,15 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let (log, flush) = Log::start(&config.log, io::stderr().is_terminal(), io::stderr());
     log.trace(&config.log.level);
+    for warning in &config.warnings {
+        let complaint = warning.complaint();
+        tracing::warn!(
+            setting = warning.key(),
+            what = complaint.what,
+            hint = complaint.hint,
+            "doubtful setting"
+        );
+    }
     let app = App::start(&config, log).await.map_err(|error| {
         Failure::from(error)
             .hint("`--listen` and `--admin` name other addresses, `--admin off` none")
@@ -53,7 +62,10 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     tracing::info!("draining");
     tokio::select! {
         drained = app.stop() => tracing::info!(drained, "stopped"),
-        () = signals.received() => tracing::warn!("stopped by a second signal"),
+        () = signals.received() => {
+            app.cut().await;
+            tracing::warn!("stopped by a second signal");
+        }
     }
     drop(flush);
     Ok(())
@@ -128,17 +140,6 @@ fn tiers(config: &Config, has_disk: bool) -> String {
         Some(disk) => format!("{memory}; disk {} does not work", disk.path.display()),
         None => memory,
     }
-}
-
-/// Returns where a client on this machine finds a listener that may listen everywhere.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    address
 }
 
 impl ServeArgs {

@@ -1,8 +1,12 @@
-//! What was written turned into what holds, or all that is wrong with it.
+//! What was written turned into what holds, or all that is wrong with it. Pure: the surroundings are an argument, so
+//! that a file is judged alike wherever it is read.
 //!
 //! # Scope
 //! The file itself has been read by now: here stands what a value has to be beyond its type, and what values have to be
-//! to each other. Pure: the surroundings are an argument, so that a file is judged alike wherever it is read.
+//! to each other.
+
+mod access;
+mod rule;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,9 +15,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Admin, CREDENTIALS, Cache, Config, Directive, Disk, KEEPABLE, Key, Limits, Log, MAX_BODY,
-    Store, Timeouts, Upstream, address, file,
+    Scope, Store, Timeouts, Upstream, address, file,
     problem::Complaint,
     read::{hint_for, item_key},
+    secret::Environment,
     units::{Off, Size, Span},
 };
 
@@ -32,17 +37,45 @@ pub(super) struct Surroundings {
     pub(super) memory: Option<u64>,
     /// The directory for state.
     pub(super) state: Option<PathBuf>,
+    /// The variables that secrets may be taken from.
+    pub(super) env: Environment,
+}
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) config: Config,
+    /// What the operator should think over.
+    pub(super) doubts: Vec<Finding>,
 }
 
 /// Checks `file` and fills in what was left to Refrain.
-pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Config, Vec<Finding>> {
+pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Checked, Vec<Finding>> {
     let mut findings = Findings::default();
     check_listeners(&file, &mut findings);
     check_limits(&file.limits, file.key.max_body, &mut findings);
     let memory = memory(&file, surroundings.memory, &mut findings);
     let disk = disk(&file, surroundings.state, &mut findings);
-    let upstream = the_upstream(file.upstream, &mut findings);
+    let upstream = the_upstream(file.upstream, &surroundings.env, &mut findings);
+    let rules = rule::rules(file.rule, file.cache.max_ttl, &mut findings);
     let cache = cache(file.cache, memory, &mut findings);
+    let callers = access::callers(file.caller, &mut findings);
+    let cors = access::cors(file.cors, &mut findings);
+    access::check_tenants("cache.scope", &cache.scope, &callers, &mut findings);
+    for (i, rule) in rules.iter().enumerate() {
+        let key = format!("{}.scope", item_key("rule", i, rules.len()));
+        let scope = rule.scope.as_ref().unwrap_or(&Scope::Credential);
+        access::check_tenants(&key, scope, &callers, &mut findings);
+    }
+    access::check_together(
+        &file.listen,
+        upstream
+            .as_ref()
+            .and_then(|upstream| upstream.api_key.as_ref()),
+        &callers,
+        &cors,
+        &mut findings,
+    );
     let key = key(file.key, &mut findings);
     let log = log(file.log, &mut findings);
     let config = upstream.map(|upstream| Config {
@@ -52,6 +85,7 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Conf
         },
         upstream,
         cache,
+        rules,
         key,
         store: Store { memory, disk },
         limits: Limits {
@@ -61,14 +95,25 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Conf
             idle: file.limits.idle.0,
             write: file.limits.write.0,
             drain: file.limits.drain.0,
+            hosts: access::hosts(file.limits.hosts, &mut findings),
         },
+        cors,
+        callers,
         log,
+        warnings: Vec::new(),
     });
-    config.filter(|_| findings.0.is_empty()).ok_or(findings.0)
+    let Findings { problems, doubts } = findings;
+    config
+        .filter(|_| problems.is_empty())
+        .map(|config| Checked { config, doubts })
+        .ok_or(problems)
 }
 
 #[derive(Debug, Default)]
-struct Findings(Vec<Finding>);
+struct Findings {
+    problems: Vec<Finding>,
+    doubts: Vec<Finding>,
+}
 
 impl Findings {
     /// Notes what is wrong with `key`.
@@ -82,7 +127,15 @@ impl Findings {
     }
 
     fn note(&mut self, keys: Vec<String>, complaint: Complaint) {
-        self.0.push(Finding { keys, complaint });
+        self.problems.push(Finding { keys, complaint });
+    }
+
+    /// Notes what can be done, but can hardly be meant.
+    fn warn(&mut self, keys: &[&str], what: impl Into<String>, hint: impl Into<String>) {
+        self.doubts.push(Finding {
+            keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+            complaint: Complaint::new(what, hint),
+        });
     }
 
     /// Returns what came out well, else notes what is wrong.
@@ -125,23 +178,36 @@ fn check_listeners(file: &file::File, findings: &mut Findings) {
         let key = item_key("listen", i, file.listen.len());
         findings.unless_ok(&key, address::check_listen(address));
     }
-    let collide = |a: &String, b: &String| a == b && address::port_of(a) != Ok(Some(0));
-    findings.distinct("listen", &file.listen, collide);
+    for (i, address) in file.listen.iter().enumerate() {
+        let mut earlier = file.listen.iter().take(i);
+        if let Some(taken) = earlier.find(|earlier| address::collide(earlier, address)) {
+            findings.add(
+                item_key("listen", i, file.listen.len()),
+                format!("`{address}` takes the same place as `{taken}`"),
+                "leave one of the two out",
+            );
+        }
+    }
     let admin = &file.admin.listen;
     if admin == OFF {
         return;
     }
     findings.unless_ok("admin.listen", address::check_listen(admin));
-    if file.listen.iter().any(|address| collide(address, admin)) {
+    let mut listen = file.listen.iter();
+    if let Some(taken) = listen.find(|address| address::collide(address, admin)) {
         findings.clash(
             ["admin.listen", "listen"],
-            format!("`{admin}` is taken twice, by `listen` and by `admin.listen`"),
+            format!("`{admin}` takes the same place as `{taken}` of `listen`"),
             "give the admin listener an address of its own, or `off`",
         );
     }
 }
 
-fn the_upstream(mut upstreams: Vec<file::Upstream>, findings: &mut Findings) -> Option<Upstream> {
+fn the_upstream(
+    mut upstreams: Vec<file::Upstream>,
+    env: &Environment,
+    findings: &mut Findings,
+) -> Option<Upstream> {
     if upstreams.is_empty() {
         findings.add(
             "upstream",
@@ -171,12 +237,17 @@ fn the_upstream(mut upstreams: Vec<file::Upstream>, findings: &mut Findings) -> 
     );
     let timeouts = timeouts(&upstream.timeouts, findings);
     let base_url = findings.unless_ok("upstream.base_url", upstream.base_url.parse());
+    let proof = findings.unless_ok("upstream.proof", upstream.proof.parse());
+    let api_key = access::api_key(upstream.api_key, env, findings);
     Some(Upstream {
         name: upstream.name,
         base_url: base_url?,
+        api_key,
         http: upstream.http,
         timeouts,
         pool_idle: upstream.pool_idle.0,
+        proof: proof.unwrap_or_default(),
+        identity: upstream.identity,
     })
 }
 
@@ -205,6 +276,11 @@ fn cache(cache: file::Cache, memory: u64, findings: &mut Findings) -> Cache {
         cache.stall,
         "write how long a reader may hold up others, such as `10s`",
     );
+    findings.positive(
+        "cache.proof_ttl",
+        cache.proof_ttl,
+        "write how long a credential needs not be asked about again, such as `1h`",
+    );
     if cache.finish_reasons.is_empty() {
         findings.add(
             "cache.finish_reasons",
@@ -215,12 +291,20 @@ fn cache(cache: file::Cache, memory: u64, findings: &mut Findings) -> Cache {
     findings.distinct("cache.finish_reasons", &cache.finish_reasons, String::eq);
     Cache {
         enabled: cache.enabled,
+        scope: findings
+            .unless_ok("cache.scope", cache.scope.parse())
+            .unwrap_or(Scope::Credential),
         ttl: cache.ttl.given().map(|ttl| ttl.0),
         max_ttl: cache.max_ttl.0,
+        stale_while_revalidate: cache
+            .stale_while_revalidate
+            .on()
+            .map_or(Duration::ZERO, |span| span.0),
         stale_if_error: cache
             .stale_if_error
             .on()
             .map_or(Duration::ZERO, |span| span.0),
+        proof_ttl: cache.proof_ttl.0,
         max_entry: cache.max_entry.0.min(memory / MEMORY_SHARE),
         on_disconnect: cache.on_disconnect,
         stall: cache.stall.0,
@@ -267,12 +351,13 @@ fn vary(names: &[String], findings: &mut Findings) -> Vec<HeaderName> {
     let mut headers = Vec::new();
     for (i, name) in names.iter().enumerate() {
         let key = item_key("cache.vary", i, names.len());
-        headers.extend(findings.unless_ok(&key, vary_header(name)));
+        headers.extend(findings.unless_ok(&key, keyable_header(name)));
     }
     headers
 }
 
-fn vary_header(name: &str) -> Result<HeaderName, Complaint> {
+/// Reads the name of a request header that can be part of a key.
+pub(super) fn keyable_header(name: &str) -> Result<HeaderName, Complaint> {
     let header: HeaderName = name.parse().map_err(|_| {
         Complaint::new(
             format!("`{name}` is no header name"),

@@ -4,12 +4,15 @@
 //! of a small set that are written one by one are checked here; whatever comes in lists, in `check`, which reports every
 //! item.
 
+mod rule;
+
 use std::time::Duration;
 
 use serde::Deserialize;
 
+pub(super) use self::rule::{Match, Rule, Timers};
 use super::{
-    Directive, HttpVersion, LogFormat, OnDisconnect,
+    ApiKey, Directive, HttpVersion, Identity, LogFormat, OnDisconnect,
     units::{Auto, Off, Size, Span},
 };
 
@@ -22,9 +25,14 @@ pub(super) struct File {
     pub(super) admin: Admin,
     pub(super) upstream: Vec<Upstream>,
     pub(super) cache: Cache,
+    /// None by default, and so no part of the defaults as they are written.
+    #[cfg_attr(test, serde(skip_serializing_if = "Vec::is_empty"))]
+    pub(super) rule: Vec<Rule>,
     pub(super) key: Key,
     pub(super) store: Store,
     pub(super) limits: Limits,
+    pub(super) cors: Cors,
+    pub(super) caller: Vec<Caller>,
     pub(super) log: Log,
 }
 
@@ -43,9 +51,12 @@ pub(super) struct Admin {
 pub(super) struct Upstream {
     pub(super) name: String,
     pub(super) base_url: String,
+    pub(super) api_key: ApiKey,
     pub(super) http: HttpVersion,
     pub(super) pool_idle: Span,
     pub(super) timeouts: Timeouts,
+    pub(super) proof: String,
+    pub(super) identity: Identity,
 }
 
 /// `timeouts` of `[[upstream]]`.
@@ -69,9 +80,12 @@ pub(super) struct Timeouts {
 #[serde(deny_unknown_fields, default, expecting = "a section, `[cache]`")]
 pub(super) struct Cache {
     pub(super) enabled: bool,
+    pub(super) scope: String,
     pub(super) ttl: Auto<Span>,
     pub(super) max_ttl: Span,
+    pub(super) stale_while_revalidate: Off<Span>,
     pub(super) stale_if_error: Off<Span>,
+    pub(super) proof_ttl: Span,
     pub(super) max_entry: Size,
     pub(super) on_disconnect: OnDisconnect,
     pub(super) stall: Span,
@@ -114,6 +128,25 @@ pub(super) struct Limits {
     pub(super) idle: Span,
     pub(super) write: Span,
     pub(super) drain: Span,
+    pub(super) hosts: Vec<String>,
+}
+
+/// `[cors]`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default, expecting = "a section, `[cors]`")]
+pub(super) struct Cors {
+    pub(super) origins: Vec<String>,
+}
+
+/// `[[caller]]`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default, expecting = "a section, `[[caller]]`")]
+pub(super) struct Caller {
+    pub(super) name: String,
+    pub(super) keys: Vec<String>,
+    pub(super) scope: String,
 }
 
 /// `[log]`.
@@ -132,9 +165,12 @@ impl Default for File {
             admin: Admin::default(),
             upstream: vec![Upstream::default()],
             cache: Cache::default(),
+            rule: Vec::new(),
             key: Key::default(),
             store: Store::default(),
             limits: Limits::default(),
+            cors: Cors::default(),
+            caller: Vec::new(),
             log: Log::default(),
         }
     }
@@ -153,9 +189,12 @@ impl Default for Upstream {
         Self {
             name: "openai".to_owned(),
             base_url: "https://api.openai.com/v1".to_owned(),
+            api_key: ApiKey::none(),
             http: HttpVersion::Http1,
             pool_idle: seconds(15),
             timeouts: Timeouts::default(),
+            proof: "auto".to_owned(),
+            identity: Identity::Off,
         }
     }
 }
@@ -175,9 +214,12 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             enabled: true,
+            scope: "credential".to_owned(),
             ttl: Auto::Auto,
             max_ttl: seconds(60 * DAY),
+            stale_while_revalidate: Off::Off,
             stale_if_error: Off::At(seconds(DAY)),
+            proof_ttl: seconds(60 * MINUTE),
             max_entry: mebibytes(8),
             on_disconnect: OnDisconnect::Finish,
             stall: seconds(10),
@@ -190,6 +232,10 @@ impl Default for Cache {
                 "openai-beta",
                 "anthropic-version",
                 "anthropic-beta",
+                "helicone-target-url",
+                "x-portkey-provider",
+                "x-portkey-config",
+                "x-portkey-custom-host",
             ]),
             finish_reasons: words(&["stop", "tool_calls", "function_call"]),
         }
@@ -226,6 +272,7 @@ impl Default for Limits {
             idle: seconds(75),
             write: seconds(MINUTE),
             drain: seconds(30),
+            hosts: Vec::new(),
         }
     }
 }

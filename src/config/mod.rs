@@ -15,12 +15,18 @@
 
 mod address;
 mod base_url;
+mod caller;
 mod check;
 mod container;
 mod env;
 mod file;
+mod glob;
 mod problem;
+mod proof;
 mod read;
+mod rule;
+mod scope;
+mod secret;
 mod state;
 mod tree;
 mod units;
@@ -42,11 +48,18 @@ use serde::Deserialize;
 
 pub use self::{
     base_url::BaseUrl,
+    caller::{Caller, KeyHash},
     env::CONFIG as CONFIG_VARIABLE,
-    problem::{Complaint, Place, Problem, Problems},
+    glob::Glob,
+    problem::{Complaint, Place, Problem, Problems, Warning},
+    proof::Proof,
+    rule::{DIALECTS, MAX_NAME, MAX_TAGS, Match, Rule, Temperature, Timer, Timers},
+    scope::{Pointer, Scope},
+    secret::ApiKey,
 };
 use self::{
-    check::{Finding, Surroundings},
+    check::{Checked, Finding, Surroundings},
+    secret::Environment,
     tree::{Node, Override},
 };
 
@@ -61,14 +74,22 @@ pub struct Config {
     pub upstream: Upstream,
     /// What is kept, how long and for whom.
     pub cache: Cache,
+    /// What holds for some calls instead; the first that fits counts.
+    pub rules: Vec<Rule>,
     /// What the key is made of.
     pub key: Key,
     /// Where entries are kept.
     pub store: Store,
     /// Bounds on what clients may cost.
     pub limits: Limits,
+    /// The web pages that may call.
+    pub cors: Cors,
+    /// The proxy's own callers; none for whomever the upstream accepts.
+    pub callers: Vec<Caller>,
     /// The log.
     pub log: Log,
+    /// What can hardly be meant, although it can be done.
+    pub warnings: Vec<Warning>,
 }
 
 /// `[admin]`.
@@ -85,12 +106,29 @@ pub struct Upstream {
     pub name: String,
     /// What an SDK would be given as its base URL.
     pub base_url: BaseUrl,
+    /// The proxy's own key for it, which is sent in place of callers' credentials.
+    pub api_key: Option<ApiKey>,
     /// HTTP version spoken to it.
     pub http: HttpVersion,
     /// Its timers.
     pub timeouts: Timeouts,
     /// How long an idle connection is kept.
     pub pool_idle: Duration,
+    /// How it is asked whether a credential still holds.
+    pub proof: Proof,
+    /// What of a bearer token is the scope `credential`.
+    pub identity: Identity,
+}
+
+/// What of a bearer token is the scope `credential`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(rename_all = "lowercase", expecting = "`off` or `jwt`")]
+pub enum Identity {
+    /// The whole token.
+    Off,
+    /// Of a JWT its issuer, audience, tenant and subject.
+    Jwt,
 }
 
 /// HTTP version spoken to an upstream.
@@ -124,12 +162,18 @@ pub struct Timeouts {
 pub struct Cache {
     /// Whether anything is read or stored at all.
     pub enabled: bool,
+    /// Whose entries may be shared with a caller.
+    pub scope: Scope,
     /// Lifetime of an entry; `None` = the dialect's default (chat: 24 h).
     pub ttl: Option<Duration>,
     /// Upper bound on every lifetime, also on `X-Cache-TTL`.
     pub max_ttl: Duration,
+    /// How long past its lifetime an entry is served at once, and refreshed in the background.
+    pub stale_while_revalidate: Duration,
     /// How long past its lifetime an entry may stand in for a failed upstream.
     pub stale_if_error: Duration,
+    /// For how long a credential that its upstream has accepted needs not be asked about again.
+    pub proof_ttl: Duration,
     /// Largest body that is stored, bytes.
     pub max_entry: u64,
     /// What becomes of a call whose only client hung up.
@@ -232,6 +276,16 @@ pub struct Limits {
     pub write: Duration,
     /// For running calls to end after SIGTERM.
     pub drain: Duration,
+    /// Names that the proxy may be called by, beside loopback's, where its own key would be spent; in lower case, no
+    /// dot at the end.
+    pub hosts: Vec<String>,
+}
+
+/// `[cors]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// Origins of the pages that may call, as browsers send them; `*` alone for all.
+    pub origins: Vec<String>,
 }
 
 /// `[log]`.
@@ -303,6 +357,7 @@ impl Config {
         let surroundings = Surroundings {
             memory: container::memory_limit(),
             state: state::directory(&sources.env),
+            env: Environment::of(&sources.env),
         };
         Self::settle(&tree, problems, surroundings)
     }
@@ -319,7 +374,11 @@ impl Config {
             problems.extend(findings.iter().map(|finding| placed(finding, tree)));
         }
         match checked {
-            Ok(config) if problems.is_empty() => Ok(config),
+            Ok(Checked { mut config, doubts }) if problems.is_empty() => {
+                let warning = |doubt| Warning::of(placed(doubt, tree));
+                config.warnings = doubts.iter().map(warning).collect();
+                Ok(config)
+            }
             _ => Err(Problems::of(problems)),
         }
     }

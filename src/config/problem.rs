@@ -46,6 +46,27 @@ pub enum Place {
     Flag(&'static str),
 }
 
+/// Something that can be done and can hardly be meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning(Problem);
+
+impl Warning {
+    /// Makes a warning of what is not wrong enough to be refused.
+    pub(super) fn of(problem: Problem) -> Self {
+        Self(problem)
+    }
+
+    /// Returns the setting, such as `cache.scope`.
+    pub fn key(&self) -> &str {
+        &self.0.key
+    }
+
+    /// Returns what is doubtful, and what to do about it.
+    pub fn complaint(&self) -> &Complaint {
+        &self.0.complaint
+    }
+}
+
 impl Problems {
     /// Sorts `problems` by place.
     pub(super) fn of(mut problems: Vec<Problem>) -> Self {
@@ -82,6 +103,19 @@ impl fmt::Display for Problems {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("error: ")?;
+        self.tell(f)
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("warning: ")?;
+        self.0.tell(f)
+    }
+}
+
+impl Problem {
+    fn tell(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = &self.place {
             write!(f, "{place}: ")?;
         }

@@ -54,10 +54,30 @@ fn the_documented_file_is_exactly_the_defaults() {
     assert_eq!(PROXY_TOML.parse::<Config>(), Ok(Config::default()));
 }
 
+/// Returns the documented file with its examples, the lines that begin with `#` and no blank.
+fn with_examples() -> toml::Table {
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(example) if !example.starts_with(' ') => format!("{example}\n"),
+        _ => format!("{line}\n"),
+    };
+    let text: String = PROXY_TOML.lines().map(line).collect();
+    text.parse().unwrap()
+}
+
+#[test]
+fn the_documented_file_with_its_examples_is_fine() {
+    let config = with_examples().to_string().parse::<Config>().unwrap();
+    assert_eq!(config.callers.len(), 1);
+}
+
 #[test]
 fn the_documented_file_names_every_setting_and_no_other() {
-    let documented = keys(&PROXY_TOML.parse().unwrap());
-    let known = keys(&toml::Table::try_from(file::File::default()).unwrap());
+    let documented = keys(&with_examples());
+    let file = file::File {
+        caller: vec![file::Caller::default()],
+        ..file::File::default()
+    };
+    let known = keys(&toml::Table::try_from(file).unwrap());
     assert_eq!(documented, known);
     assert!(known.len() > 30, "{known:?}");
 }
@@ -65,7 +85,7 @@ fn the_documented_file_names_every_setting_and_no_other() {
 #[test]
 fn the_documentation_names_every_setting_and_its_variable() {
     let page = include_str!("../../docs/configuration.md");
-    for key in keys(&PROXY_TOML.parse().unwrap()) {
+    for key in keys(&with_examples()) {
         assert!(page.contains(&format!("`{key}`")), "`{key}` is missing");
         let variable = env::name_of(&key);
         assert!(
@@ -77,8 +97,7 @@ fn the_documentation_names_every_setting_and_its_variable() {
 
 #[test]
 fn every_setting_can_come_from_the_environment() {
-    let documented: toml::Table = PROXY_TOML.parse().unwrap();
-    for key in keys(&documented) {
+    for key in keys(&with_examples()) {
         let problems = from_env(&[(&env::name_of(&key), "\u{1}")]);
         let unknown = problems.is_err_and(|problems| problems.to_string().contains("unknown key"));
         assert!(!unknown, "`{key}`");
@@ -184,7 +203,7 @@ x = 1
     error: proxy.toml:3:10: admin.listen: `8081` does not fit
       hint: expected a string
     error: proxy.toml:5:1: cache.threshhold: unknown key
-      hint: expected one of `enabled`, `ttl`, `max_ttl`, `stale_if_error`, `max_entry`, `on_disconnect`, `stall`, `allow`, `aliases`, `litellm`, `vary`, `finish_reasons`
+      hint: expected one of `enabled`, `scope`, `ttl`, `max_ttl`, `stale_while_revalidate`, `stale_if_error`, `proof_ttl`, `max_entry`, `on_disconnect`, `stall`, `allow`, `aliases`, `litellm`, `vary`, `finish_reasons`
     error: proxy.toml:6:11: cache.enabled: `yes` does not fit
       hint: expected `true` or `false`
     error: proxy.toml:7:7: cache.ttl: `5 parsecs` does not fit
@@ -206,7 +225,7 @@ x = 1
     error: proxy.toml:14:36: upstream.timeouts.idle: `0s` is no time at all
       hint: write `off` to wait for as long as it takes
     error: proxy.toml:15:2: unknown: unknown key
-      hint: expected one of `listen`, `admin`, `upstream`, `cache`, `key`, `store`, `limits`, `log`
+      hint: expected one of `listen`, `admin`, `upstream`, `cache`, `rule`, `key`, `store`, `limits`, `cors`, `caller`, `log`
     "#);
 }
 
@@ -230,9 +249,9 @@ memory = "16MiB"
 [log]
 level = "inof"
 "#), @"
-    error: proxy.toml:1:10: listen: `127.0.0.1:8081` is taken twice, by `listen` and by `admin.listen`
+    error: proxy.toml:1:10: listen: `127.0.0.1:8081` takes the same place as `127.0.0.1:8081` of `listen`
       hint: give the admin listener an address of its own, or `off`
-    error: proxy.toml:1:44: listen[2]: stands in the list twice
+    error: proxy.toml:1:44: listen[2]: `127.0.0.1:9` takes the same place as `127.0.0.1:9`
       hint: leave one of the two out
     error: proxy.toml:3:8: upstream.name: `Open AI` is no name
       hint: expected at most 64 of `a-z`, `0-9`, `_` and `-`, a letter or digit first
@@ -359,7 +378,7 @@ fn a_mistake_in_the_environment_is_told_with_its_variable() {
     ]);
     insta::assert_snapshot!(problems.unwrap_err(), @"
     error: environment REFRAIN_: unknown key
-      hint: expected one of `REFRAIN_LISTEN`, `REFRAIN_ADMIN`, `REFRAIN_UPSTREAM`, `REFRAIN_CACHE`, `REFRAIN_KEY`, `REFRAIN_STORE`, `REFRAIN_LIMITS`, `REFRAIN_LOG`
+      hint: expected one of `REFRAIN_LISTEN`, `REFRAIN_ADMIN`, `REFRAIN_UPSTREAM`, `REFRAIN_CACHE`, `REFRAIN_RULE`, `REFRAIN_KEY`, `REFRAIN_STORE`, `REFRAIN_LIMITS`, `REFRAIN_CORS`, `REFRAIN_CALLER`, `REFRAIN_LOG`
     error: environment REFRAIN_CACHE__ALLOW: cache.allow[1]: `tag` is no directive
       hint: did you mean `tags`?
     error: environment REFRAIN_CACHE__ENABLED: cache.enabled: `perhaps` does not fit
@@ -430,6 +449,7 @@ fn the_disk_lies_where_it_is_told_to_or_in_the_state_directory() {
         let surroundings = Surroundings {
             memory: None,
             state: state.map(PathBuf::from),
+            ..Surroundings::default()
         };
         let config = Config::settle(&tree, Vec::new(), surroundings).unwrap();
         config.store.disk.map(|disk| (disk.path, disk.max_size))
@@ -469,7 +489,7 @@ fn memory_follows_the_container_and_entries_follow_memory() {
         let tree = Node::parse(FILE_NAME, text).unwrap();
         let surroundings = Surroundings {
             memory: container,
-            state: None,
+            ..Surroundings::default()
         };
         let config = Config::settle(&tree, Vec::new(), surroundings).unwrap();
         assert_eq!(config.store.memory, memory, "{text} {container:?}");
@@ -567,5 +587,183 @@ proptest! {
     ) {
         let loaded = from_env(&[(&name, &value)]);
         prop_assert!(loaded.is_ok() || loaded.is_err_and(|problems| problems.iter().count() > 0));
+    }
+}
+
+/// Returns what is said about `text` where the environment has `KEY=sk-proxy`.
+fn checked(text: &str) -> Result<Config, String> {
+    let tree = Node::parse(FILE_NAME, text).unwrap();
+    let surroundings = Surroundings {
+        env: Environment::of(&[("KEY".into(), "sk-proxy".into())]),
+        ..Surroundings::default()
+    };
+    Config::settle(&tree, Vec::new(), surroundings).map_err(|problems| problems.to_string())
+}
+
+#[test]
+fn who_may_call_is_read_as_written() {
+    let config = checked(
+        r#"
+        listen = "0.0.0.0:8080"
+        [upstream]
+        api_key = "${KEY}"
+        [cache]
+        scope = "shared"
+        [limits]
+        hosts = ["Refrain.Internal."]
+        [cors]
+        origins = "https://app.example"
+        [[caller]]
+        name = "web"
+        keys = [
+            "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            "sha256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855",
+        ]
+        scope = "team"
+        [[caller]]
+        name = "batch"
+        keys = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+        "#,
+    )
+    .unwrap();
+    let key = config.upstream.api_key.as_ref().map(ApiKey::expose);
+    assert_eq!(key, Some("sk-proxy"));
+    assert_eq!(config.cache.scope, Scope::Shared);
+    assert_eq!(config.limits.hosts, ["refrain.internal"]);
+    assert_eq!(config.cors.origins, ["https://app.example"]);
+    let [web, batch] = config.callers.as_slice() else {
+        panic!("{:?}", config.callers)
+    };
+    assert_eq!(
+        (web.name.as_str(), web.scope.as_deref()),
+        ("web", Some("team"))
+    );
+    assert_eq!(web.keys, [KeyHash::of(b"abc"), KeyHash::of(b"")]);
+    assert_eq!(
+        (batch.name.as_str(), &batch.scope, batch.keys.len()),
+        ("batch", &None, 1)
+    );
+    assert_eq!(config.warnings, []);
+}
+
+#[test]
+fn a_key_of_the_proxys_own_is_spent_by_callers_of_its_own_or_on_loopback() {
+    let key = "upstream.api_key = 'sk-canary'\n";
+    for listen in ["127.0.0.1:80", "localhost:80", "[::1]:80", "127.9.9.9:80"] {
+        assert!(
+            checked(&format!("{key}listen = '{listen}'")).is_ok(),
+            "{listen}"
+        );
+    }
+    for listen in [
+        "0.0.0.0:80",
+        "[::]:80",
+        "10.0.0.7:80",
+        "refrain.internal:80",
+    ] {
+        assert!(
+            checked(&format!("{key}listen = '{listen}'")).is_err(),
+            "{listen}"
+        );
+    }
+    insta::assert_snapshot!(checked(&format!("listen = ['127.0.0.1:0', '0.0.0.0:80']\n{key}")).unwrap_err(), @r"
+    error: proxy.toml:2:20: upstream.api_key: the key could be spent by whoever reaches the listener
+      hint: name the callers in `[[caller]]`, listen on `127.0.0.1`, or let callers send keys of their own
+    ");
+}
+
+#[test]
+fn mistakes_in_who_may_call_are_told_without_a_secret() {
+    let told = checked(
+        r#"
+[upstream]
+api_key = "sk canary"
+[cache]
+scope = "header:authorization"
+[limits]
+hosts = ["https://a.example", "b.example:80"]
+[cors]
+origins = ["*", "https://a.example/", "https://A.example", "http://a.example:80", "a.example"]
+[[caller]]
+name = "Web"
+keys = "sk-canary"
+scope = "batch"
+[[caller]]
+name = "batch"
+keys = ["sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]
+[[caller]]
+name = "batch"
+keys = ["sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]
+[[caller]]
+name = "anonymous"
+"#,
+    )
+    .unwrap_err();
+    assert!(!told.contains("canary"), "{told}");
+    insta::assert_snapshot!(told, @r#"
+    error: proxy.toml:3:11: upstream.api_key: is no key that could be sent in a header
+      hint: expected visible ASCII without blanks, or `${NAME}` alone for a variable of the environment
+    error: proxy.toml:5:9: cache.scope: `authorization` is a credential
+      hint: write `credential`, which takes all credentials of a call together
+    error: proxy.toml:7:10: limits.hosts[0]: `https://a.example` is no host
+      hint: write a name or an address without scheme and port, such as `refrain.internal`
+    error: proxy.toml:7:31: limits.hosts[1]: `b.example:80` is no host
+      hint: write a name or an address without scheme and port, such as `refrain.internal`
+    error: proxy.toml:9:12: cors.origins[0]: `*` stands beside others
+      hint: it is all origins: leave out the rest
+    error: proxy.toml:9:17: cors.origins[1]: `https://a.example/` is no origin
+      hint: write it as browsers send it, such as `https://app.example` or `http://localhost:3000`: lower case, no path, no default port
+    error: proxy.toml:9:39: cors.origins[2]: `https://A.example` is no origin
+      hint: write it as browsers send it, such as `https://app.example` or `http://localhost:3000`: lower case, no path, no default port
+    error: proxy.toml:9:60: cors.origins[3]: `http://a.example:80` is no origin
+      hint: write it as browsers send it, such as `https://app.example` or `http://localhost:3000`: lower case, no path, no default port
+    error: proxy.toml:9:83: cors.origins[4]: `a.example` is no origin
+      hint: write it as browsers send it, such as `https://app.example` or `http://localhost:3000`: lower case, no path, no default port
+    error: proxy.toml:11:8: caller[0].name: `Web` is no name for a caller
+      hint: expected at most 64 of `a-z`, `0-9`, `_` and `-`, a letter or digit first
+    error: proxy.toml:12:8: caller[0].keys: is no hash of a key
+      hint: expected `sha256:` and 64 hexadecimal digits; `refrain hash-key` makes one of a key
+    error: proxy.toml:13:9: caller[0].scope: `batch` is a caller that does not belong to this tenant
+      hint: write `scope = "batch"` there, too, or take another name
+    error: proxy.toml:18:8: caller[2].name: `batch` is the name of two callers
+      hint: a caller may have several `keys`; else take another name
+    error: proxy.toml:19:8: caller[2].keys: stands there twice
+      hint: give each caller keys of its own
+    error: proxy.toml:21:8: caller[3].name: `anonymous` is no name for a caller
+      hint: expected at most 64 of `a-z`, `0-9`, `_` and `-`, a letter or digit first
+    error: proxy.toml:21:8: caller[3].name: has no keys, so nobody could be this caller
+      hint: `refrain hash-key --new` makes a key and its hash
+    "#);
+}
+
+#[test]
+fn what_can_hardly_be_meant_is_a_warning_with_its_place() {
+    let warnings = |text: &str| {
+        let shown = |warning: &Warning| format!("{warning}\n");
+        checked(text)
+            .unwrap()
+            .warnings
+            .iter()
+            .map(shown)
+            .collect::<String>()
+    };
+    insta::assert_snapshot!(
+        warnings("[upstream]\napi_key = '${KEY}'\n[cache]\nscope = 'body:/user'\n[cors]\norigins = '*'\n"),
+        @r"
+        warning: proxy.toml:4:9: cache.scope: `body:/user` without a `[[caller]]`: whoever the upstream accepts can name any tenant and read its entries
+          hint: name the callers, or let something in front of Refrain set the value
+        warning: proxy.toml:6:11: cors.origins: `*` without a `[[caller]]`: any web page that is open on this machine can spend the key
+          hint: list the origins of the pages that may
+        "
+    );
+    let callers = "\n[[caller]]\nname = 'web'\nkeys = 'sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'\n";
+    for text in ["cache.scope = 'shared'", "cors.origins = '*'"] {
+        assert_eq!(warnings(text), "", "{text}");
+    }
+    for text in [
+        "cache.scope = 'header:x-tenant'",
+        "upstream.api_key = 'sk-1'\ncors.origins = '*'",
+    ] {
+        assert_eq!(warnings(&format!("{text}{callers}")), "", "{text}");
     }
 }

@@ -10,7 +10,9 @@
 //! Refrain leaves followers that go on by themselves.
 //!
 //! # Scope
-//! Slots hold the scope, so members of a flight are one caller. A call without a key passes.
+//! Slots hold the scope, so members of a flight are one caller; in a wider scope, callers who may share. There a refusal of
+//! the leader's credential is the leader's alone, and a call that keeps to itself (`cache::proof`) follows nobody, nor does
+//! it take the place of a flight under way. A call without a key passes.
 
 mod follow;
 mod wishes;
@@ -40,7 +42,7 @@ use crate::{
         tape::{Keep, Reader, Recording, Source, Tape, Tapes},
         verdict::{NotStored, Reason, Served, Verdict},
     },
-    call::{Call, Keyed, Slot, caller::Caller, key::Key, plan::Plan},
+    call::{Call, Keyed, Slot, key::Key, plan::Plan},
     dialect::{Dialect, Listener, chat::form::Form},
     error::{Error, Kind},
     store::{Entry, Label, Unlent, tiered::Tiered},
@@ -186,6 +188,7 @@ impl Flights {
     ) -> Part {
         // An entry is put before its flight is taken off the board, so one of the two is always seen.
         if !call.plan.refresh
+            && !call.alone
             && let Some(entry) = self.0.store.get(&call.keyed.slot)
             && call
                 .passed_over
@@ -211,13 +214,16 @@ impl Flights {
             wishes,
             retold,
         };
-        if call.plan.refresh {
+        if call.plan.refresh && !call.alone {
             // No form of the answer is newer than the one that was asked for anew.
             for other in Form::ALL {
                 board.remove(&(slot, other));
             }
         }
-        board.insert((slot, form), flight);
+        // Whoever keeps to itself takes nobody's place.
+        if !call.alone || !board.contains_key(&(slot, form)) {
+            board.insert((slot, form), flight);
+        }
         self.0.led.fetch_add(1, Ordering::Relaxed);
         Part::Leads(reader)
     }
@@ -313,7 +319,7 @@ impl Flight {
     /// Returns whether a call may join. One that has come through Refrain more often than the flight may be the
     /// flight's own, on its way round a loop: it would wait for itself.
     fn takes(&self, call: &Ticket) -> bool {
-        !call.plan.refresh && self.hops >= call.hops
+        !call.plan.refresh && !call.alone && self.hops >= call.hops
     }
 }
 
@@ -355,10 +361,12 @@ where
             Ok(keyed) => {
                 let ticket = Ticket {
                     keyed,
-                    caller: call.caller,
                     dialect: call.dialect,
                     plan: call.plan.clone(),
                     passed_over: call.passed_over,
+                    alone: call.alone,
+                    // What the upstream says to the proxy's own key, it says to all of them.
+                    wide: call.is_wide() && call.caller.credential().is_some(),
                     apart: Vec::new(),
                     hops: headers::hops(&call.headers),
                 };
@@ -371,10 +379,13 @@ where
 /// What the board needs to know of a call.
 struct Ticket {
     keyed: Arc<Keyed>,
-    caller: Caller,
     dialect: Option<Dialect>,
     plan: Plan,
     passed_over: Option<std::time::Instant>,
+    /// Whether nothing of other calls may answer it.
+    alone: bool,
+    /// Whether other credentials share its scope.
+    wide: bool,
     /// Flights that this call cannot join, or could not be served by.
     apart: Vec<u64>,
     /// How often it has come through Refrain.
@@ -388,7 +399,7 @@ impl Ticket {
 
     fn label(&self) -> Label {
         Label {
-            scope: self.caller.scope().to_vec(),
+            scope: self.keyed.scope.as_bytes().to_vec(),
             dialect: self.dialect.map_or("", Dialect::as_str).to_owned(),
             model: self.keyed.request.model.clone(),
             namespace: self.plan.namespace.clone(),

@@ -9,9 +9,7 @@
 //! Where the flight turns out not to serve this follower (an error that may be the leader's form's own, no usage, more
 //! than `max_entry`, unreadable), nothing was sent yet, so the call goes on by itself.
 
-use std::sync::Arc;
-
-use http::header::CONTENT_TYPE;
+use http::{StatusCode, header::CONTENT_TYPE};
 
 use super::{Flight, Ticket};
 use crate::{
@@ -37,6 +35,9 @@ pub(super) async fn follow(
 ) -> Result<Option<Answer>, Error> {
     let (flown, asked, slot) = (flight.form, ticket.form(), &ticket.keyed.slot);
     let mut head = followed(&*reader.head().await?);
+    if ticket.wide && OF_THE_CREDENTIAL.contains(&head.status) {
+        return Ok(None);
+    }
     let is_as_flown = head.status.is_success() && is_event_stream(&head) == flown.is_stream();
     if flown == asked || !is_as_flown && flown.is_stream() == asked.is_stream() {
         return Ok(Some(answer(head, Body::Tape(reader), slot.key)));
@@ -67,7 +68,7 @@ pub(super) async fn follow(
 fn followed(head: &Head) -> Head {
     Head {
         headers: headers::end_to_end(&head.headers),
-        timing: Arc::default(),
+        timing: None,
         ..head.clone()
     }
 }
@@ -87,3 +88,10 @@ fn answer(head: Head, body: Body, key: Key) -> Answer {
         body,
     }
 }
+
+/// Statuses that speak of the leader's credential, and so to nobody else.
+const OF_THE_CREDENTIAL: [StatusCode; 3] = [
+    StatusCode::UNAUTHORIZED,
+    StatusCode::FORBIDDEN,
+    StatusCode::TOO_MANY_REQUESTS,
+];

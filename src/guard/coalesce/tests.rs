@@ -65,7 +65,7 @@ impl Service<Call> for Scripted {
                     headers: HeaderMap::from_iter([(CONTENT_TYPE, content_type)]),
                     framed: true,
                     upstream: HeaderValue::from_static("up"),
-                    timing: Arc::default(),
+                    timing: None,
                 },
                 body: Body::Stream(content.map_err(|never| match never {}).boxed_unsync()),
                 served: Served::bypass(crate::call::Unkeyed::Endpoint),
@@ -136,20 +136,24 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
     let headers = HeaderMap::new();
     let mut plan = policy.plan(&headers).unwrap();
     change(&mut plan);
+    let caller = Caller::of(&headers, &Secret::from_bytes([0; 32]));
     Call {
         id: HeaderValue::from_static("id"),
         method: Method::POST,
         target: PathAndQuery::from_static("/v1/chat/completions"),
-        caller: Caller::of(&headers, &Secret::from_bytes([0; 32])),
+        keyed: Ok(Arc::new(Keyed {
+            slot,
+            scope: caller.itself(),
+            request: Request::default(),
+        })),
+        caller,
         headers,
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,
-        keyed: Ok(Arc::new(Keyed {
-            slot,
-            request: Request::default(),
-        })),
+        rule: None,
         passed_over: None,
+        alone: false,
         upgrade: false,
     }
 }
@@ -349,7 +353,7 @@ async fn a_call_that_comes_just_after_the_landing_gets_the_entry() {
     assert_eq!(house.upstream.calls(), 1);
 
     let label = house.memory.get(&slot(1)).unwrap().label.clone();
-    assert_eq!(label.scope, call().caller.scope());
+    assert_eq!(label.scope, call().caller.itself().as_bytes());
 
     // This one has seen that very entry, and passed it over.
     let mut choosy = call();
@@ -370,7 +374,12 @@ fn call_for(form: Form) -> Call {
     };
     let slot = slot(1);
     let mut call = call();
-    call.keyed = Ok(Arc::new(Keyed { slot, request }));
+    let scope = call.caller.itself();
+    call.keyed = Ok(Arc::new(Keyed {
+        slot,
+        scope,
+        request,
+    }));
     call
 }
 
