@@ -130,6 +130,7 @@ pub(crate) fn entry(slot: Slot, body: Bytes) -> Entry {
         lifetime: LIFETIME,
         tags: Vec::new(),
         label: Label::default(),
+        seen: Seen::default(),
     }
 }
 
