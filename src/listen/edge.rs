@@ -114,9 +114,7 @@ impl<S: Answering> Edge<S> {
             );
         }
         let mut response = self.reply(request, foreign, line).await;
-        if let Some(origin) = allowed {
-            cors::open(response.headers_mut(), origin);
-        }
+        self.0.parts.cors.open(response.headers_mut(), allowed);
         response
     }
 
