@@ -10,9 +10,15 @@ use crate::{
         tape::{Limits, Tapes, Told},
         tasks::Tasks,
     },
-    cache::{self, keeper, storable::Rules},
+    cache::{
+        self, keeper,
+        proof::Terms,
+        prover::{self, Prover},
+        refresh::{self, Refreshes},
+        storable::Rules,
+    },
     call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
-    config::{self, Config, OnDisconnect},
+    config::{self, Cache, Config, OnDisconnect},
     error::Error,
     guard::coalesce::{Flights, Judge},
     ledger::{
@@ -30,8 +36,9 @@ use crate::{
     },
     stack::{Stack, stack},
     store::{
-        disk::{self, Counts, Disk},
+        disk::{self, Counts, Disk, Kept},
         memory::Memory,
+        proofs::Proofs,
         tiered::Tiered,
     },
     upstream::Upstream,
@@ -77,9 +84,10 @@ impl App {
         let memory = Memory::new(entries(config), config.cache.max_entry);
         let Opened {
             disk,
-            secret,
+            kept,
             refused,
         } = open_disk(config).await?;
+        let prover = prover(config, &kept, disk.clone(), &tasks);
         let store = Tiered::new(memory.clone(), disk.clone());
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
         let policy = Arc::new(Policy::new(
@@ -87,7 +95,8 @@ impl App {
             &config.upstream.base_url,
             CHAT_TTL,
         ));
-        let upstream = Upstream::new(&config.upstream, policy.clone())?;
+        let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
+        let upstream = Upstream::new(&config.upstream, &config.rules, policy.clone())?;
         let readings = Gauges {
             ledger: ledger.clone(),
             memory,
@@ -95,13 +104,14 @@ impl App {
             refused,
             tapes: tapes.clone(),
             flights: flights.clone(),
+            proofs: prover.proofs().clone(),
         };
         let edge = Edge::new(Parts {
-            stack: stack(ledger, store, flights, upstream),
-            callers: Callers::new(&config.callers, &secret),
+            stack: stack(ledger, store, prover, refreshes, flights, upstream),
+            callers: Callers::new(&config.callers, &kept.secret),
             guard: guard(config),
             cors: Cors::new(&config.cors),
-            keying: Keying::new(config, secret, policy.clone()),
+            keying: Keying::new(config, kept.secret, policy.clone()),
             policy,
             budget: Budget::new(config.limits.buffered),
             pause: config.limits.body,
@@ -179,8 +189,8 @@ impl App {
     }
 
     /// Drains: accepts no more calls and waits for those under way, at most as long as `[limits] drain`. Returns
-    /// whether all of them ended; those that did not end with the process.
-    pub async fn stop(self) -> bool {
+    /// whether all of them ended; those that did not are cut off. Whoever drops the future goes on with [`App::cut`].
+    pub async fn stop(&self) -> bool {
         self.readiness.draining();
         self.end.stop.cancel();
         let drained = self.tasks.finish(self.drain).await;
@@ -196,6 +206,17 @@ impl App {
         }
         self.keepers.finish(Duration::ZERO).await;
         drained
+    }
+
+    /// Cuts off the calls under way and ends, within a second: each leaves its line, the disk takes what it can.
+    pub async fn cut(&self) {
+        self.end.stop.cancel();
+        self.end.cut.cancel();
+        let written = self.tasks.finish(CUT);
+        match &self.disk {
+            Some(disk) => drop(tokio::join!(written, disk.close(CUT))),
+            None => drop(written.await),
+        }
     }
 }
 
@@ -215,12 +236,13 @@ struct Gauges {
     refused: Counts,
     tapes: Tapes,
     flights: Flights,
+    proofs: Proofs,
 }
 
 /// What the start makes of `[store] path`.
 struct Opened {
     disk: Option<Disk>,
-    secret: Secret,
+    kept: Kept,
     /// What is counted where there is no disk.
     refused: Counts,
 }
@@ -238,6 +260,7 @@ impl Gauges {
             followers,
             log_dropped: self.ledger.log().dropped(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
+            proofs: self.proofs.counts(),
         })
     }
 }
@@ -247,7 +270,10 @@ async fn open_disk(config: &Config) -> Result<Opened, Error> {
     let without = |refused| {
         Ok(Opened {
             disk: None,
-            secret: Secret::random()?,
+            kept: Kept {
+                secret: Secret::random()?,
+                proofs: Vec::new(),
+            },
             refused,
         })
     };
@@ -259,13 +285,13 @@ async fn open_disk(config: &Config) -> Result<Opened, Error> {
         max_size: settings.max_size,
         max_entry: config.cache.max_entry,
         max_ttl: config.cache.max_ttl,
-        keep_stale: config.cache.stale_if_error,
+        keep_stale: keep_stale(config),
         clock: Arc::new(clock::wall),
     };
     match Disk::open(options).await {
-        Ok((disk, secret)) => Ok(Opened {
+        Ok((disk, kept)) => Ok(Opened {
             disk: Some(disk),
-            secret,
+            kept,
             refused: Counts::default(),
         }),
         Err(trouble) => {
@@ -276,6 +302,35 @@ async fn open_disk(config: &Config) -> Result<Opened, Error> {
             without(Counts::refused(trouble.kind))
         }
     }
+}
+
+/// Makes who asks the upstream about credentials, with what it has said before.
+fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Prover {
+    let config::Upstream {
+        name,
+        base_url,
+        api_key,
+        proof,
+        ..
+    } = &config.upstream;
+    // Another place under the same name has said nothing yet.
+    let place = [name.clone(), base_url.to_string()];
+    let place = place.each_ref().map(String::as_bytes);
+    let ttl = config.cache.proof_ttl;
+    Prover::new(prover::Options {
+        proofs: Proofs::new(kept.secret.clone(), &place, ttl, disk, &kept.proofs),
+        // With the proxy's own key there is nothing to ask about a caller's.
+        proof: if api_key.is_some() {
+            config::Proof::Off
+        } else {
+            proof.clone()
+        },
+        terms: Terms {
+            ttl,
+            hold: config.cache.stale_if_error,
+        },
+        tasks: tasks.clone(),
+    })
 }
 
 /// Returns what stands before the proxy's own key where no caller has to show one.
@@ -306,6 +361,29 @@ fn limits(config: &Config) -> Limits {
 fn told(ledger: &Ledger) -> Told {
     let metrics = ledger.metrics().clone();
     Box::new(move |summary| metrics.kept(summary.kept))
+}
+
+fn refreshed(ledger: &Ledger) -> refresh::Told {
+    let ledger = ledger.clone();
+    Box::new(move |refreshed| ledger.refreshed(refreshed))
+}
+
+/// Returns how long past its lifetime an entry may be of use to anybody.
+fn keep_stale(config: &Config) -> Duration {
+    let Cache {
+        stale_if_error,
+        stale_while_revalidate,
+        max_ttl,
+        ..
+    } = &config.cache;
+    let of_rules = config
+        .rules
+        .iter()
+        .flat_map(|rule| [rule.stale_if_error, rule.stale_while_revalidate]);
+    let all = of_rules
+        .flatten()
+        .chain([*stale_if_error, *stale_while_revalidate]);
+    all.max().unwrap_or_default().min(*max_ttl)
 }
 
 /// What is left of the memory for entries, when the tapes have their part.

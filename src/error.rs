@@ -1,4 +1,4 @@
-//! The one error of the crate: opaque, cheap to clone (followers get the leader's), sorted by [`Kind`].
+//! The one error of the crate: opaque, cheap to clone (followers get the leader's), sorted by [`Kind`]. Pure.
 //!
 //! # Scope
 //! An `Error` is something Refrain itself has to answer for. What an upstream answers, 4xx and 5xx included, is an

@@ -9,6 +9,7 @@
 //! record     one ledger line per call, whoever answered it, including the client that hung up
 //! cache      fresh: answered here; stale: kept as fallback; miss: goes on, stored on the way back
 //! coalesce   one leader per key goes on; the others read its tape, live
+//! witness    notes what the upstream says of each credential
 //! upstream   the only station that leaves the machine
 //! ```
 //!

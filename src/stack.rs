@@ -3,25 +3,38 @@
 use tower::ServiceBuilder;
 
 use crate::{
-    cache::{Cache, CacheLayer},
-    guard::coalesce::{Coalesce, CoalesceLayer, Flights},
+    cache::{Cache, CacheLayer, prover::Prover, refresh::Refreshes},
+    guard::{
+        coalesce::{Coalesce, CoalesceLayer, Flights},
+        witness::{Witness, WitnessLayer},
+    },
     ledger::{Ledger, RecordLayer, Recorder},
     store::tiered::Tiered,
     upstream::Upstream,
 };
 
 /// The whole way of a call below the edge.
-pub type Stack = Recorder<Cache<Coalesce<Upstream>>>;
+pub type Stack = Recorder<Cache<Coalesce<Witness<Upstream>>>>;
 
 /// Puts the layers in order; a call passes them from top to bottom, its answer from bottom to top.
-pub fn stack(ledger: Ledger, store: Tiered, flights: Flights, upstream: Upstream) -> Stack {
+pub fn stack(
+    ledger: Ledger,
+    store: Tiered,
+    prover: Prover,
+    refreshes: Refreshes,
+    flights: Flights,
+    upstream: Upstream,
+) -> Stack {
+    let proofs = prover.proofs().clone();
     ServiceBuilder::new()
         // One line per call, also for those that fail or whose client hangs up: so it sees everything.
         .layer(RecordLayer::new(ledger))
         // A hit ends here and waits for nothing below.
-        .layer(CacheLayer::new(store))
+        .layer(CacheLayer::new(store, prover, refreshes))
         // Below the cache, so that only misses are joined; above everything that costs the upstream something.
         .layer(CoalesceLayer::new(flights))
+        // Below both, so that it hears of each credential what the upstream said to it, and not to another's call.
+        .layer(WitnessLayer::new(proofs))
         // The only station that leaves the machine.
         .service(upstream)
 }

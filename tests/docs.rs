@@ -1,7 +1,7 @@
 //! Holds the docs to the code: every word that a client, an operator or a dashboard can meet stands in its list, and no
 //! list has a word that does not exist.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use refrain::{
@@ -14,7 +14,7 @@ use refrain::{
         line::Line,
         metrics::{Metrics, Readings},
     },
-    store::{codec::Damage, disk},
+    store::{codec::Damage, disk, proofs::Event},
     upstream::headers,
 };
 
@@ -61,6 +61,7 @@ fn line() -> Line<'static> {
         verdict: "miss",
         reason: Some("not_found"),
         key: Some("012345678901"),
+        rule: Some("rule-1"),
         stored: Some(false),
         not_stored: Some("empty"),
         upstream: Some("openai"),
@@ -68,8 +69,8 @@ fn line() -> Line<'static> {
         input_tokens: Some(1),
         output_tokens: Some(2),
         bytes: 3,
-        ttfb_ms: Some(4.0),
-        total_ms: 5.0,
+        ttfb: Some(Duration::from_millis(4)),
+        total: Duration::from_millis(5),
     }
 }
 
@@ -211,6 +212,11 @@ fn every_value_of_a_label_is_documented() {
     assert_eq!(
         values("### Values of `reason` of `refrain_disk_damaged_total`"),
         damages
+    );
+    let events = Event::ALL.map(Event::as_str);
+    assert_eq!(
+        values("### Values of `event` of `refrain_proofs_total`"),
+        events
     );
 }
 

@@ -108,22 +108,28 @@ impl Shared {
 
     /// Answers a first call at once; there is no upstream to ask.
     fn fill(&self, slot: Slot) -> Arc<Entry> {
-        let entry = Arc::new(Entry {
-            slot,
-            form: Form::Plain,
-            status: StatusCode::OK,
-            headers: HeaderMap::from_iter([(header::CONTENT_TYPE, JSON)]),
-            // Its own copy: many keys are to take as much memory and cache here as there.
-            body: Bytes::copy_from_slice(&self.answer),
-            upstream: HeaderValue::from_static("bare"),
-            usage: None,
-            made: Instant::now(),
-            lifetime: Duration::MAX,
-            tags: Vec::new(),
-            label: Label::default(),
-        });
+        // Its own copy: many keys are to take as much memory and cache here as there.
+        let body = Bytes::copy_from_slice(&self.answer);
+        let entry = Arc::new(entry(slot, body));
         self.memory.put(entry.clone());
         entry
+    }
+}
+
+/// Returns an entry that is fresh for a long time.
+pub(crate) fn entry(slot: Slot, body: Bytes) -> Entry {
+    Entry {
+        slot,
+        form: Form::Plain,
+        status: StatusCode::OK,
+        headers: HeaderMap::from_iter([(header::CONTENT_TYPE, JSON)]),
+        body,
+        upstream: HeaderValue::from_static("bare"),
+        usage: None,
+        made: Instant::now(),
+        lifetime: LIFETIME,
+        tags: Vec::new(),
+        label: Label::default(),
     }
 }
 
@@ -137,3 +143,4 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// What Refrain's default leaves for entries.
 const MEMORY: u64 = 192 << 20;
 const MAX_ENTRY: u64 = 8 << 20;
+const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);

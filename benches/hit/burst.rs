@@ -54,7 +54,7 @@ pub(crate) async fn play() -> Result<()> {
 /// Measures one burst through a Refrain of its own.
 async fn row(name: &str, count: usize, stream: bool, script: Script) -> Result<()> {
     let upstream = Upstream::start(script).await?;
-    let refrain = Server::refrain(upstream.address)?;
+    let refrain = Server::refrain_in_memory(upstream.address)?;
     let answers = burst(&refrain, count, stream).await?;
     let different: HashSet<_> = answers.iter().map(|answer| &answer.body).collect();
     let mut waits: Vec<_> = answers.iter().map(|answer| answer.wait).collect();

@@ -161,9 +161,11 @@ fn length(answer: &[u8]) -> Result<Option<usize>> {
     };
     let head = str::from_utf8(answer.get(..end).unwrap_or_default())?;
     ensure!(head.starts_with("HTTP/1.1 200 "), "refused: {head}");
-    let (_, rest) = head
-        .split_once("content-length: ")
+    let digits = head
+        .split("\r\n")
+        .filter_map(|line| line.split_once(": "))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .map(|(_, digits)| digits)
         .context("an answer without `content-length`")?;
-    let digits = rest.split("\r\n").next().unwrap_or_default();
     Ok(Some(end + 4 + digits.parse::<usize>()?))
 }

@@ -5,6 +5,7 @@
 //! cargo bench --bench hit -- miss        misses beside direct calls
 //! cargo bench --bench hit -- burst       identical calls at once
 //! cargo bench --bench hit -- memory      bounds: large entries, a download, a stalled reader
+//! cargo bench --bench hit -- beside      all ways side by side: direct, bare, nginx, memory, disk, misses
 //! cargo bench --bench hit -- all         all of them
 //! ```
 //!
@@ -14,6 +15,7 @@
 //! `docs/benchmarks.md`. No figure is made with another one's process: each scene starts its own.
 
 mod bare;
+mod beside;
 mod burst;
 mod client;
 mod hits;
@@ -21,9 +23,12 @@ mod load;
 mod machine;
 mod memory;
 mod misses;
+mod paced;
+mod pass;
 mod process;
 mod report;
 mod script;
+mod side;
 mod upstream;
 
 use std::env;
@@ -36,29 +41,44 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<()> {
     // Cargo passes `--bench` to every benchmark.
-    let scene = env::args().skip(1).find(|word| word != "--bench");
+    let words: Vec<String> = env::args()
+        .skip(1)
+        .filter(|word| word != "--bench")
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(play(scene.as_deref().unwrap_or("hit")))
+        .block_on(run(&words))
+}
+
+/// Plays a scene, or is the server that a scene has started.
+async fn run(words: &[&str]) -> Result<()> {
+    match words {
+        [] => play("hit").await,
+        [bare::ARGUMENT] => bare::serve().await,
+        [upstream::ARGUMENT] => upstream::serve().await,
+        [pass::ARGUMENT, upstream] => pass::serve(upstream.parse()?).await,
+        [scene] => play(scene).await,
+        more => bail!("one scene at a time, not {}", more.join(" ")),
+    }
 }
 
 async fn play(scene: &str) -> Result<()> {
-    if scene == bare::ARGUMENT {
-        return bare::serve().await;
-    }
     report::text(&machine::describe()?)?;
     match scene {
         "hit" => hits::play().await,
         "miss" => misses::play().await,
         "burst" => burst::play().await,
         "memory" => memory::play().await,
+        "beside" => beside::play().await,
         "all" => {
             hits::play().await?;
             misses::play().await?;
             burst::play().await?;
-            memory::play().await
+            memory::play().await?;
+            beside::play().await
         }
-        other => bail!("no scene `{other}`; there are hit, miss, burst, memory and all"),
+        other => bail!("no scene `{other}`; there are hit, miss, burst, memory, beside and all"),
     }
 }

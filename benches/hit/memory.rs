@@ -29,7 +29,7 @@ async fn large_entries() -> Result<()> {
         ..Script::default()
     })
     .await?;
-    let refrain = Server::refrain(upstream.address)?;
+    let refrain = Server::refrain_in_memory(upstream.address)?;
     let before = refrain.usage()?.rss;
     Load::new(refrain.address, ENTRIES, 8).once().await?;
     row("10,001 entries of 100 KB", &refrain, before)
@@ -42,7 +42,7 @@ async fn download() -> Result<()> {
         ..Script::default()
     })
     .await?;
-    let refrain = Server::refrain(upstream.address)?;
+    let refrain = Server::refrain_in_memory(upstream.address)?;
     let before = refrain.usage()?.rss;
     let mut client = Client::open(refrain.address).await?;
     let answer = client.get("/v1/files/file-1/content").await?;
@@ -63,7 +63,7 @@ async fn stalled_reader() -> Result<()> {
         ..Script::default()
     })
     .await?;
-    let refrain = Server::refrain(upstream.address)?;
+    let refrain = Server::refrain_in_memory(upstream.address)?;
     let others = Load::new(refrain.address, 1, OTHERS);
     others.once().await?;
     others.run(WARM_UP).await?;

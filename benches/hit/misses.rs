@@ -15,7 +15,7 @@ use crate::{
 pub(crate) async fn play() -> Result<()> {
     report::heading("misses")?;
     let upstream = Upstream::start(Script::default()).await?;
-    let refrain = Server::refrain(upstream.address)?;
+    let refrain = Server::refrain_in_memory(upstream.address)?;
     let mut straight = Connection::open(upstream.address).await?;
     let mut through = Connection::open(refrain.address).await?;
     let mut direct = Vec::with_capacity(CALLS);

@@ -5,24 +5,28 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, ChildStdout, Command, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::bare;
+use crate::{bare, pass, upstream};
 
 /// A server process; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
+    /// Processes that it has started, which count as its own.
+    workers: Vec<Pid>,
     /// Where it accepts calls.
     pub(crate) address: SocketAddr,
     /// Kept open, so that the server can write on.
-    _stdout: BufReader<ChildStdout>,
+    _stdout: Option<BufReader<ChildStdout>>,
     /// Where the log goes, as an operator would redirect it.
-    _log: TempDir,
+    _home: TempDir,
 }
 
 /// What a process has used so far.
@@ -44,36 +48,115 @@ impl Server {
         Self::start(command)
     }
 
-    /// Starts Refrain with nothing but an upstream, free ports, its log in a file and its answers in memory alone.
-    pub(crate) fn refrain(upstream: SocketAddr) -> Result<Self> {
+    /// Starts an upstream: this very program in another role.
+    pub(crate) fn upstream() -> Result<Self> {
+        let mut command = Command::new(env::current_exe()?);
+        command.arg(upstream::ARGUMENT);
+        Self::start(command)
+    }
+
+    /// Starts the bare pass-through to `upstream`: this very program in another role.
+    pub(crate) fn pass(upstream: SocketAddr) -> Result<Self> {
+        let mut command = Command::new(env::current_exe()?);
+        command.args([pass::ARGUMENT, &upstream.to_string()]);
+        Self::start(command)
+    }
+
+    /// Starts Refrain with an upstream, free ports, its log in a file, and these variables.
+    pub(crate) fn refrain(upstream: SocketAddr, variables: &[(&str, &str)]) -> Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_refrain"));
         command
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(["--upstream", &format!("http://{upstream}/v1")])
-            .env("REFRAIN_STORE__PATH", "off");
+            .envs(variables.iter().copied());
         Self::start(command)
     }
 
+    /// Starts Refrain with its answers in memory alone.
+    pub(crate) fn refrain_in_memory(upstream: SocketAddr) -> Result<Self> {
+        Self::refrain(upstream, &[("REFRAIN_STORE__PATH", "off")])
+    }
+
+    /// Starts a server that was told to listen on `address`, and whose files are in `home`.
+    pub(crate) fn at(mut command: Command, address: SocketAddr, home: TempDir) -> Result<Self> {
+        let log = fs::File::create(home.path().join("log"))?;
+        let child = command.stdout(Stdio::null()).stderr(log).spawn()?;
+        Ok(Self {
+            child,
+            workers: Vec::new(),
+            address,
+            _stdout: None,
+            _home: home,
+        })
+    }
+
+    /// Counts the processes that it has started by now as its own.
+    pub(crate) fn with_workers(mut self) -> Result<Self> {
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // What has ended meanwhile has no parent.
+            let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            if parent(&stat) == Some(self.child.id()) {
+                self.workers.extend(Pid::from_raw(id));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Has it end its workers, which would outlive it if it were killed.
+    fn end_workers(&mut self) {
+        if self.workers.is_empty() {
+            return;
+        }
+        if let Some(process) = Pid::from_raw(self.child.id().cast_signed()) {
+            let _ = kill_process(process, Signal::TERM);
+        }
+        let end = Instant::now() + PATIENCE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
+            thread::yield_now();
+        }
+    }
+
     fn start(mut command: Command) -> Result<Self> {
-        let log = tempfile::tempdir()?;
-        let file = fs::File::create(log.path().join("log"))?;
+        let home = tempfile::tempdir()?;
+        let file = fs::File::create(home.path().join("log"))?;
         let mut child = command.stdout(Stdio::piped()).stderr(file).spawn()?;
         let mut stdout = BufReader::new(child.stdout.take().context("no standard output")?);
         let address = address(&mut stdout);
         Ok(Self {
             address: address.inspect_err(|_| drop(child.kill()))?,
             child,
-            _stdout: stdout,
-            _log: log,
+            workers: Vec::new(),
+            _stdout: Some(stdout),
+            _home: home,
         })
     }
 
-    /// Reads what it has used so far.
+    /// Reads what it has used so far, its workers included.
     pub(crate) fn usage(&self) -> Result<Usage> {
-        let process = format!("/proc/{}", self.child.id());
+        let mut sum = Usage::of(self.child.id())?;
+        for worker in &self.workers {
+            // One that was for the start only has ended, and used next to nothing.
+            let Ok(usage) = Usage::of(worker.as_raw_nonzero().get().unsigned_abs()) else {
+                continue;
+            };
+            sum.cpu += usage.cpu;
+            sum.rss += usage.rss;
+            sum.peak += usage.peak;
+        }
+        Ok(sum)
+    }
+}
+
+impl Usage {
+    fn of(process: u32) -> Result<Self> {
+        let process = format!("/proc/{process}");
         let status = fs::read_to_string(format!("{process}/status"))?;
         let stat = fs::read_to_string(format!("{process}/stat"))?;
-        Ok(Usage {
+        Ok(Self {
             cpu: cpu(&stat).context("no processor times in `stat`")?,
             rss: size(&status, "VmRSS:").context("no `VmRSS` in `status`")?,
             peak: size(&status, "VmHWM:").context("no `VmHWM` in `status`")?,
@@ -83,6 +166,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.end_workers();
         // It is gone already, or is now.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -100,6 +184,12 @@ fn address(stdout: &mut impl BufRead) -> Result<SocketAddr> {
         return address.parse().context("no address after `proxy`");
     }
     anyhow::bail!("the server ended before it told its address")
+}
+
+/// Reads the parent's id of `proc_pid_stat(5)`, field 4.
+fn parent(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Reads utime and stime of `proc_pid_stat(5)`, fields 14 and 15; the name before them may hold blanks.
@@ -120,3 +210,5 @@ fn size(status: &str, name: &str) -> Option<u64> {
 
 /// `sysconf(_SC_CLK_TCK)` is 100 on every Linux.
 const TICK_MS: u64 = 10;
+/// For a server to end its workers.
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,4 +1,5 @@
-//! The upstream of the measurements: answers as its script says, counts the calls, and lives in the client's process.
+//! The upstream of the measurements: answers as its script says and counts the calls. It lives in the client's process,
+//! or in one of its own where it is itself what is measured.
 
 use std::{
     convert::Infallible,
@@ -23,7 +24,10 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::script;
+use crate::{report, script};
+
+/// What makes this program an upstream.
+pub(crate) const ARGUMENT: &str = "upstream-server";
 
 /// How an upstream answers.
 #[derive(Clone, Debug)]
@@ -103,6 +107,13 @@ impl Upstream {
     pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
+}
+
+/// Serves the default script until it is killed.
+pub(crate) async fn serve() -> Result<()> {
+    let upstream = Upstream::start(Script::default()).await?;
+    report::text(&format!("proxy http://{}", upstream.address))?;
+    std::future::pending().await
 }
 
 async fn accept(listener: TcpListener, actor: Actor) {

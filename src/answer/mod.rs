@@ -52,8 +52,8 @@ pub struct Head {
     pub framed: bool,
     /// Name of the upstream.
     pub upstream: HeaderValue,
-    /// What the upstream took.
-    pub timing: Arc<Timing>,
+    /// What the upstream took, where this answer had it asked.
+    pub timing: Option<Arc<Timing>>,
 }
 
 /// How long an upstream took; filled in while its answer flows.

@@ -1,8 +1,6 @@
 //! How an answer came to be, and the words for it: `X-Cache`, `X-Cache-Reason`, `Cache-Status` and the reasons for not
 //! storing. Pure. Every word here has an entry in `docs/caching.md`; `tests/docs.rs` holds the two together.
 
-use std::io::Write;
-
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::call::{self, key::Key};
@@ -41,8 +39,12 @@ pub enum Reason {
     Unconvertible,
     /// The entry is past its lifetime, and the caller's `max-stale` allows that.
     MaxStale,
+    /// The entry is past its lifetime, and the operator's `stale_while_revalidate` allows that.
+    StaleWhileRevalidate,
     /// The upstream failed, and an entry past its lifetime stood in.
     UpstreamFailed,
+    /// The upstream has not accepted the credential, or not lately enough to be served.
+    Unproven,
     /// The call has no key.
     Unkeyed(call::Unkeyed),
 }
@@ -145,7 +147,7 @@ impl Verdict {
 
 impl Reason {
     /// Every reason of a call that has a key, in the order of the docs.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::NotFound,
         Self::Expired,
         Self::Refresh,
@@ -154,7 +156,9 @@ impl Reason {
         Self::UsageMissing,
         Self::Unconvertible,
         Self::MaxStale,
+        Self::StaleWhileRevalidate,
         Self::UpstreamFailed,
+        Self::Unproven,
     ];
 
     /// Returns the value of `X-Cache-Reason`.
@@ -168,7 +172,9 @@ impl Reason {
             Self::UsageMissing => "usage_missing",
             Self::Unconvertible => "unconvertible",
             Self::MaxStale => "max_stale",
+            Self::StaleWhileRevalidate => "stale_while_revalidate",
             Self::UpstreamFailed => "upstream_failed",
+            Self::Unproven => "unproven",
             Self::Unkeyed(why) => why.as_str(),
         }
     }
@@ -177,8 +183,12 @@ impl Reason {
     fn forwarded(self) -> &'static str {
         match self {
             Self::NotFound | Self::Unconvertible => "miss",
-            Self::Expired | Self::MaxStale | Self::UpstreamFailed => "stale",
-            Self::Refresh | Self::MaxAge | Self::MinFresh | Self::UsageMissing => "request",
+            Self::Expired | Self::MaxStale | Self::StaleWhileRevalidate | Self::UpstreamFailed => {
+                "stale"
+            }
+            Self::Refresh | Self::MaxAge | Self::MinFresh | Self::UsageMissing | Self::Unproven => {
+                "request"
+            }
             Self::Unkeyed(_) => "bypass",
         }
     }
@@ -296,19 +306,20 @@ impl Served {
         if let Some(age) = self.age {
             headers.insert(header::AGE, HeaderValue::from(age));
         }
-        if let Some(ttl) = self.ttl {
-            headers.insert(X_CACHE_TTL, HeaderValue::from(ttl));
+        let ttl = self.ttl.map(HeaderValue::from);
+        if let Some(ttl) = &ttl {
+            headers.insert(X_CACHE_TTL, ttl.clone());
         }
         if let Some(upstream) = &self.upstream {
             headers.insert(X_UPSTREAM, upstream.clone());
         }
-        if let Some(status) = header_value(self.cache_status().as_slice()) {
+        if let Some(status) = header_value(&self.cache_status(ttl.as_ref())) {
             headers.append(CACHE_STATUS, status);
         }
     }
 
-    /// Returns our member of `Cache-Status` (RFC 9211 §2).
-    fn cache_status(&self) -> Vec<u8> {
+    /// Returns our member of `Cache-Status` (RFC 9211 §2); `ttl` is the freshness left, in digits.
+    fn cache_status(&self, ttl: Option<&HeaderValue>) -> Vec<u8> {
         let mut text = Vec::with_capacity(64);
         text.extend_from_slice(b"refrain");
         match (self.tier, self.reason) {
@@ -323,9 +334,9 @@ impl Served {
         if self.verdict == Verdict::Collapsed {
             text.extend_from_slice(b"; collapsed");
         }
-        // Writing to a Vec does not fail.
-        if let Some(ttl) = self.ttl {
-            let _ = write!(text, "; ttl={ttl}");
+        if let Some(ttl) = ttl {
+            text.extend_from_slice(b"; ttl=");
+            text.extend_from_slice(ttl.as_bytes());
         }
         // A plain miss needs no more words.
         let reason = self.reason.filter(|reason| *reason != Reason::NotFound);
@@ -383,7 +394,7 @@ mod tests {
     fn cache_status_follows_rfc_9211() {
         let status = |verdict, reason| {
             let served = Served::from_upstream(verdict, reason, None);
-            String::from_utf8(served.cache_status()).unwrap()
+            String::from_utf8(served.cache_status(None)).unwrap()
         };
         assert_eq!(status(Verdict::Miss, Reason::NotFound), "refrain; fwd=miss");
         assert_eq!(

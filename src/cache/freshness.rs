@@ -1,10 +1,10 @@
-//! Whether an entry fits a call: RFC 9111 §4.2 and §5.2.1, RFC 5861 §4. Pure.
+//! Whether an entry fits a call: RFC 9111 §4.2 and §5.2.1, RFC 5861. Pure.
 
 use std::time::Duration;
 
 use crate::{answer::verdict::Reason, call::plan::Plan};
 
-/// What is known of an entry at the moment of the call.
+/// What is known of an entry at the moment of the call. The lifetime of one that was marked stale ended then.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
     /// Time since it was made.
@@ -20,6 +20,8 @@ pub enum Fit {
     Fresh,
     /// It is past its lifetime, as far as the caller allows.
     Stale,
+    /// It is past its lifetime, as far as the operator allows for the time that a new one is fetched in.
+    StaleWhileRevalidate,
     /// It is not to be served, for this reason.
     No(Reason),
 }
@@ -56,10 +58,17 @@ pub fn fit(facts: Facts, plan: &Plan) -> Fit {
             _ => Fit::Fresh,
         };
     }
-    // Who asks for freshness left does not take what has none.
+    // Who asks for freshness left does not take what has none, and who bounds staleness takes no more.
+    let staleness = facts.staleness();
+    if plan.min_fresh.is_some() || plan.max_stale.is_some_and(|limit| staleness > limit) {
+        return Fit::No(Reason::Expired);
+    }
+    if !plan.stale_while_revalidate.is_zero() && staleness <= plan.stale_while_revalidate {
+        return Fit::StaleWhileRevalidate;
+    }
     match plan.max_stale {
-        Some(limit) if plan.min_fresh.is_none() && facts.staleness() <= limit => Fit::Stale,
-        _ => Fit::No(Reason::Expired),
+        Some(_) => Fit::Stale,
+        None => Fit::No(Reason::Expired),
     }
 }
 
@@ -86,8 +95,11 @@ mod tests {
             max_age: None,
             min_fresh: None,
             max_stale: None,
+            stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
+            asked_stale_if_error: false,
             lifetime: secs(100),
+            asked_lifetime: false,
             namespace: String::new(),
             tags: Vec::new(),
         }
@@ -153,6 +165,34 @@ mod tests {
     }
 
     #[test]
+    fn for_a_while_an_entry_is_served_and_fetched_anew_unless_the_caller_says_otherwise() {
+        type Change = fn(&mut Plan);
+        let no = Fit::No;
+        let table: &[(u64, Change, Fit)] = &[
+            (99, |_| {}, Fit::Fresh),
+            (100, |_| {}, Fit::StaleWhileRevalidate),
+            (110, |_| {}, Fit::StaleWhileRevalidate),
+            (111, |_| {}, no(Reason::Expired)),
+            (105, |p| p.refresh = true, no(Reason::Refresh)),
+            (105, |p| p.max_age = Some(secs(105)), no(Reason::MaxAge)),
+            (105, |p| p.min_fresh = Some(secs(0)), no(Reason::Expired)),
+            (105, |p| p.max_stale = Some(secs(4)), no(Reason::Expired)),
+            (
+                105,
+                |p| p.max_stale = Some(secs(60)),
+                Fit::StaleWhileRevalidate,
+            ),
+            (150, |p| p.max_stale = Some(secs(60)), Fit::Stale),
+        ];
+        for (number, (age, change, expected)) in table.iter().enumerate() {
+            let mut plan = plan();
+            plan.stale_while_revalidate = secs(10);
+            change(&mut plan);
+            assert_eq!(fit(at(*age), &plan), *expected, "row {number}");
+        }
+    }
+
+    #[test]
     fn a_stale_entry_stands_in_as_long_as_stale_if_error_says() {
         let mut plan = plan();
         assert!(!stands_in(at(101), &plan));
@@ -187,14 +227,21 @@ mod tests {
             max_age in proptest::option::of(0_u64..300),
             min_fresh in proptest::option::of(0_u64..300),
             max_stale in proptest::option::of(0_u64..300),
+            revalidate in 0_u64..300,
         ) {
             let plan = Plan {
                 max_age: max_age.map(secs),
                 min_fresh: min_fresh.map(secs),
                 max_stale: max_stale.map(secs),
+                stale_while_revalidate: secs(revalidate),
                 ..plan()
             };
-            let rank = |fit| match fit { Fit::Fresh => 2, Fit::Stale => 1, Fit::No(_) => 0 };
+            let rank = |fit| match fit {
+                Fit::Fresh => 3,
+                Fit::StaleWhileRevalidate => 2,
+                Fit::Stale => 1,
+                Fit::No(_) => 0,
+            };
             let (early, later) = (early.min(later), early.max(later));
             prop_assert!(rank(fit(at(early), &plan)) >= rank(fit(at(later), &plan)));
         }

@@ -1,12 +1,16 @@
 //! The cache: a fresh entry answers here, a stale one is kept as a fallback, a miss goes on and is stored on the way
 //! back (`storable`, called when the flight's tape is complete). An entry recorded in another form than asked for is told
-//! anew, if it has what the call is entitled to.
+//! anew, if it has what the call is entitled to. One that is served past its lifetime may be fetched anew meanwhile
+//! (`refresh`).
 //!
 //! # Scope
-//! The layer looks up and obeys; `freshness` and `storable` decide. A call without a key passes.
+//! The layer looks up and obeys; `freshness`, `proof` and `storable` decide. A call without a key passes.
 
 pub mod freshness;
 pub mod keeper;
+pub mod proof;
+pub mod prover;
+pub mod refresh;
 pub mod storable;
 
 use std::{
@@ -14,13 +18,20 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::future::Either;
+use http::StatusCode;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 
-use self::freshness::{Facts, Fit};
+use self::{
+    freshness::{Facts, Fit},
+    proof::Verdict as Leave,
+    prover::{Case, Prover, Turn},
+    refresh::Refreshes,
+};
 use crate::{
     answer::{
         Answer, Body,
@@ -35,6 +46,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct CacheLayer {
     store: Tiered,
+    prover: Prover,
+    refreshes: Refreshes,
 }
 
 /// The service.
@@ -42,15 +55,39 @@ pub struct CacheLayer {
 pub struct Cache<S> {
     inner: S,
     store: Tiered,
+    prover: Prover,
+    refreshes: Refreshes,
+}
+
+/// An answer that fits a call, and the entry that it was made of.
+struct Hit {
+    answer: Answer,
+    entry: Arc<Entry>,
+    tier: Tier,
+    age: Duration,
+    now: Instant,
+    /// Whether the entry is to be fetched anew.
+    ages: bool,
 }
 
 /// Why a look-up found no answer; an entry of old may be there.
-struct Miss(Reason, Option<(Arc<Entry>, Tier)>);
+struct Miss {
+    reason: Reason,
+    old: Option<(Arc<Entry>, Tier)>,
+    /// Held by the call that renews a proof.
+    turn: Option<Turn>,
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
 
 impl CacheLayer {
-    /// Makes a layer over `store`.
-    pub fn new(store: Tiered) -> Self {
-        Self { store }
+    /// Makes a layer over `store`; `prover` says who may read it, and what ages there is fetched anew by `refreshes`.
+    pub fn new(store: Tiered, prover: Prover, refreshes: Refreshes) -> Self {
+        Self {
+            store,
+            prover,
+            refreshes,
+        }
     }
 }
 
@@ -61,21 +98,20 @@ impl<S> Layer<S> for CacheLayer {
         Cache {
             inner,
             store: self.store.clone(),
+            prover: self.prover.clone(),
+            refreshes: self.refreshes.clone(),
         }
     }
 }
 
 impl<S> Service<Call> for Cache<S>
 where
-    S: Service<Call, Response = Answer, Error = Error> + Clone + Send + 'static,
+    S: Service<Call, Response = Answer, Error = Error> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
     type Response = Answer;
     type Error = Error;
-    type Future = Either<
-        Ready<Result<Answer, Error>>,
-        Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>,
-    >;
+    type Future = Either<Ready<Result<Answer, Error>>, Answering>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
@@ -91,83 +127,211 @@ where
             }
             return Either::Right(Box::pin(self.inner.clone().oneshot(call)));
         };
-        match look(self.store.get(&keyed.slot), keyed, &call.plan, Tier::Memory) {
+        let case = self.prover.case(&call);
+        let leave = self.prover.before(case, &call);
+        if leave != Leave::Proven {
+            let (cache, asked) = (self.clone(), keyed.clone());
+            return Either::Right(Box::pin(cache.ask_leave(call, asked, case, leave)));
+        }
+        match self.look_up(&call, keyed, case) {
             Ok(answer) => Either::Left(ready(Ok(answer))),
-            // Who wants a new answer has no use for an old one, so it is not looked for any deeper.
-            Err(Miss(_, None)) if !call.plan.refresh && self.store.lies_deeper(&keyed.slot) => {
-                let (store, inner, asked) = (self.store.clone(), self.inner.clone(), keyed.clone());
-                Either::Right(Box::pin(look_deeper(store, inner, call, asked)))
-            }
             Err(miss) => {
-                let (inner, asked) = (self.inner.clone(), keyed.clone());
-                Either::Right(Box::pin(go_on(inner, call, asked, miss)))
+                let (cache, asked) = (self.clone(), keyed.clone());
+                Either::Right(Box::pin(cache.look_deeper(call, asked, case, miss)))
             }
         }
     }
 }
 
-/// Looks behind the memory, and goes on if nothing there fits.
-async fn look_deeper<S>(
-    store: Tiered,
-    inner: S,
-    call: Call,
-    asked: Arc<Keyed>,
-) -> Result<Answer, Error>
+impl<S> Cache<S>
 where
-    S: Service<Call, Response = Answer, Error = Error>,
+    S: Service<Call, Response = Answer, Error = Error> + Clone + Send + Sync + 'static,
+    S::Future: Send,
 {
-    match look(
-        store.fetch(&asked.slot).await,
-        &asked,
-        &call.plan,
-        Tier::Disk,
-    ) {
-        Ok(answer) => Ok(answer),
-        Err(miss) => go_on(inner, call, asked, miss).await,
+    /// Looks in memory.
+    fn look_up(&self, call: &Call, asked: &Keyed, case: Case) -> Result<Answer, Miss> {
+        let found = self.store.get(&asked.slot);
+        let hit = look(found, asked, &call.plan, Tier::Memory)?;
+        self.give(call, case, hit)
+    }
+
+    /// Gives a hit to a caller whose proof allows that.
+    fn give(&self, call: &Call, case: Case, hit: Hit) -> Result<Answer, Miss> {
+        let turn = match self.prover.of_hit(case, call, hit.age, hit.now) {
+            Leave::Proven => return Ok(self.serve(call, hit)),
+            Leave::ServeAndRenew => {
+                self.prover.renew_behind(case, call, &self.inner);
+                return Ok(self.serve(call, hit));
+            }
+            // One call is enough; the others are answered meanwhile.
+            Leave::RenewByCall => match self.prover.turn(case) {
+                None => return Ok(self.serve(call, hit)),
+                turn => turn,
+            },
+            Leave::RenewFirst | Leave::Unproven => None,
+        };
+        Err(Miss {
+            reason: Reason::Unproven,
+            old: Some((hit.entry, hit.tier)),
+            turn,
+        })
+    }
+
+    /// Serves a hit, and has its entry fetched anew if it is to be.
+    fn serve(&self, call: &Call, hit: Hit) -> Answer {
+        if hit.ages {
+            let made = hit.entry.made.into_std();
+            self.refreshes.begin(call, made, &self.inner);
+        }
+        hit.answer
+    }
+
+    /// Looks behind the memory, and goes on if nothing there fits.
+    async fn look_deeper(
+        self,
+        call: Call,
+        asked: Arc<Keyed>,
+        case: Case,
+        miss: Miss,
+    ) -> Result<Answer, Error> {
+        // Who wants a new answer has no use for an old one, so it is not looked for any deeper.
+        if miss.old.is_some() || call.plan.refresh || !self.store.lies_deeper(&asked.slot) {
+            return self.go_on(call, asked, case, miss).await;
+        }
+        let found = self.store.fetch(&asked.slot).await;
+        let given =
+            look(found, &asked, &call.plan, Tier::Disk).and_then(|hit| self.give(&call, case, hit));
+        match given {
+            Ok(answer) => Ok(answer),
+            Err(miss) => self.go_on(call, asked, case, miss).await,
+        }
+    }
+
+    /// Has the proof of a call renewed before anything is looked up for it; without one the call keeps to itself.
+    async fn ask_leave(
+        self,
+        mut call: Call,
+        asked: Arc<Keyed>,
+        case: Case,
+        leave: Leave,
+    ) -> Result<Answer, Error> {
+        let leave = match leave {
+            Leave::RenewFirst => {
+                let inner = self.inner.clone();
+                self.prover.renew_first(case, &call, inner).await
+            }
+            known => known,
+        };
+        if leave == Leave::Proven {
+            return match self.look_up(&call, &asked, case) {
+                Ok(answer) => Ok(answer),
+                Err(miss) => self.look_deeper(call, asked, case, miss).await,
+            };
+        }
+        call.alone = true;
+        let may_stand_in = leave == Leave::RenewByCall && !call.plan.refresh;
+        let old = if may_stand_in {
+            self.store.find(&asked.slot).await
+        } else {
+            None
+        };
+        let miss = Miss::of(Reason::Unproven, old);
+        self.go_on(call, asked, case, miss).await
+    }
+
+    /// Has the call answered below; what was passed over may still stand in.
+    async fn go_on(
+        self,
+        mut call: Call,
+        asked: Arc<Keyed>,
+        case: Case,
+        miss: Miss,
+    ) -> Result<Answer, Error> {
+        let Miss { reason, old, turn } = miss;
+        if call.plan.only_if_cached {
+            return Err(not_cached(reason));
+        }
+        let plan = call.plan.clone();
+        call.passed_over = old.as_ref().map(|(entry, _)| entry.made.into_std());
+        let result = self.inner.oneshot(call).await;
+        let renews = reason == Reason::Unproven;
+        if renews && said_nothing(&result) {
+            self.prover.in_vain(case);
+        }
+        drop(turn);
+        let now = Instant::now();
+        if let Some(old) = old
+            && self
+                .prover
+                .holds(case, now.saturating_duration_since(old.0.made))
+            && let Some(answer) = stand_in(&result, &old, &asked, &plan, renews)
+        {
+            return Ok(answer);
+        }
+        result.map(|answer| with_reason(answer, reason))
     }
 }
 
-/// Has the call answered below; what was passed over may still stand in.
-async fn go_on<S>(inner: S, mut call: Call, asked: Arc<Keyed>, miss: Miss) -> Result<Answer, Error>
-where
-    S: Service<Call, Response = Answer, Error = Error>,
-{
-    let Miss(reason, old) = miss;
-    if call.plan.only_if_cached {
-        return Err(not_cached(reason));
+impl Miss {
+    fn of(reason: Reason, old: Option<(Arc<Entry>, Tier)>) -> Self {
+        Self {
+            reason,
+            old,
+            turn: None,
+        }
     }
-    let plan = call.plan.clone();
-    call.passed_over = old.as_ref().map(|(entry, _)| entry.made.into_std());
-    let result = inner.oneshot(call).await;
-    let now = Instant::now();
-    if failed(&result)
-        && let Some((entry, tier)) = old
-        && freshness::stands_in(facts(&entry, now), &plan)
-        && let Ok(answer) = from_entry(&entry, &asked, FALLBACK, tier, now)
-    {
-        return Ok(answer);
-    }
-    result.map(|answer| with_reason(answer, reason))
 }
 
 /// Answers from `found` in this `tier`, if it fits.
-fn look(found: Option<Arc<Entry>>, asked: &Keyed, plan: &Plan, tier: Tier) -> Result<Answer, Miss> {
+fn look(found: Option<Arc<Entry>>, asked: &Keyed, plan: &Plan, tier: Tier) -> Result<Hit, Miss> {
     let Some(entry) = found else {
         let reason = if plan.refresh {
             Reason::Refresh
         } else {
             Reason::NotFound
         };
-        return Err(Miss(reason, None));
+        return Err(Miss::of(reason, None));
     };
     let now = Instant::now();
-    let why = match freshness::fit(facts(&entry, now), plan) {
+    let fit = freshness::fit(facts(&entry, now), plan);
+    let why = match fit {
         Fit::Fresh => (Verdict::Hit, None),
         Fit::Stale => (Verdict::Stale, Some(Reason::MaxStale)),
-        Fit::No(reason) => return Err(Miss(reason, Some((entry, tier)))),
+        Fit::StaleWhileRevalidate => (Verdict::Stale, Some(Reason::StaleWhileRevalidate)),
+        Fit::No(reason) => return Err(Miss::of(reason, Some((entry, tier)))),
     };
-    from_entry(&entry, asked, why, tier, now)
-        .map_err(|unlent| Miss(unlent.reason(), Some((entry, tier))))
+    match from_entry(&entry, asked, why, tier, now) {
+        Ok(answer) => Ok(Hit {
+            answer,
+            age: facts(&entry, now).age,
+            entry,
+            tier,
+            now,
+            ages: fit == Fit::StaleWhileRevalidate,
+        }),
+        Err(unlent) => Err(Miss::of(unlent.reason(), Some((entry, tier)))),
+    }
+}
+
+/// Answers from an entry that was passed over, if the upstream failed and the entry may stand in. What was passed over
+/// only to renew a proof (`renews`) is as good as before.
+fn stand_in(
+    result: &Result<Answer, Error>,
+    (entry, tier): &(Arc<Entry>, Tier),
+    asked: &Keyed,
+    plan: &Plan,
+    renews: bool,
+) -> Option<Answer> {
+    let now = Instant::now();
+    if renews
+        && said_nothing(result)
+        && let Ok(hit) = look(Some(entry.clone()), asked, plan, *tier)
+    {
+        return Some(hit.answer);
+    }
+    let stands_in = failed(result) && freshness::stands_in(facts(entry, now), plan);
+    let answer = stands_in.then(|| from_entry(entry, asked, FALLBACK, *tier, now));
+    answer?.ok()
 }
 
 /// Returns whether an entry is fresh enough for a call.
@@ -193,6 +357,12 @@ fn failed(result: &Result<Answer, Error>) -> bool {
         Ok(answer) => answer.head.status.is_server_error(),
         Err(error) => error.kind().is_upstream(),
     }
+}
+
+/// Returns whether the upstream said nothing of the credential: it failed, or was too busy.
+fn said_nothing(result: &Result<Answer, Error>) -> bool {
+    let busy = |answer: &Answer| answer.head.status == StatusCode::TOO_MANY_REQUESTS;
+    failed(result) || result.as_ref().is_ok_and(busy)
 }
 
 fn from_entry(

@@ -12,19 +12,20 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    answer::{Head, replay::Replay},
+    answer::{Head, replay::Replay, tasks::Tasks},
     call::{
         Payload, Slot, Unkeyed,
         caller::Caller,
         key::{Key, Secret},
         plan::{Plan, Policy},
     },
-    config::Config,
+    config::{self, Config},
     dialect::chat::{form::Form, request::Request},
     store::{
         Label,
         disk::{self, Disk},
         memory::Memory,
+        proofs::Proofs,
     },
 };
 
@@ -54,7 +55,7 @@ impl Service<Call> for Upstream {
                     headers: HeaderMap::new(),
                     framed: true,
                     upstream: HeaderValue::from_static("up"),
-                    timing: Arc::default(),
+                    timing: None,
                 },
                 body: Body::Replay(Replay::new(Bytes::from_static(b"new"), None)),
                 served: Served::from_upstream(Verdict::Miss, Reason::NotFound, key),
@@ -85,6 +86,25 @@ fn house_with(status: Option<StatusCode>, form: Form, body: &'static str) -> Hou
     house_over(Tiered::new(memory, None), status)
 }
 
+/// A prover that knows nothing yet; an entry's age is what it goes by, for an hour.
+fn prover() -> Prover {
+    let ttl = Duration::from_secs(60 * 60);
+    let secret = Secret::from_bytes([0; 32]);
+    Prover::new(prover::Options {
+        proofs: Proofs::new(secret, &[], ttl, None, &[]),
+        proof: config::Proof::Auto,
+        terms: proof::Terms {
+            ttl,
+            hold: Duration::from_secs(24 * 60 * 60),
+        },
+        tasks: Tasks::default(),
+    })
+}
+
+fn refreshes() -> Refreshes {
+    Refreshes::new(Tasks::default(), Box::new(|_| {}))
+}
+
 fn entry() -> Entry {
     Entry {
         slot: slot(),
@@ -108,19 +128,19 @@ fn house_over(store: Tiered, status: Option<StatusCode>) -> House {
         calls: calls.clone(),
     };
     House {
-        cache: CacheLayer::new(store).layer(upstream),
+        cache: CacheLayer::new(store, prover(), refreshes()).layer(upstream),
         calls,
     }
 }
 
-fn slot() -> Slot {
+pub(super) fn slot() -> Slot {
     Slot {
         key: Key::from_bytes([1; 32]),
         delivery: 0,
     }
 }
 
-fn call(change: impl FnOnce(&mut Plan)) -> Call {
+pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
     let config = Config::default();
     let url = &config.upstream.base_url;
     let policy = Policy::new(&config.cache, url, Duration::from_secs(100));
@@ -142,7 +162,9 @@ fn call(change: impl FnOnce(&mut Plan)) -> Call {
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,
+        rule: None,
         passed_over: None,
+        alone: false,
         upgrade: false,
     }
 }

@@ -1,4 +1,4 @@
-//! The canonical body: one form for all spellings of the same request.
+//! The canonical body: one form for all spellings of the same request. Pure.
 //!
 //! # Scope
 //! Decides whether a body can be keyed at all, and then which bytes stand for it. Object key order, whitespace, string

@@ -1,4 +1,4 @@
-//! The key of an entry, and all that it is made of.
+//! The key of an entry, and all that it is made of. Pure.
 //!
 //! # Scope
 //! Decides what an answer depends on: [`Material`] names every part, hashes each with its length, and cannot be extended

@@ -10,11 +10,13 @@ use super::{
     canon::{self, Scratch},
     key::{Mask, Material, Secret},
     plan::{Plan, Policy},
+    rules::{self, Rules},
     scope::{Breadth, Scope, Scoping},
+    sieve::Sieve,
 };
 use crate::{
-    config::{self, Config},
-    dialect::Dialect,
+    config::{self, Config, Rule},
+    dialect::{Dialect, chat::request::Request},
 };
 
 /// What the operator's configuration adds to every key.
@@ -28,9 +30,20 @@ pub struct Keying {
     upstream: String,
     base_url: String,
     vary: Vec<HeaderName>,
+    vary_sieve: Sieve,
     scope: config::Scope,
     scoping: Scoping,
     policy: Arc<Policy>,
+    rules: Rules,
+}
+
+/// What a call is known by, and the rule it is under.
+#[derive(Debug)]
+pub struct Identity {
+    /// What the cache may know it by, or why it may not.
+    pub keyed: Result<Arc<Keyed>, Unkeyed>,
+    /// The operator's rule for it, if there is one.
+    pub rule: Option<Arc<Rule>>,
 }
 
 /// The head of a request, as far as keying goes.
@@ -60,9 +73,10 @@ impl Keying {
             authority,
             path,
         } = &config.upstream.base_url;
+        let vary: Vec<_> = config.cache.vary.iter().map(HeaderName::as_str).collect();
         Self {
             scope: config.cache.scope.clone(),
-            scoping: Scoping::new(&secret),
+            scoping: Scoping::new(&secret, config.upstream.identity),
             policy,
             secret,
             enabled: config.cache.enabled,
@@ -74,7 +88,9 @@ impl Keying {
             version: config.key.version.clone(),
             upstream: config.upstream.name.clone(),
             base_url: format!("{scheme}://{authority}{path}"),
+            vary_sieve: Sieve::of(&vary),
             vary: config.cache.vary.clone(),
+            rules: Rules::new(&config.rules),
         }
     }
 
@@ -115,7 +131,7 @@ impl Keying {
         Ok(dialect)
     }
 
-    /// Returns what identifies a call with this `body`, or why nothing does.
+    /// Returns what identifies a call with this `body`.
     pub fn key(
         &self,
         head: &Head<'_>,
@@ -123,17 +139,57 @@ impl Keying {
         body: &[u8],
         caller: &Caller,
         plan: &Plan,
-    ) -> Result<Arc<Keyed>, Unkeyed> {
+    ) -> Identity {
         let canonical = SCRATCH
-            .with_borrow_mut(|scratch| canon::canonicalise(body, dialect, &self.options, scratch))
-            .map_err(Unkeyed::Body)?;
-        if canonical.request.stateful {
-            return Err(Unkeyed::Stateful);
+            .with_borrow_mut(|scratch| canon::canonicalise(body, dialect, &self.options, scratch));
+        let canonical = match canonical {
+            Ok(canonical) => canonical,
+            Err(why) => return self.unkeyed(head, caller, plan, Unkeyed::Body(why)),
+        };
+        let rule = self.rule(head, caller, plan, Some(&canonical.request));
+        if let Some(why) = refusal(&canonical.request, rule.as_deref()) {
+            let keyed = Err(why);
+            return Identity { keyed, rule };
         }
-        if canonical.request.live_tools {
-            return Err(Unkeyed::LiveTools);
+        let wanted = rule.as_ref().and_then(|rule| rule.scope.as_ref());
+        let scope = self.scope(wanted, caller, head.headers, body);
+        let keyed = Ok(self.keyed(head, canonical, scope, plan));
+        Identity { keyed, rule }
+    }
+
+    /// Returns what there is of a call that has no key, for this reason.
+    pub fn unkeyed(&self, head: &Head<'_>, caller: &Caller, plan: &Plan, why: Unkeyed) -> Identity {
+        Identity {
+            keyed: Err(why),
+            rule: self.rule(head, caller, plan, None),
         }
-        let scope = self.scope(caller, head.headers, body);
+    }
+
+    fn rule(
+        &self,
+        head: &Head<'_>,
+        caller: &Caller,
+        plan: &Plan,
+        request: Option<&Request>,
+    ) -> Option<Arc<Rule>> {
+        let facts = rules::Facts {
+            path: head.target.path(),
+            dialect: head.dialect,
+            headers: head.headers,
+            caller,
+            namespace: &plan.namespace,
+            request,
+        };
+        self.rules.first(&facts).cloned()
+    }
+
+    fn keyed(
+        &self,
+        head: &Head<'_>,
+        canonical: canon::Canonical,
+        scope: Scope,
+        plan: &Plan,
+    ) -> Arc<Keyed> {
         let vary = self.varying(head.headers, scope.breadth());
         let key = Material {
             version: &self.version,
@@ -152,19 +208,25 @@ impl Keying {
             key,
             delivery: self.delivery(&canonical.delivery),
         };
-        Ok(Arc::new(Keyed {
+        Arc::new(Keyed {
             slot,
             scope,
             request: canonical.request,
-        }))
+        })
     }
 
-    /// Returns whose entries may be shared with `caller`, for a call of these `headers` and this JSON `body`.
-    pub fn scope(&self, caller: &Caller, headers: &HeaderMap, body: &[u8]) -> Scope {
-        SCRATCH.with_borrow_mut(|scratch| {
-            self.scoping
-                .scope(&self.scope, caller, headers, body, scratch)
-        })
+    /// Returns whose entries may be shared with `caller`, for a call of these `headers` and this JSON `body`: as `wanted`,
+    /// else as the operator says for all calls.
+    pub fn scope(
+        &self,
+        wanted: Option<&config::Scope>,
+        caller: &Caller,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Scope {
+        let wanted = wanted.unwrap_or(&self.scope);
+        SCRATCH
+            .with_borrow_mut(|scratch| self.scoping.scope(wanted, caller, headers, body, scratch))
     }
 
     /// Returns the headers that count, in the operator's order, each name's values as sent. One pass over the few headers
@@ -174,7 +236,11 @@ impl Keying {
     fn varying<'a>(&'a self, headers: &'a HeaderMap, breadth: Breadth) -> Vec<(&'a str, &'a [u8])> {
         let last = self.vary.len();
         let rank = |name: &HeaderName| {
-            let listed = self.vary.iter().position(|known| known == name);
+            let listed = if self.vary_sieve.keeps(name.as_str()) {
+                self.vary.iter().position(|known| known == name)
+            } else {
+                None
+            };
             let counts = breadth == Breadth::Wider && self.policy.counts_where_shared(name);
             listed.or(counts.then_some(last))
         };
@@ -199,6 +265,16 @@ impl Keying {
             .zip(fingerprint.as_bytes())
             .for_each(|(to, from)| *to = *from);
         u64::from_be_bytes(head)
+    }
+}
+
+/// Decides whether a call that could be keyed is not to be: a rule has the last word.
+fn refusal(request: &Request, rule: Option<&Rule>) -> Option<Unkeyed> {
+    match rule.and_then(|rule| rule.cache) {
+        Some(false) => Some(Unkeyed::Rule),
+        None if request.stateful => Some(Unkeyed::Stateful),
+        None if request.live_tools => Some(Unkeyed::LiveTools),
+        Some(true) | None => None,
     }
 }
 

@@ -7,11 +7,14 @@
 pub mod caller;
 pub mod callers;
 pub mod canon;
+pub mod identity;
 pub mod key;
 pub mod keying;
 pub mod plan;
 pub mod pointer;
+pub mod rules;
 pub mod scope;
+mod sieve;
 pub mod splice;
 
 use std::{sync::Arc, time::Instant};
@@ -21,7 +24,13 @@ use http::{HeaderMap, HeaderValue, Method, uri::PathAndQuery};
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::{
-    call::{caller::Caller, key::Key, plan::Plan, scope::Scope},
+    call::{
+        caller::Caller,
+        key::Key,
+        plan::Plan,
+        scope::{Breadth, Scope},
+    },
+    config::Rule,
     dialect::{Dialect, chat::request::Request},
     error::Error,
 };
@@ -47,8 +56,12 @@ pub struct Call {
     pub plan: Plan,
     /// What the cache may know it by, or why it may not.
     pub keyed: Result<Arc<Keyed>, Unkeyed>,
+    /// The operator's rule for it, if there is one.
+    pub rule: Option<Arc<Rule>>,
     /// When the entry was made that the cache found and passed over, if there was one.
     pub passed_over: Option<Instant>,
+    /// Whether it keeps to itself: nothing of other calls answers it, as its credential is not proven.
+    pub alone: bool,
     /// Whether the client asks to switch protocols (`Upgrade`, RFC 9110 §7.8).
     pub upgrade: bool,
 }
@@ -91,6 +104,8 @@ pub enum Unkeyed {
     Disabled,
     /// `X-Cache-Bypass`, or an alias of it.
     Bypass,
+    /// A rule says `cache = false`.
+    Rule,
     /// Not an endpoint that Refrain caches.
     Endpoint,
     /// The client switches protocols.
@@ -113,9 +128,10 @@ pub enum Unkeyed {
 
 impl Unkeyed {
     /// Every reason that is not the body's own, in the order of the docs.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Disabled,
         Self::Bypass,
+        Self::Rule,
         Self::Endpoint,
         Self::Upgrade,
         Self::Encoded,
@@ -131,6 +147,7 @@ impl Unkeyed {
         match self {
             Self::Disabled => "disabled",
             Self::Bypass => "bypass",
+            Self::Rule => "rule",
             Self::Endpoint => "endpoint",
             Self::Upgrade => "upgrade",
             Self::Encoded => "encoded_body",
@@ -145,6 +162,34 @@ impl Unkeyed {
 }
 
 impl Call {
+    /// Returns whether other credentials share its scope.
+    pub fn is_wide(&self) -> bool {
+        let keyed = self.keyed.as_ref();
+        keyed.is_ok_and(|keyed| keyed.scope.breadth() == Breadth::Wider)
+    }
+
+    /// Returns the same call once more, sharing its body; `None` where the body is a stream, which can be read only once.
+    pub fn again(&self) -> Option<Self> {
+        let Payload::Whole(body) = &self.payload else {
+            return None;
+        };
+        Some(Self {
+            id: self.id.clone(),
+            method: self.method.clone(),
+            target: self.target.clone(),
+            headers: self.headers.clone(),
+            payload: Payload::Whole(body.clone()),
+            dialect: self.dialect,
+            caller: self.caller.clone(),
+            plan: self.plan.clone(),
+            keyed: self.keyed.clone(),
+            rule: self.rule.clone(),
+            passed_over: self.passed_over,
+            alone: self.alone,
+            upgrade: self.upgrade,
+        })
+    }
+
     /// Returns the model asked for, where the call has a key.
     pub fn model(&self) -> Option<&str> {
         self.keyed

@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::scope::{self, Breadth};
-use crate::config::{self, Directive};
+use crate::config::{self, Directive, MAX_NAME, MAX_TAGS, Rule};
 
 /// What caller and operator allow for a call.
 #[expect(
@@ -36,10 +36,16 @@ pub struct Plan {
     pub min_fresh: Option<Duration>,
     /// How long past its lifetime an answer may be.
     pub max_stale: Option<Duration>,
+    /// How long past its lifetime an entry answers at once, and is refreshed.
+    pub stale_while_revalidate: Duration,
     /// How long past its lifetime an entry may stand in for a failed upstream.
     pub stale_if_error: Duration,
+    /// Whether that is the caller's own wish, which counts more than a rule.
+    pub asked_stale_if_error: bool,
     /// Lifetime of what this call stores.
     pub lifetime: Duration,
+    /// Whether that is the caller's own wish, which counts more than a rule.
+    pub asked_lifetime: bool,
     /// Key space inside the scope; empty where none is named.
     pub namespace: String,
     /// Tags of what this call stores.
@@ -78,11 +84,6 @@ enum Vendor {
     Bifrost,
 }
 
-/// Most tags that a call may carry.
-pub const MAX_TAGS: usize = 16;
-/// Longest tag or namespace, bytes.
-pub const MAX_NAME: usize = 128;
-
 impl Policy {
     /// Reads the policy from the configuration; `default_ttl` is the dialect's.
     pub fn new(cache: &config::Cache, upstream: &config::BaseUrl, default_ttl: Duration) -> Self {
@@ -105,8 +106,11 @@ impl Policy {
                 max_age: None,
                 min_fresh: None,
                 max_stale: None,
-                stale_if_error: cache.stale_if_error,
+                stale_while_revalidate: cache.stale_while_revalidate.min(cache.max_ttl),
+                stale_if_error: cache.stale_if_error.min(cache.max_ttl),
+                asked_stale_if_error: false,
                 lifetime: cache.ttl.unwrap_or(default_ttl).min(cache.max_ttl),
+                asked_lifetime: false,
                 namespace: String::new(),
                 tags: Vec::new(),
             },
@@ -128,6 +132,28 @@ impl Policy {
             }
         }
         Ok(draft.plan)
+    }
+
+    /// Amends the plan of a call by the operator's rule for it. What the caller asked for itself stays.
+    pub fn obey(&self, rule: &Rule, plan: &mut Plan) {
+        if let Some(ttl) = rule.ttl
+            && !plan.asked_lifetime
+        {
+            plan.lifetime = ttl.min(self.max_ttl);
+        }
+        if let Some(time) = rule.stale_if_error
+            && !plan.asked_stale_if_error
+        {
+            plan.stale_if_error = time.min(self.max_ttl);
+        }
+        if let Some(time) = rule.stale_while_revalidate {
+            plan.stale_while_revalidate = time.min(self.max_ttl);
+        }
+        if !rule.tags.is_empty() {
+            plan.tags.extend_from_slice(&rule.tags);
+            plan.tags.sort_unstable();
+            plan.tags.dedup();
+        }
     }
 
     /// Returns whether `name` steers Refrain and so does not travel on.
@@ -160,7 +186,6 @@ impl Policy {
             plan,
             named_ttl: false,
             named_namespace: false,
-            stale_if_error: None,
         }
     }
 
@@ -251,7 +276,6 @@ struct Draft<'a> {
     plan: Plan,
     named_ttl: bool,
     named_namespace: bool,
-    stale_if_error: Option<Duration>,
 }
 
 impl Draft<'_> {
@@ -376,9 +400,10 @@ impl Draft<'_> {
         } else if named("stale-if-error") && allows(Directive::StaleIfError) {
             let wish = argument.time().unwrap_or_default();
             let wish = wish.min(self.policy.max_ttl);
-            let least = self.stale_if_error.map_or(wish, |known| known.min(wish));
-            self.stale_if_error = Some(least);
-            self.plan.stale_if_error = least;
+            let known = self.plan.asked_stale_if_error;
+            let known = known.then_some(self.plan.stale_if_error);
+            self.plan.stale_if_error = known.map_or(wish, |known| known.min(wish));
+            self.plan.asked_stale_if_error = true;
         }
     }
 
@@ -402,6 +427,7 @@ impl Draft<'_> {
         let allowed = self.policy.allows(Directive::Ttl);
         if allowed {
             self.plan.lifetime = ttl.min(self.policy.max_ttl);
+            self.plan.asked_lifetime = true;
         }
         allowed
     }

@@ -8,6 +8,9 @@
 //! | `header:`, `body:`, a value sent | the value | the value, inside itself | the value, inside its tenant |
 //! | `header:`, `body:`, none sent | its credential | itself | itself |
 //!
+//! With `[[upstream]] identity = "jwt"` a credential that is a JWT is whom that speaks for ([`identity`]), with everything
+//! that is asked of scopes of several credentials.
+//!
 //! An empty value and `null` are none. What is missing never widens a scope.
 //!
 //! # Scope
@@ -19,10 +22,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::{
     caller::Caller,
     canon::{self, Scratch},
+    identity,
     key::{Fingerprint, Secret},
     pointer,
 };
-use crate::config::{self, Pointer};
+use crate::config::{self, Identity, Pointer};
 
 /// Whose entries may be shared with a caller: equal scopes share, others never do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +49,7 @@ pub enum Breadth {
 pub struct Scoping {
     secret: Secret,
     shared: Scope,
+    identity: Identity,
 }
 
 impl Scope {
@@ -85,9 +90,10 @@ impl Scope {
 }
 
 impl Scoping {
-    /// Prepares the decisions.
-    pub fn new(secret: &Secret) -> Self {
+    /// Prepares the decisions; `identity` is what of a bearer token is the scope of its credential.
+    pub fn new(secret: &Secret, identity: Identity) -> Self {
         Self {
+            identity,
             shared: Scope::wider(secret, "scope shared", &[]),
             secret: secret.clone(),
         }
@@ -103,12 +109,23 @@ impl Scoping {
         scratch: &mut Scratch,
     ) -> Scope {
         let found = match wanted {
-            config::Scope::Credential => Some(caller.tenant().unwrap_or(caller.itself())),
+            config::Scope::Credential => caller.tenant(),
             config::Scope::Shared => Some(caller.tenant().unwrap_or(self.shared)),
             config::Scope::Header(name) => self.by_header(name, caller, headers),
             config::Scope::Body(place) => self.by_body(place, caller, body, scratch),
         };
-        found.unwrap_or(caller.itself())
+        found.unwrap_or_else(|| self.narrowest(caller, headers))
+    }
+
+    /// Returns the narrowest scope there is for a caller: its credential, or whom that speaks for.
+    fn narrowest(&self, caller: &Caller, headers: &HeaderMap) -> Scope {
+        if self.identity == Identity::Off || caller.is_proxys_own() {
+            return caller.itself();
+        }
+        // Several tokens stand behind it, one after the other, so each has to be proven.
+        identity::of(headers, &self.secret).map_or(caller.itself(), |owner| {
+            Scope::wider(&self.secret, "scope identity", &[owner.as_bytes()])
+        })
     }
 
     fn by_header(&self, name: &HeaderName, caller: &Caller, headers: &HeaderMap) -> Option<Scope> {

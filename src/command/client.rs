@@ -1,6 +1,9 @@
-//! The HTTP client of commands that ask a running Refrain.
+//! The HTTP client of commands that ask a running Refrain, and where on this machine that is found.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use reqwest::{Client, redirect::Policy, retry};
 
@@ -18,4 +21,15 @@ pub(super) fn client(timeout: Duration) -> Result<Client, Failure> {
         .timeout(timeout)
         .build()
         .map_err(|error| Failure::new(format!("failed to make an HTTP client: {error}")))
+}
+
+/// Returns where a client on this machine finds a listener that may listen on every interface.
+pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }

@@ -1,18 +1,33 @@
 //! `refrain health`: asks a running Refrain whether it is ready. Made for Docker's `HEALTHCHECK`.
+//!
+//! # Scope
+//! Whom to ask follows from the configuration that Refrain runs with, as file and environment give it: the admin
+//! listener, or the first address for calls where that is off. Flags that the running one was started with are unknown
+//! here; `--url` stands for them, and with it no configuration is read.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, net::SocketAddr, time::Duration};
 
-use super::{client::client, failure::Failure, print};
+use super::{
+    ConfigArgs,
+    client::{client, reachable},
+    failure::Failure,
+    print,
+};
+use crate::config::Config;
 
 /// Ask a running Refrain whether it is ready
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
-Exits with 0 when it is ready, with 1 when it is not or does not answer within 2 s.
+Exits with 0 when it is ready, with 1 when it is not or does not answer within 2 s, with 78 when the
+configuration that it would ask by is wrong.
 
-Example:
-  refrain health --url http://127.0.0.1:8081")]
+Examples:
+  refrain health                                 asks as REFRAIN_CONFIG and REFRAIN_ADMIN__LISTEN say
+  refrain health --url http://127.0.0.1:8081     asks there")]
 pub struct Health {
-    /// The admin listener [default: `$REFRAIN_ADMIN__LISTEN`, else `127.0.0.1:8081`]
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Ask this admin listener, whatever the configuration says
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
 }
@@ -21,47 +36,57 @@ impl Health {
     /// Prints one line if Refrain is ready.
     ///
     /// # Errors
-    /// When it is starting or draining, does not answer in time or cannot be reached.
-    pub async fn run(self) -> Result<(), Failure> {
-        let listen = std::env::var("REFRAIN_ADMIN__LISTEN").ok();
-        let admin = admin_url(self.url.as_deref(), listen.as_deref())?;
-        let state = ask(&admin).await?;
-        print(&format!("{state}\n"))
+    /// When it is starting or draining, does not answer in time or cannot be reached, and when the configuration is wrong.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let url = match &self.url {
+            Some(admin) => format!("{}/readyz", origin(admin)),
+            None => readiness(&self.config.load(Vec::new())?)?,
+        };
+        let state = ask(&url).await?;
+        Ok(print(&format!("{state}\n"))?)
     }
 }
 
-/// Returns the origin to ask: the flag, else the address the admin listener was configured with, else its default.
-fn admin_url(flag: Option<&str>, listen: Option<&str>) -> Result<String, Failure> {
-    let address = match (flag, listen.unwrap_or(DEFAULT_LISTEN)) {
-        (Some(url), _) => url.trim_end_matches('/').to_owned(),
-        (None, "off") => return Err(switched_off()),
-        (None, listen) => reachable(listen),
+/// Returns the origin that the flag means, with or without a scheme.
+fn origin(flag: &str) -> String {
+    let flag = flag.trim_end_matches('/');
+    if flag.contains("://") {
+        return flag.to_owned();
+    }
+    format!("http://{flag}")
+}
+
+/// Returns the URL that a Refrain of this configuration tells its readiness at.
+fn readiness(config: &Config) -> Result<String, Failure> {
+    let (listen, path) = match (&config.admin.listen, config.listen.first()) {
+        (Some(admin), _) => (admin, "/readyz"),
+        (None, Some(first)) => (first, "/_refrain/readyz"),
+        (None, None) => return Err(Failure::new("the configuration names no address")),
     };
-    if address.contains("://") {
-        return Ok(address);
+    if listen.ends_with(":0") {
+        return Err(
+            Failure::new(format!("which port `{listen}` became is not known here"))
+                .hint("it was printed at the start; `--url http://127.0.0.1:PORT` names it"),
+        );
     }
-    Ok(format!("http://{address}"))
+    // A host name is reached by its name.
+    let address = listen
+        .parse()
+        .map(reachable)
+        .as_ref()
+        .map_or_else(|_| listen.clone(), SocketAddr::to_string);
+    Ok(format!("http://{address}{path}"))
 }
 
-/// Returns an address that can be connected to: a listener on every interface is reached over loopback.
-fn reachable(listen: &str) -> String {
-    match listen.rsplit_once(':') {
-        Some(("0.0.0.0" | "", port)) => format!("127.0.0.1:{port}"),
-        Some(("[::]", port)) => format!("[::1]:{port}"),
-        _ => listen.to_owned(),
-    }
-}
-
-/// Asks `/readyz` and returns what it says; anything but a 2xx is a failure.
-async fn ask(admin: &str) -> Result<String, Failure> {
-    let url = format!("{admin}/readyz");
+/// Asks `url` and returns the first line that it says; anything but a 2xx is a failure.
+async fn ask(url: &str) -> Result<String, Failure> {
     let unreachable = |error: reqwest::Error| {
         Failure::new(format!("no answer from `{url}`: {}", root_cause(&error))).hint(
-            "is `refrain` running, and is this its `[admin] listen`? `--url` names another address",
+            "is `refrain` running, with this configuration? `--url` names another admin listener",
         )
     };
     let response = client(TIMEOUT)?
-        .get(&url)
+        .get(url)
         .send()
         .await
         .map_err(unreachable)?;
@@ -92,12 +117,6 @@ fn root_cause(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-fn switched_off() -> Failure {
-    Failure::new("the admin listener is switched off by REFRAIN_ADMIN__LISTEN")
-        .hint("give it an address such as `127.0.0.1:8081`")
-}
-
-const DEFAULT_LISTEN: &str = "127.0.0.1:8081";
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -124,7 +143,7 @@ mod tests {
             socket.write_all(answer.as_bytes()).await.unwrap();
             String::from_utf8(head).unwrap()
         });
-        let said = ask(&admin).await;
+        let said = ask(&format!("{admin}/readyz")).await;
         (said, task.join_next().await.unwrap().unwrap())
     }
 
@@ -155,7 +174,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_refrain_that_does_not_run_is_a_failure_with_a_hint() {
-        let failure = ask("http://127.0.0.1:1").await.unwrap_err().to_string();
+        let failure = ask("http://127.0.0.1:1/readyz")
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(failure.contains("refused"), "{failure}");
         assert!(failure.contains("\nhint: "), "{failure}");
     }
@@ -167,28 +189,46 @@ mod tests {
     }
 
     #[test]
-    fn the_address_comes_from_the_flag_then_the_environment_then_the_default() {
-        let cases = [
-            (None, None, "http://127.0.0.1:8081"),
-            (None, Some("127.0.0.1:9"), "http://127.0.0.1:9"),
-            (None, Some("0.0.0.0:8081"), "http://127.0.0.1:8081"),
-            (None, Some("[::]:8081"), "http://[::1]:8081"),
-            (None, Some(":8081"), "http://127.0.0.1:8081"),
+    fn whom_to_ask_follows_from_the_configuration() {
+        let table = [
+            ("", "http://127.0.0.1:8081/readyz"),
             (
-                Some("http://refrain:1/"),
-                Some("127.0.0.1:9"),
-                "http://refrain:1",
+                "[admin]\nlisten = '127.0.0.1:9'",
+                "http://127.0.0.1:9/readyz",
             ),
-            (Some("localhost:1"), None, "http://localhost:1"),
-            (Some("https://refrain"), Some("off"), "https://refrain"),
+            ("[admin]\nlisten = '0.0.0.0:9'", "http://127.0.0.1:9/readyz"),
+            ("[admin]\nlisten = '[::]:9'", "http://[::1]:9/readyz"),
+            ("[admin]\nlisten = 'ops:9'", "http://ops:9/readyz"),
+            (
+                "[admin]\nlisten = 'off'",
+                "http://127.0.0.1:8080/_refrain/readyz",
+            ),
+            (
+                "listen = ['0.0.0.0:7', '127.0.0.1:8']\n[admin]\nlisten = 'off'",
+                "http://127.0.0.1:7/_refrain/readyz",
+            ),
         ];
-        for (flag, listen, expected) in cases {
-            assert_eq!(
-                admin_url(flag, listen).unwrap(),
-                expected,
-                "{flag:?} {listen:?}"
-            );
+        for (file, expected) in table {
+            let config: Config = file.parse().unwrap();
+            assert_eq!(readiness(&config).unwrap(), expected, "{file}");
         }
-        assert!(admin_url(None, Some("off")).is_err());
+    }
+
+    #[test]
+    fn a_port_that_only_the_start_knew_is_asked_for() {
+        let config: Config = "[admin]\nlisten = '127.0.0.1:0'".parse().unwrap();
+        let failure = readiness(&config).unwrap_err().to_string();
+        assert!(failure.contains("--url"), "{failure}");
+    }
+
+    #[test]
+    fn the_flag_needs_no_scheme() {
+        for (flag, expected) in [
+            ("http://refrain:1/", "http://refrain:1"),
+            ("localhost:1", "http://localhost:1"),
+            ("https://refrain", "https://refrain"),
+        ] {
+            assert_eq!(origin(flag), expected, "{flag}");
+        }
     }
 }

@@ -85,7 +85,7 @@ impl Command {
             Self::Check(check) => check.run(&mut io::stdout().lock()),
             Self::Demo(demo) => Ok(demo.run().await?),
             Self::HashKey(hash_key) => Ok(hash_key.run()?),
-            Self::Health(health) => Ok(health.run().await?),
+            Self::Health(health) => health.run().await,
             Self::Mock(mock) => Ok(mock.run().await?),
         }
     }

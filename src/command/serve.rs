@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use super::{ConfigArgs, failure::Failure, print, signals::Signals};
+use super::{ConfigArgs, client::reachable, failure::Failure, print, signals::Signals};
 use crate::{
     app::App,
     config::{Config, Flag, Problems},
@@ -62,7 +62,10 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     tracing::info!("draining");
     tokio::select! {
         drained = app.stop() => tracing::info!(drained, "stopped"),
-        () = signals.received() => tracing::warn!("stopped by a second signal"),
+        () = signals.received() => {
+            app.cut().await;
+            tracing::warn!("stopped by a second signal");
+        }
     }
     drop(flush);
     Ok(())
@@ -137,17 +140,6 @@ fn tiers(config: &Config, has_disk: bool) -> String {
         Some(disk) => format!("{memory}; disk {} does not work", disk.path.display()),
         None => memory,
     }
-}
-
-/// Returns where a client on this machine finds a listener that may listen everywhere.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    address
 }
 
 impl ServeArgs {

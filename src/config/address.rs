@@ -2,7 +2,7 @@
 //!
 //! Nothing is resolved here; a name that exists nowhere is found out when it is used.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::problem::Complaint;
 
@@ -35,6 +35,55 @@ pub(super) fn check_listen(text: &str) -> Result<(), Complaint> {
         format!("`{text}` is no address to listen on"),
         hint,
     ))
+}
+
+/// Returns whether two addresses to listen on are known to take the same place. Two names that only a name server can
+/// tell apart are not.
+pub(super) fn collide(one: &str, other: &str) -> bool {
+    let (Some((host, port)), Some((other, others))) = (parts(one), parts(other)) else {
+        return false;
+    };
+    if port == 0 || port != others {
+        return false;
+    }
+    match (known(&host), known(&other)) {
+        (Some(some), Some(more)) => some
+            .iter()
+            .any(|one| more.iter().any(|other| overlap(*one, *other))),
+        _ => host == other,
+    }
+}
+
+/// Returns host and port of an address to listen on, the host as all its spellings are compared.
+fn parts(text: &str) -> Option<(String, u16)> {
+    match text.parse::<SocketAddr>() {
+        // Of an address of one link the link is a part.
+        Ok(SocketAddr::V6(local)) if local.scope_id() != 0 => {
+            let host = format!("{}%{}", local.ip(), local.scope_id());
+            return Some((host, local.port()));
+        }
+        Ok(address) => return Some((address.ip().to_canonical().to_string(), address.port())),
+        Err(_) => {}
+    }
+    let port = port_of(text).ok()??;
+    let (host, _) = text.rsplit_once(':')?;
+    let host = host.strip_suffix('.').unwrap_or(host);
+    Some((host.to_ascii_lowercase(), port))
+}
+
+/// Returns the addresses of a host that nobody has to be asked for (RFC 6761 §6.3).
+fn known(host: &str) -> Option<Vec<IpAddr>> {
+    if host == "localhost" || host.ends_with(".localhost") {
+        return Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+    }
+    host.parse().ok().map(|address| vec![address])
+}
+
+/// Returns whether two addresses cannot be listened on at one port. Whether `[::]` takes those of IPv4, too, is up to
+/// the system.
+fn overlap(one: IpAddr, other: IpAddr) -> bool {
+    let takes_all = one.is_unspecified() || other.is_unspecified();
+    one == other || (takes_all && one.is_ipv4() == other.is_ipv4())
 }
 
 /// Returns the port of `host` or `host:port`, `None` where it names none.
@@ -93,6 +142,35 @@ fn parse_port(text: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_listeners_collide_where_that_is_known_without_a_name_server() {
+        for (one, other, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("localhost:80", "127.0.0.1:80", true),
+            ("localhost:80", "[::1]:80", true),
+            ("LocalHost.:80", "localhost:80", true),
+            ("a.localhost:80", "127.0.0.1:80", true),
+            ("localhost:80", "127.0.0.2:80", false),
+            ("localhost:80", "0.0.0.0:80", true),
+            ("127.0.0.1:80", "0.0.0.0:80", true),
+            ("[::]:80", "[::1]:80", true),
+            ("[::]:80", "127.0.0.1:80", false),
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80", true),
+            ("[::1]:80", "[0:0:0:0:0:0:0:1]:80", true),
+            ("[fe80::1%2]:80", "[fe80::1%2]:80", true),
+            ("[fe80::1%2]:80", "[fe80::1%3]:80", false),
+            ("Refrain.svc:80", "refrain.svc.:80", true),
+            ("a.svc:80", "b.svc:80", false),
+            ("a.svc:80", "127.0.0.1:80", false),
+            ("nonsense", "nonsense", false),
+        ] {
+            assert_eq!(collide(one, other), expected, "{one} {other}");
+            assert_eq!(collide(other, one), expected, "{other} {one}");
+        }
+    }
 
     #[test]
     fn an_address_to_listen_on_has_a_host_and_a_port() {

@@ -1,10 +1,12 @@
-//! What was written turned into what holds, or all that is wrong with it.
+//! What was written turned into what holds, or all that is wrong with it. Pure: the surroundings are an argument, so
+//! that a file is judged alike wherever it is read.
 //!
 //! # Scope
 //! The file itself has been read by now: here stands what a value has to be beyond its type, and what values have to be
-//! to each other. Pure: the surroundings are an argument, so that a file is judged alike wherever it is read.
+//! to each other.
 
 mod access;
+mod rule;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -55,15 +57,21 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Chec
     let memory = memory(&file, surroundings.memory, &mut findings);
     let disk = disk(&file, surroundings.state, &mut findings);
     let upstream = the_upstream(file.upstream, &surroundings.env, &mut findings);
+    let rules = rule::rules(file.rule, file.cache.max_ttl, &mut findings);
     let cache = cache(file.cache, memory, &mut findings);
     let callers = access::callers(file.caller, &mut findings);
     let cors = access::cors(file.cors, &mut findings);
+    access::check_tenants("cache.scope", &cache.scope, &callers, &mut findings);
+    for (i, rule) in rules.iter().enumerate() {
+        let key = format!("{}.scope", item_key("rule", i, rules.len()));
+        let scope = rule.scope.as_ref().unwrap_or(&Scope::Credential);
+        access::check_tenants(&key, scope, &callers, &mut findings);
+    }
     access::check_together(
         &file.listen,
         upstream
             .as_ref()
             .and_then(|upstream| upstream.api_key.as_ref()),
-        &cache.scope,
         &callers,
         &cors,
         &mut findings,
@@ -77,6 +85,7 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Chec
         },
         upstream,
         cache,
+        rules,
         key,
         store: Store { memory, disk },
         limits: Limits {
@@ -169,17 +178,26 @@ fn check_listeners(file: &file::File, findings: &mut Findings) {
         let key = item_key("listen", i, file.listen.len());
         findings.unless_ok(&key, address::check_listen(address));
     }
-    let collide = |a: &String, b: &String| a == b && address::port_of(a) != Ok(Some(0));
-    findings.distinct("listen", &file.listen, collide);
+    for (i, address) in file.listen.iter().enumerate() {
+        let mut earlier = file.listen.iter().take(i);
+        if let Some(taken) = earlier.find(|earlier| address::collide(earlier, address)) {
+            findings.add(
+                item_key("listen", i, file.listen.len()),
+                format!("`{address}` takes the same place as `{taken}`"),
+                "leave one of the two out",
+            );
+        }
+    }
     let admin = &file.admin.listen;
     if admin == OFF {
         return;
     }
     findings.unless_ok("admin.listen", address::check_listen(admin));
-    if file.listen.iter().any(|address| collide(address, admin)) {
+    let mut listen = file.listen.iter();
+    if let Some(taken) = listen.find(|address| address::collide(address, admin)) {
         findings.clash(
             ["admin.listen", "listen"],
-            format!("`{admin}` is taken twice, by `listen` and by `admin.listen`"),
+            format!("`{admin}` takes the same place as `{taken}` of `listen`"),
             "give the admin listener an address of its own, or `off`",
         );
     }
@@ -219,6 +237,7 @@ fn the_upstream(
     );
     let timeouts = timeouts(&upstream.timeouts, findings);
     let base_url = findings.unless_ok("upstream.base_url", upstream.base_url.parse());
+    let proof = findings.unless_ok("upstream.proof", upstream.proof.parse());
     let api_key = access::api_key(upstream.api_key, env, findings);
     Some(Upstream {
         name: upstream.name,
@@ -227,6 +246,8 @@ fn the_upstream(
         http: upstream.http,
         timeouts,
         pool_idle: upstream.pool_idle.0,
+        proof: proof.unwrap_or_default(),
+        identity: upstream.identity,
     })
 }
 
@@ -255,6 +276,11 @@ fn cache(cache: file::Cache, memory: u64, findings: &mut Findings) -> Cache {
         cache.stall,
         "write how long a reader may hold up others, such as `10s`",
     );
+    findings.positive(
+        "cache.proof_ttl",
+        cache.proof_ttl,
+        "write how long a credential needs not be asked about again, such as `1h`",
+    );
     if cache.finish_reasons.is_empty() {
         findings.add(
             "cache.finish_reasons",
@@ -270,10 +296,15 @@ fn cache(cache: file::Cache, memory: u64, findings: &mut Findings) -> Cache {
             .unwrap_or(Scope::Credential),
         ttl: cache.ttl.given().map(|ttl| ttl.0),
         max_ttl: cache.max_ttl.0,
+        stale_while_revalidate: cache
+            .stale_while_revalidate
+            .on()
+            .map_or(Duration::ZERO, |span| span.0),
         stale_if_error: cache
             .stale_if_error
             .on()
             .map_or(Duration::ZERO, |span| span.0),
+        proof_ttl: cache.proof_ttl.0,
         max_entry: cache.max_entry.0.min(memory / MEMORY_SHARE),
         on_disconnect: cache.on_disconnect,
         stall: cache.stall.0,

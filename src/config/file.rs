@@ -4,12 +4,15 @@
 //! of a small set that are written one by one are checked here; whatever comes in lists, in `check`, which reports every
 //! item.
 
+mod rule;
+
 use std::time::Duration;
 
 use serde::Deserialize;
 
+pub(super) use self::rule::{Match, Rule, Timers};
 use super::{
-    ApiKey, Directive, HttpVersion, LogFormat, OnDisconnect,
+    ApiKey, Directive, HttpVersion, Identity, LogFormat, OnDisconnect,
     units::{Auto, Off, Size, Span},
 };
 
@@ -22,6 +25,9 @@ pub(super) struct File {
     pub(super) admin: Admin,
     pub(super) upstream: Vec<Upstream>,
     pub(super) cache: Cache,
+    /// None by default, and so no part of the defaults as they are written.
+    #[cfg_attr(test, serde(skip_serializing_if = "Vec::is_empty"))]
+    pub(super) rule: Vec<Rule>,
     pub(super) key: Key,
     pub(super) store: Store,
     pub(super) limits: Limits,
@@ -49,6 +55,8 @@ pub(super) struct Upstream {
     pub(super) http: HttpVersion,
     pub(super) pool_idle: Span,
     pub(super) timeouts: Timeouts,
+    pub(super) proof: String,
+    pub(super) identity: Identity,
 }
 
 /// `timeouts` of `[[upstream]]`.
@@ -75,7 +83,9 @@ pub(super) struct Cache {
     pub(super) scope: String,
     pub(super) ttl: Auto<Span>,
     pub(super) max_ttl: Span,
+    pub(super) stale_while_revalidate: Off<Span>,
     pub(super) stale_if_error: Off<Span>,
+    pub(super) proof_ttl: Span,
     pub(super) max_entry: Size,
     pub(super) on_disconnect: OnDisconnect,
     pub(super) stall: Span,
@@ -155,6 +165,7 @@ impl Default for File {
             admin: Admin::default(),
             upstream: vec![Upstream::default()],
             cache: Cache::default(),
+            rule: Vec::new(),
             key: Key::default(),
             store: Store::default(),
             limits: Limits::default(),
@@ -182,6 +193,8 @@ impl Default for Upstream {
             http: HttpVersion::Http1,
             pool_idle: seconds(15),
             timeouts: Timeouts::default(),
+            proof: "auto".to_owned(),
+            identity: Identity::Off,
         }
     }
 }
@@ -204,7 +217,9 @@ impl Default for Cache {
             scope: "credential".to_owned(),
             ttl: Auto::Auto,
             max_ttl: seconds(60 * DAY),
+            stale_while_revalidate: Off::Off,
             stale_if_error: Off::At(seconds(DAY)),
+            proof_ttl: seconds(60 * MINUTE),
             max_entry: mebibytes(8),
             on_disconnect: OnDisconnect::Finish,
             stall: seconds(10),
@@ -217,6 +232,10 @@ impl Default for Cache {
                 "openai-beta",
                 "anthropic-version",
                 "anthropic-beta",
+                "helicone-target-url",
+                "x-portkey-provider",
+                "x-portkey-config",
+                "x-portkey-custom-host",
             ]),
             finish_reasons: words(&["stop", "tool_calls", "function_call"]),
         }

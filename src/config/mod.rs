@@ -20,8 +20,11 @@ mod check;
 mod container;
 mod env;
 mod file;
+mod glob;
 mod problem;
+mod proof;
 mod read;
+mod rule;
 mod scope;
 mod secret;
 mod state;
@@ -47,7 +50,10 @@ pub use self::{
     base_url::BaseUrl,
     caller::{Caller, KeyHash},
     env::CONFIG as CONFIG_VARIABLE,
+    glob::Glob,
     problem::{Complaint, Place, Problem, Problems, Warning},
+    proof::Proof,
+    rule::{DIALECTS, MAX_NAME, MAX_TAGS, Match, Rule, Temperature, Timer, Timers},
     scope::{Pointer, Scope},
     secret::ApiKey,
 };
@@ -68,6 +74,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// What is kept, how long and for whom.
     pub cache: Cache,
+    /// What holds for some calls instead; the first that fits counts.
+    pub rules: Vec<Rule>,
     /// What the key is made of.
     pub key: Key,
     /// Where entries are kept.
@@ -106,6 +114,21 @@ pub struct Upstream {
     pub timeouts: Timeouts,
     /// How long an idle connection is kept.
     pub pool_idle: Duration,
+    /// How it is asked whether a credential still holds.
+    pub proof: Proof,
+    /// What of a bearer token is the scope `credential`.
+    pub identity: Identity,
+}
+
+/// What of a bearer token is the scope `credential`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(rename_all = "lowercase", expecting = "`off` or `jwt`")]
+pub enum Identity {
+    /// The whole token.
+    Off,
+    /// Of a JWT its issuer, audience, tenant and subject.
+    Jwt,
 }
 
 /// HTTP version spoken to an upstream.
@@ -145,8 +168,12 @@ pub struct Cache {
     pub ttl: Option<Duration>,
     /// Upper bound on every lifetime, also on `X-Cache-TTL`.
     pub max_ttl: Duration,
+    /// How long past its lifetime an entry is served at once, and refreshed in the background.
+    pub stale_while_revalidate: Duration,
     /// How long past its lifetime an entry may stand in for a failed upstream.
     pub stale_if_error: Duration,
+    /// For how long a credential that its upstream has accepted needs not be asked about again.
+    pub proof_ttl: Duration,
     /// Largest body that is stored, bytes.
     pub max_entry: u64,
     /// What becomes of a call whose only client hung up.

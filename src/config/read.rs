@@ -129,6 +129,24 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         }
     }
 
+    /// Reads a number: no type of TOML's own, so that `1` will do for `1.0`.
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        let number = match &self.node.value {
+            Value::Other(text) | Value::Loose(text) => text.parse::<f64>().ok(),
+            _ => None,
+        };
+        match number {
+            Some(number) => visitor.visit_f64(number),
+            None => Err(self.misfit(&visitor)),
+        }
+        .map_err(|mistake: Mistake| mistake.at(&self))
+    }
+
+    /// What is written is there.
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        visitor.visit_some(self)
+    }
+
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
         match &self.node.value {
             Value::List(_) => self.visit(visitor),
@@ -176,7 +194,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 char str string bytes byte_buf unit unit_struct
         newtype_struct tuple tuple_struct map identifier ignored_any
     }
 }

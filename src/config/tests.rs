@@ -203,7 +203,7 @@ x = 1
     error: proxy.toml:3:10: admin.listen: `8081` does not fit
       hint: expected a string
     error: proxy.toml:5:1: cache.threshhold: unknown key
-      hint: expected one of `enabled`, `scope`, `ttl`, `max_ttl`, `stale_if_error`, `max_entry`, `on_disconnect`, `stall`, `allow`, `aliases`, `litellm`, `vary`, `finish_reasons`
+      hint: expected one of `enabled`, `scope`, `ttl`, `max_ttl`, `stale_while_revalidate`, `stale_if_error`, `proof_ttl`, `max_entry`, `on_disconnect`, `stall`, `allow`, `aliases`, `litellm`, `vary`, `finish_reasons`
     error: proxy.toml:6:11: cache.enabled: `yes` does not fit
       hint: expected `true` or `false`
     error: proxy.toml:7:7: cache.ttl: `5 parsecs` does not fit
@@ -225,7 +225,7 @@ x = 1
     error: proxy.toml:14:36: upstream.timeouts.idle: `0s` is no time at all
       hint: write `off` to wait for as long as it takes
     error: proxy.toml:15:2: unknown: unknown key
-      hint: expected one of `listen`, `admin`, `upstream`, `cache`, `key`, `store`, `limits`, `cors`, `caller`, `log`
+      hint: expected one of `listen`, `admin`, `upstream`, `cache`, `rule`, `key`, `store`, `limits`, `cors`, `caller`, `log`
     "#);
 }
 
@@ -249,9 +249,9 @@ memory = "16MiB"
 [log]
 level = "inof"
 "#), @"
-    error: proxy.toml:1:10: listen: `127.0.0.1:8081` is taken twice, by `listen` and by `admin.listen`
+    error: proxy.toml:1:10: listen: `127.0.0.1:8081` takes the same place as `127.0.0.1:8081` of `listen`
       hint: give the admin listener an address of its own, or `off`
-    error: proxy.toml:1:44: listen[2]: stands in the list twice
+    error: proxy.toml:1:44: listen[2]: `127.0.0.1:9` takes the same place as `127.0.0.1:9`
       hint: leave one of the two out
     error: proxy.toml:3:8: upstream.name: `Open AI` is no name
       hint: expected at most 64 of `a-z`, `0-9`, `_` and `-`, a letter or digit first
@@ -378,7 +378,7 @@ fn a_mistake_in_the_environment_is_told_with_its_variable() {
     ]);
     insta::assert_snapshot!(problems.unwrap_err(), @"
     error: environment REFRAIN_: unknown key
-      hint: expected one of `REFRAIN_LISTEN`, `REFRAIN_ADMIN`, `REFRAIN_UPSTREAM`, `REFRAIN_CACHE`, `REFRAIN_KEY`, `REFRAIN_STORE`, `REFRAIN_LIMITS`, `REFRAIN_CORS`, `REFRAIN_CALLER`, `REFRAIN_LOG`
+      hint: expected one of `REFRAIN_LISTEN`, `REFRAIN_ADMIN`, `REFRAIN_UPSTREAM`, `REFRAIN_CACHE`, `REFRAIN_RULE`, `REFRAIN_KEY`, `REFRAIN_STORE`, `REFRAIN_LIMITS`, `REFRAIN_CORS`, `REFRAIN_CALLER`, `REFRAIN_LOG`
     error: environment REFRAIN_CACHE__ALLOW: cache.allow[1]: `tag` is no directive
       hint: did you mean `tags`?
     error: environment REFRAIN_CACHE__ENABLED: cache.enabled: `perhaps` does not fit

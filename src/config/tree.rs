@@ -33,7 +33,7 @@ pub(super) enum Value {
     Loose(String),
     /// `true` or `false`.
     Boolean(bool),
-    /// A number or date as it was written: no setting is one.
+    /// A number or date as it was written.
     Other(String),
 }
 

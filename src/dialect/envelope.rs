@@ -1,4 +1,4 @@
-//! The body of an error that Refrain itself answers with, shaped like OpenAI's (API reference, "Error object").
+//! The body of an error that Refrain itself answers with, shaped like OpenAI's (API reference, "Error object"). Pure.
 //!
 //! # Scope
 //! Only our own errors are put into it: an upstream's error body travels byte for byte.

@@ -1,4 +1,4 @@
-//! A look at a JSON value that stops at its surface: is anything there, and if it is a text, which.
+//! A look at a JSON value that stops at its surface: is anything there, and if it is a text, which. Pure.
 //!
 //! Answers carry members that nobody here knows (`reasoning_content` was one once). Whether one of them says something
 //! can be told without knowing it, and without building a tree or descending: however deep a value nests, it is skipped

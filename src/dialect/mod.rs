@@ -21,6 +21,9 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// Every dialect.
+    pub const ALL: [Self; 1] = [Self::Chat];
+
     /// Returns the dialect that `method` and `path` (as sent, without the query) belong to.
     pub fn of(method: &Method, path: &str) -> Option<Self> {
         (method == Method::POST && path == "/v1/chat/completions").then_some(Self::Chat)
@@ -82,4 +85,15 @@ pub fn is_event_stream(content_type: &HeaderValue) -> bool {
     media_type
         .trim_ascii()
         .eq_ignore_ascii_case(b"text/event-stream")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DIALECTS;
+
+    #[test]
+    fn rules_can_name_every_dialect() {
+        assert_eq!(Dialect::ALL.map(Dialect::as_str), DIALECTS);
+    }
 }

@@ -1,4 +1,5 @@
 //! Reads server-sent events beside the bytes that carry them (WHATWG HTML, "Server-sent events", §9.2.5 and §9.2.6).
+//! Pure.
 //!
 //! [`Events`] is fed the chunks of a body as they pass, cut wherever the network cut them, and calls back once per
 //! event. What it reports depends on the bytes alone, never on where they were cut.

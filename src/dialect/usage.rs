@@ -1,4 +1,4 @@
-//! What an answer says that it cost, in tokens.
+//! What an answer says that it cost, in tokens. Pure.
 //!
 //! # Scope
 //! Exact or absent: nothing is counted, estimated or completed here, and a `usage` that cannot be read is none.

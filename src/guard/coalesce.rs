@@ -10,7 +10,9 @@
 //! Refrain leaves followers that go on by themselves.
 //!
 //! # Scope
-//! Slots hold the scope, so members of a flight are one caller. A call without a key passes.
+//! Slots hold the scope, so members of a flight are one caller; in a wider scope, callers who may share. There a refusal of
+//! the leader's credential is the leader's alone, and a call that keeps to itself (`cache::proof`) follows nobody, nor does
+//! it take the place of a flight under way. A call without a key passes.
 
 mod follow;
 
@@ -31,6 +33,7 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 
+use self::follow::Following;
 use crate::{
     answer::{
         Answer, Body, Head,
@@ -192,6 +195,7 @@ impl Flights {
     ) -> Part {
         // An entry is put before its flight is taken off the board, so one of the two is always seen.
         if !call.plan.refresh
+            && !call.alone
             && let Some(entry) = self.0.store.get(&call.keyed.slot)
             && call
                 .passed_over
@@ -215,13 +219,16 @@ impl Flights {
             wishes,
         };
         flight.wish(&call.plan);
-        if call.plan.refresh {
+        if call.plan.refresh && !call.alone {
             // No form of the answer is newer than the one that was asked for anew.
             for other in Form::ALL {
                 board.remove(&(slot, other));
             }
         }
-        board.insert((slot, form), flight);
+        // Whoever keeps to itself takes nobody's place.
+        if !call.alone || !board.contains_key(&(slot, form)) {
+            board.insert((slot, form), flight);
+        }
         self.0.led.fetch_add(1, Ordering::Relaxed);
         Part::Leads(reader)
     }
@@ -303,7 +310,7 @@ impl Flight {
     /// Returns whether a call may join. One that has come through Refrain more often than the flight may be the
     /// flight's own, on its way round a loop: it would wait for itself.
     fn takes(&self, call: &Ticket) -> bool {
-        !call.plan.refresh && self.hops >= call.hops
+        !call.plan.refresh && !call.alone && self.hops >= call.hops
     }
 
     /// Adds a member's wishes; returns whether they will be heard.
@@ -368,6 +375,9 @@ where
                     dialect: call.dialect,
                     plan: call.plan.clone(),
                     passed_over: call.passed_over,
+                    alone: call.alone,
+                    // What the upstream says to the proxy's own key, it says to all of them.
+                    wide: call.is_wide() && call.caller.credential().is_some(),
                     apart: Vec::new(),
                     hops: headers::hops(&call.headers),
                 };
@@ -383,6 +393,10 @@ struct Ticket {
     dialect: Option<Dialect>,
     plan: Plan,
     passed_over: Option<std::time::Instant>,
+    /// Whether nothing of other calls may answer it.
+    alone: bool,
+    /// Whether other credentials share its scope.
+    wide: bool,
     /// Flights that this call cannot join, or could not be served by.
     apart: Vec<u64>,
     /// How often it has come through Refrain.
@@ -400,6 +414,16 @@ impl Ticket {
             dialect: self.dialect.map_or("", Dialect::as_str).to_owned(),
             model: self.keyed.request.model.clone(),
             namespace: self.plan.namespace.clone(),
+        }
+    }
+
+    /// Returns what the call wants of a flight that it follows.
+    fn following(&self, limit: usize) -> Following {
+        Following {
+            asked: self.form(),
+            key: self.keyed.slot.key,
+            limit,
+            wide: self.wide,
         }
     }
 
@@ -434,7 +458,7 @@ where
                 return Ok(led(&head, reader, key));
             }
             Part::Follows(reader, flight) => {
-                match follow::follow(reader, flight.form, ticket.form(), key, limit).await {
+                match follow::follow(reader, flight.form, &ticket.following(limit)).await {
                     Ok(Some(answer)) => return Ok(answer),
                     Ok(None) => ticket.apart.push(flight.number),
                     // The leader's own misfortune; nothing was sent to this client yet.

@@ -3,9 +3,15 @@
 //! # Scope
 //! Facts and sizes only: no credential, prompt or completion, at any level.
 
-use std::{io::Write, time::SystemTime};
+use std::{
+    io::Write,
+    time::{Duration, SystemTime},
+};
 
-use super::object::Object;
+use super::{
+    date,
+    object::{self, Object},
+};
 
 /// The facts of one call.
 #[derive(Debug)]
@@ -14,7 +20,7 @@ pub struct Line<'a> {
     pub timestamp: SystemTime,
     /// `INFO`.
     pub level: &'static str,
-    /// `call`.
+    /// `call`, or `refresh`.
     pub message: &'static str,
     /// The request id.
     pub id: &'a str,
@@ -36,6 +42,8 @@ pub struct Line<'a> {
     pub reason: Option<&'static str>,
     /// First 12 digits of the key.
     pub key: Option<&'a str>,
+    /// Name of the operator's rule for the call.
+    pub rule: Option<&'a str>,
     /// Whether the answer was stored, where that was this call's to bring about.
     pub stored: Option<bool>,
     /// Why it was not.
@@ -50,10 +58,10 @@ pub struct Line<'a> {
     pub output_tokens: Option<u64>,
     /// Bytes of the body that went to the client.
     pub bytes: u64,
-    /// Milliseconds to the first byte of the body.
-    pub ttfb_ms: Option<f64>,
-    /// Milliseconds to the end.
-    pub total_ms: f64,
+    /// Time to the first byte of the body.
+    pub ttfb: Option<Duration>,
+    /// Time to the end.
+    pub total: Duration,
 }
 
 impl Line<'_> {
@@ -83,6 +91,7 @@ impl Line<'_> {
             verdict,
             reason,
             key,
+            rule,
             stored,
             not_stored,
             upstream,
@@ -90,23 +99,24 @@ impl Line<'_> {
             input_tokens,
             output_tokens,
             bytes,
-            ttfb_ms,
-            total_ms,
+            ttfb,
+            total,
         } = *self;
         let mut object = Object::open(out);
-        object.shown("timestamp", humantime::format_rfc3339_millis(timestamp));
+        object.date("timestamp", timestamp);
         object.word("level", level);
         object.word("message", message);
         object.text("call.id", id);
         object.text("caller", caller.as_str());
         object.word("dialect", dialect);
         object.text("model", model);
-        object.text("http.request.method", method);
+        object.word("http.request.method", method);
         object.text("url.path", path);
         object.value("http.response.status_code", Some(status));
         object.word("cache.verdict", verdict);
         object.word("cache.reason", reason);
-        object.text("cache.key", key);
+        object.word("cache.key", key);
+        object.text("rule", rule);
         object.value("cache.stored", stored);
         object.word("cache.not_stored", not_stored);
         object.text("upstream", upstream);
@@ -114,8 +124,8 @@ impl Line<'_> {
         object.value("gen_ai.usage.input_tokens", input_tokens);
         object.value("gen_ai.usage.output_tokens", output_tokens);
         object.value("bytes", Some(bytes));
-        object.value("ttfb_ms", ttfb_ms);
-        object.value("total_ms", Some(total_ms));
+        object.millis("ttfb_ms", ttfb);
+        object.millis("total_ms", Some(total));
         object.close();
     }
 
@@ -134,6 +144,7 @@ impl Line<'_> {
             verdict,
             reason,
             key,
+            rule,
             stored,
             not_stored,
             upstream,
@@ -141,14 +152,15 @@ impl Line<'_> {
             input_tokens,
             output_tokens,
             bytes,
-            ttfb_ms,
-            total_ms,
+            ttfb,
+            total,
         } = self;
-        let date = humantime::format_rfc3339_millis(*timestamp);
-        write!(out, "{date} {level:>5} {message} {method} {path} {status}")?;
+        date::write(out, *timestamp);
+        write!(out, " {level:>5} {message} {method} {path} {status}")?;
         write!(out, " cache.verdict={verdict}")?;
         text(out, "cache.reason", reason.as_ref())?;
         text(out, "cache.key", key.as_ref())?;
+        text(out, "rule", rule.as_ref())?;
         text(out, "cache.stored", stored.as_ref())?;
         text(out, "cache.not_stored", not_stored.as_ref())?;
         text(out, "error.kind", error.as_ref())?;
@@ -158,8 +170,13 @@ impl Line<'_> {
         write!(out, " caller={caller} call.id={id} bytes={bytes}")?;
         text(out, "gen_ai.usage.input_tokens", input_tokens.as_ref())?;
         text(out, "gen_ai.usage.output_tokens", output_tokens.as_ref())?;
-        text(out, "ttfb_ms", ttfb_ms.as_ref())?;
-        write!(out, " total_ms={total_ms}")
+        if let Some(ttfb) = ttfb {
+            write!(out, " ttfb_ms=")?;
+            object::write_millis(out, *ttfb);
+        }
+        write!(out, " total_ms=")?;
+        object::write_millis(out, *total);
+        Ok(())
     }
 }
 

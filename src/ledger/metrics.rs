@@ -21,9 +21,11 @@ use prometheus_client::{
 use crate::{
     answer::verdict::{NotStored, Verdict},
     dialect::Dialect,
+    ledger::refresh::Outcome,
     store::{
         codec::Damage,
         disk::{Counts, Kind},
+        proofs::{self, Event},
     },
 };
 
@@ -41,6 +43,7 @@ struct Series {
     overhead: Histogram,
     stored: Counter,
     not_stored: [Counter; NotStored::ALL.len()],
+    refreshes: [Counter; Outcome::ALL.len()],
     sent: Counter,
     saved_input: Counter,
     saved_output: Counter,
@@ -67,6 +70,8 @@ pub struct Readings {
     pub log_dropped: u64,
     /// What the disk tier has done.
     pub disk: Counts,
+    /// What upstreams have said of credentials.
+    pub proofs: proofs::Counts,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -84,6 +89,11 @@ struct VerdictLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -125,6 +135,12 @@ impl Metrics {
             "Answers of keyed calls that were not stored, by reason",
             not_stored.clone(),
         );
+        let refreshes = Family::<ResultLabel, Counter>::default();
+        registry.register(
+            "refreshes",
+            "Entries asked for anew in the background, by what came of it",
+            refreshes.clone(),
+        );
         let saved = Family::<TokenLabel, Counter>::default();
         registry.register(
             "saved_tokens",
@@ -151,6 +167,10 @@ impl Metrics {
             not_stored: NotStored::ALL.map(|reason| {
                 let reason = reason.as_str();
                 member(&not_stored, &ReasonLabel { reason })
+            }),
+            refreshes: Outcome::ALL.map(|outcome| {
+                let result = outcome.as_str();
+                member(&refreshes, &ResultLabel { result })
             }),
             saved_input: member(&saved, &TokenLabel { kind: "input" }),
             saved_output: member(&saved, &TokenLabel { kind: "output" }),
@@ -212,6 +232,17 @@ impl Metrics {
         }
     }
 
+    /// Notes a refresh, and the time that the upstream took, where it answered.
+    pub fn refreshed(&self, outcome: Outcome, upstream: Option<Duration>) {
+        let index = Outcome::ALL.iter().position(|known| *known == outcome);
+        if let Some(counter) = index.and_then(|index| self.0.refreshes.get(index)) {
+            counter.inc();
+        }
+        if let Some(upstream) = upstream {
+            self.0.upstream.observe(upstream.as_secs_f64());
+        }
+    }
+
     /// Notes the tokens that a caller did not have to pay for.
     pub fn saved(&self, input: u64, output: u64) {
         self.0.saved_input.inc_by(input);
@@ -266,6 +297,7 @@ impl Readings {
             followers,
             log_dropped,
             disk,
+            proofs,
         } = *self;
         let rows = [
             ("store_entries", "gauge", "Entries in memory", entries),
@@ -315,6 +347,7 @@ impl Readings {
         let mut text = String::new();
         write_rows(&mut text, &rows);
         write_disk(&mut text, &disk);
+        write_proofs(&mut text, &proofs);
         text
     }
 }
@@ -375,6 +408,15 @@ fn write_disk(text: &mut String, disk: &Counts) {
         "reason",
         damaged.zip(disk.damaged),
     );
+}
+
+/// Writes what upstreams have said of credentials.
+fn write_proofs(text: &mut String, proofs: &proofs::Counts) {
+    let help = "Proofs of credentials that are kept, refusals included";
+    write_rows(text, &[("kept_proofs", "gauge", help, proofs.kept)]);
+    let events = Event::ALL.map(Event::as_str).into_iter().zip(proofs.events);
+    let help = "What happened to proofs of credentials";
+    write_family(text, "proofs", help, "event", events);
 }
 
 /// Writes metrics without labels: name, type, help, value.

@@ -4,12 +4,15 @@
 //! The ledger writes down. Nothing is decided here, and nothing waits for it.
 
 pub mod clock;
+mod date;
 pub mod line;
 pub mod log;
 pub mod metrics;
 mod object;
+pub mod refresh;
 
 use std::{
+    cell::RefCell,
     convert::Infallible,
     future::Future,
     panic::AssertUnwindSafe,
@@ -35,6 +38,7 @@ use crate::{
         verdict::{Reason, Served, Verdict},
     },
     call::{Call, Keyed, caller::Caller, key::Hex},
+    config::Rule,
     dialect::{Dialect, usage::Usage},
     error::{Error, Kind},
 };
@@ -90,6 +94,7 @@ pub struct Record {
     ledger: Ledger,
     facts: Arc<Facts>,
     keyed: Option<Arc<Keyed>>,
+    rule: Option<Arc<Rule>>,
     status: Option<StatusCode>,
     served: Option<Served>,
     timing: Option<Arc<Timing>>,
@@ -114,6 +119,14 @@ pub struct Recorder<S> {
     ledger: Ledger,
 }
 
+thread_local! {
+    /// A line while it is written: the next one finds the room ready, and near.
+    static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Bytes that room is kept for; an everyday line takes 650.
+const KEPT: usize = 4 << 10;
+
 /// Status of a call whose client hung up before there was one (nginx's word for it).
 const CLIENT_GONE: u16 = 499;
 
@@ -133,12 +146,24 @@ impl Ledger {
         &self.0.log
     }
 
-    fn open(&self, facts: Arc<Facts>, keyed: Option<Arc<Keyed>>) -> Box<Record> {
+    /// Adds a line to the log.
+    fn add(&self, line: &Line<'_>) {
+        TEXT.with_borrow_mut(|text| {
+            line.write(self.log().is_json(), text);
+            self.log().add(text);
+            text.clear();
+            text.shrink_to(KEPT);
+        });
+    }
+
+    /// Opens the record of what arrived: a call, or `None` where it is none.
+    fn open(&self, facts: Arc<Facts>, call: Option<&Call>) -> Box<Record> {
         self.metrics().begun();
         Box::new(Record {
             ledger: self.clone(),
             facts,
-            keyed,
+            keyed: call.and_then(|call| call.keyed.as_ref().ok().cloned()),
+            rule: call.and_then(|call| call.rule.clone()),
             status: None,
             served: None,
             timing: None,
@@ -185,19 +210,18 @@ where
     }
 
     fn call(&mut self, arrival: Arrival) -> Self::Future {
-        let keyed = arrival.call.as_ref().ok();
-        let keyed = keyed.and_then(|call| call.keyed.as_ref().ok().cloned());
-        let mut record = self.ledger.open(arrival.facts, keyed);
-        let answering = arrival.call.map(|call| self.inner.call(call));
+        let mut record = self.ledger.open(arrival.facts, arrival.call.as_ref().ok());
+        // Caught here, where the record is: one call, one line, also for a fault of our own.
+        let answering = arrival.call.and_then(|call| {
+            let begin = AssertUnwindSafe(|| self.inner.call(call));
+            std::panic::catch_unwind(begin).map_err(|_| fault())
+        });
         Box::pin(async move {
             let result = match answering {
-                // Caught here, where the record is: one call, one line, also for a fault of our own.
                 Ok(answering) => AssertUnwindSafe(answering)
                     .catch_unwind()
                     .await
-                    .unwrap_or_else(|_| {
-                        Err(Error::new(Kind::Internal, "the call failed inside Refrain"))
-                    }),
+                    .unwrap_or_else(|_| Err(fault())),
                 Err(error) => Err(error),
             };
             match &result {
@@ -218,7 +242,7 @@ impl Record {
     fn answered(&mut self, answer: &Answer) {
         self.status = Some(answer.head.status);
         self.served = Some(answer.served.clone());
-        self.timing = Some(answer.head.timing.clone());
+        self.timing.clone_from(&answer.head.timing);
     }
 
     fn refused(&mut self, error: &Error) {
@@ -309,7 +333,10 @@ impl Record {
     /// who got no answer, waited for an upstream that was not this call's to measure.
     fn overhead(&self, total: Duration, upstream: Option<Duration>) -> Option<Duration> {
         match (self.verdict()?, self.served.as_ref()?.reason) {
-            (Verdict::Hit, _) | (Verdict::Stale, Some(Reason::MaxStale)) => Some(total),
+            (Verdict::Hit, _)
+            | (Verdict::Stale, Some(Reason::MaxStale | Reason::StaleWhileRevalidate)) => {
+                Some(total)
+            }
             (Verdict::Miss | Verdict::Bypass, _) => Some(total.saturating_sub(upstream?)),
             (Verdict::Stale | Verdict::Collapsed, _) => None,
         }
@@ -335,6 +362,7 @@ impl Record {
             verdict: self.verdict().map_or("none", Verdict::as_str),
             reason: served.and_then(|served| Some(served.reason?.as_str())),
             key: key.as_ref().map(Hex::as_str),
+            rule: self.rule.as_ref().map(|rule| rule.name.as_str()),
             stored: kept.map(|kept| kept.is_ok()),
             not_stored: kept.and_then(|kept| Some(kept.err()?.as_str())),
             upstream: served.and_then(|served| served.upstream.as_ref()?.to_str().ok()),
@@ -342,12 +370,10 @@ impl Record {
             input_tokens: self.usage.map(|usage| usage.input_tokens),
             output_tokens: self.usage.map(|usage| usage.output_tokens),
             bytes: self.bytes,
-            ttfb_ms: self.first_byte.map(|first| ms(self.facts.started, first)),
-            total_ms: ms(self.facts.started, now),
+            ttfb: self.first_byte.map(|first| first - self.facts.started),
+            total: now - self.facts.started,
         };
-        let mut text = Vec::with_capacity(640);
-        line.write(self.ledger.log().is_json(), &mut text);
-        self.ledger.log().add(&text);
+        self.ledger.add(&line);
     }
 }
 
@@ -361,12 +387,10 @@ impl Drop for Record {
     }
 }
 
-fn client_gone() -> StatusCode {
-    StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST)
+fn fault() -> Error {
+    Error::new(Kind::Internal, "the call failed inside Refrain")
 }
 
-/// Milliseconds between two moments, to the microsecond.
-fn ms(from: Instant, to: Instant) -> f64 {
-    let micros = u32::try_from((to - from).as_micros()).unwrap_or(u32::MAX);
-    f64::from(micros) / 1e3
+fn client_gone() -> StatusCode {
+    StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST)
 }

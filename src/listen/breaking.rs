@@ -8,7 +8,8 @@
 //!
 //! # To the close -> abort
 //! On HTTP/1.0 without a length, closing early looks like the end, so the connection is reset. A reset also throws away
-//! what the kernel still holds: after the flush, that is given a moment to leave.
+//! what the kernel still holds: after the flush, that is given a moment to leave. When Refrain itself ends before the
+//! answer does, there is no such moment: the connection is reset at once.
 //!
 //! # Stream -> abort
 //! On HTTP/2 every piece handed over has left. A client gets ten seconds for each; one that grants nothing for so long
@@ -62,11 +63,12 @@ impl Way {
     /// Returns how `body` travels under a head with `headers`.
     pub fn of(version: Version, headers: &HeaderMap, body: &Body) -> Self {
         let has_length =
-            headers.contains_key(header::CONTENT_LENGTH) || body.size_hint().exact().is_some();
+            || headers.contains_key(header::CONTENT_LENGTH) || body.size_hint().exact().is_some();
         match body {
-            Body::Replay(_) | Body::Tunnel(_) => Self::Framed,
-            _ if version == Version::HTTP_2 => Self::Stream(Departing::default()),
-            _ if version < Version::HTTP_11 && !has_length => Self::ToClose,
+            Body::Tunnel(_) => Self::Framed,
+            _ if version == Version::HTTP_2 => Self::Stream(Departing::of_this_stream()),
+            Body::Replay(_) => Self::Framed,
+            _ if version < Version::HTTP_11 && !has_length() => Self::ToClose,
             Body::Tape(_) | Body::Stream(_) => Self::Framed,
         }
     }
@@ -91,6 +93,11 @@ impl Way {
             Self::Stream(departing) => departing.next().map(Frame::data),
             Self::Framed | Self::ToClose => None,
         }
+    }
+
+    /// Returns whether the answer was given up because its client takes nothing of it.
+    pub(super) fn is_stalled(&self) -> bool {
+        matches!(self, Self::Stream(departing) if departing.is_stalled())
     }
 
     /// Returns how many bytes of an earlier frame are left.

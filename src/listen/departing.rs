@@ -4,30 +4,34 @@
 //! more, and a reset throws it away. Only the buffer itself tells when it has left: it is dropped then.
 
 use std::{
+    future::Future,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Context,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
 
 /// The bytes of one answer, handed over piece by piece.
 #[derive(Debug, Default)]
 pub struct Departing {
     /// What is still to be handed over.
     rest: Bytes,
-    handed: u64,
     gate: Arc<Gate>,
 }
 
-/// Counts the pieces that have left.
+/// Counts the pieces that are handed over, and those of them that have left.
 #[derive(Debug, Default)]
-struct Gate {
+pub(super) struct Gate {
+    handed: AtomicU64,
     left: AtomicU64,
     news: AtomicWaker,
+    is_stalled: AtomicBool,
 }
 
 /// A piece that tells when it is dropped.
@@ -36,10 +40,51 @@ struct Traveller {
     gate: Arc<Gate>,
 }
 
+tokio::task_local! {
+    static GATE: Arc<Gate>;
+}
+
+/// How often a client is looked at within its patience.
+const LOOKS: u32 = 8;
 /// Largest piece, bytes: what a frame holds unless the client allows for more (RFC 9113 §4.2).
 const PIECE: usize = 16 << 10;
 
+/// Runs the task of a stream whose pieces leave through `gate`.
+pub(super) fn through<F: Future>(gate: Arc<Gate>, stream: F) -> impl Future<Output = F::Output> {
+    GATE.scope(gate, stream)
+}
+
+impl Gate {
+    /// Waits until something has been waiting to leave for `patience` while nothing left, by the grain of an eighth.
+    pub(super) async fn stalled(&self, patience: Duration) {
+        let mut since = Instant::now();
+        let mut seen = self.left();
+        loop {
+            tokio::time::sleep(patience / LOOKS).await;
+            let left = self.left();
+            if left != seen || left == self.handed.load(Ordering::Acquire) {
+                (since, seen) = (Instant::now(), left);
+            } else if since.elapsed() >= patience {
+                self.is_stalled.store(true, Ordering::Release);
+                return;
+            }
+        }
+    }
+
+    fn left(&self) -> u64 {
+        self.left.load(Ordering::Acquire)
+    }
+}
+
 impl Departing {
+    /// Begins with the first piece of the stream that this task is of.
+    pub(super) fn of_this_stream() -> Self {
+        Self {
+            rest: Bytes::new(),
+            gate: GATE.try_with(Arc::clone).unwrap_or_default(),
+        }
+    }
+
     /// Adds what is to be handed over next; everything before has been.
     pub(super) fn add(&mut self, bytes: Bytes) {
         self.rest = bytes;
@@ -52,7 +97,7 @@ impl Departing {
         if bytes.is_empty() {
             return None;
         }
-        self.handed += 1;
+        self.gate.handed.fetch_add(1, Ordering::Release);
         Some(Bytes::from_owner(Traveller {
             bytes,
             gate: self.gate.clone(),
@@ -66,17 +111,26 @@ impl Departing {
 
     /// Returns whether anything has been handed over.
     pub(super) fn has_begun(&self) -> bool {
-        self.handed > 0
+        self.handed() > 0
     }
 
     /// Returns how many pieces have left.
     pub(super) fn left(&self) -> u64 {
-        self.gate.left.load(Ordering::Acquire)
+        self.gate.left()
     }
 
     /// Returns whether everything handed over has left.
     pub(super) fn has_left(&self) -> bool {
-        self.left() == self.handed
+        self.left() == self.handed()
+    }
+
+    /// Returns whether the stream was given up because its client takes nothing.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.gate.is_stalled.load(Ordering::Acquire)
+    }
+
+    fn handed(&self) -> u64 {
+        self.gate.handed.load(Ordering::Acquire)
     }
 
     /// Has the task woken when the next piece leaves.

@@ -5,6 +5,7 @@
 //! The only place that makes HTTP of an [`Error`]. An upstream's own error is an answer and passes byte for byte.
 
 use std::{
+    mem,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
@@ -13,7 +14,8 @@ use std::{
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, uri::PathAndQuery,
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request,
+    uri::PathAndQuery,
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
@@ -34,9 +36,9 @@ use crate::{
     admin::{self, Readiness},
     answer::{Body, replay::Replay, tasks::Tasks},
     call::{
-        Call, Keyed, Payload, Unkeyed,
+        Call, Payload, Unkeyed,
         callers::Callers,
-        keying::{self, Keying},
+        keying::{self, Identity, Keying},
         plan::{Plan, Policy},
     },
     dialect::{Dialect, envelope::error_body},
@@ -94,68 +96,62 @@ impl<S: Answering> Edge<S> {
     }
 
     /// Answers one request. A panic on the way is one call's internal error.
-    pub async fn handle(&self, request: Request<Incoming>, line: OnLine) -> Response<Outgoing> {
-        let allowed = self.0.parts.cors.allowed(request.headers());
-        let foreign =
-            self.0
-                .parts
-                .guard
-                .refuses(request.uri(), request.headers(), allowed.is_some());
+    ///
+    /// The future moves into the connection, and each move copies all of it: what is large in it stands there once.
+    pub async fn handle(self, request: Request<Incoming>, line: OnLine) -> Response<Outgoing> {
+        let Parts { cors, guard, .. } = &self.0.parts;
+        let (mut head, body) = request.into_parts();
+        let allowed = cors.allowed(&head.headers);
+        let foreign = guard.refuses(&head.uri, &head.headers, allowed.is_some());
         if foreign.is_none()
             && let Some(origin) = &allowed
-            && let Some(headers) = cors::preflight(request.method(), request.headers(), origin)
+            && let Some(headers) = cors::preflight(&head.method, &head.headers, origin)
         {
-            return unrecorded(
-                StatusCode::NO_CONTENT,
-                headers,
-                ours(Bytes::new()),
-                line,
-                request.version(),
-            );
+            let body = ours(Bytes::new());
+            return unrecorded(StatusCode::NO_CONTENT, headers, body, line, head.version);
         }
-        let mut response = self.reply(request, foreign, line).await;
-        self.0.parts.cors.open(response.headers_mut(), allowed);
+        let mut response = self.0.reply(&mut head, body, foreign, line).await;
+        cors.open(response.headers_mut(), allowed);
         response
-    }
-
-    async fn reply(
-        &self,
-        request: Request<Incoming>,
-        foreign: Option<Foreign>,
-        line: OnLine,
-    ) -> Response<Outgoing> {
-        let started = Instant::now();
-        let version = request.version();
-        if foreign.is_none()
-            && let Some((status, headers, body)) = self.0.probe(request.uri().path())
-        {
-            return unrecorded(status, headers, body, line, version);
-        }
-        let id = self.0.ids.of(request.headers());
-        let facts = Arc::new(self.0.facts(&request, id, started));
-        let answering = AssertUnwindSafe(self.0.answer(request, facts.clone(), foreign));
-        let (recorded, client) = if let Ok(answered) = answering.catch_unwind().await {
-            answered
-        } else {
-            let error = Error::new(Kind::Internal, "the call failed inside Refrain");
-            (self.0.refuse(facts, error).await, None)
-        };
-        self.0.respond(recorded, client, line, version)
     }
 }
 
 impl<S: Answering> Inner<S> {
-    fn facts(&self, request: &Request<Incoming>, id: HeaderValue, started: Instant) -> Facts {
-        let target = request.uri().path_and_query().cloned();
+    async fn reply(
+        &self,
+        head: &mut request::Parts,
+        body: Incoming,
+        foreign: Option<Foreign>,
+        line: OnLine,
+    ) -> Response<Outgoing> {
+        let started = Instant::now();
+        if foreign.is_none()
+            && let Some((status, headers, body)) = self.probe(head.uri.path())
+        {
+            return unrecorded(status, headers, body, line, head.version);
+        }
+        let facts = Arc::new(self.facts(head, started));
+        let answering = AssertUnwindSafe(self.answer(head, body, &facts, foreign));
+        let recorded = if let Ok(recorded) = answering.catch_unwind().await {
+            recorded
+        } else {
+            let error = Error::new(Kind::Internal, "the call failed inside Refrain");
+            self.refuse(facts, error).await
+        };
+        self.respond(recorded, line, head)
+    }
+
+    fn facts(&self, head: &request::Parts, started: Instant) -> Facts {
+        let target = head.uri.path_and_query().cloned();
         let target = target.unwrap_or_else(|| PathAndQuery::from_static("*"));
         Facts {
-            id,
-            method: request.method().clone(),
+            id: self.ids.of(&head.headers),
+            method: head.method.clone(),
             caller: self
                 .parts
                 .callers
-                .identify(request.headers(), self.parts.keying.secret()),
-            dialect: Dialect::of(request.method(), target.path()),
+                .identify(&head.headers, self.parts.keying.secret()),
+            dialect: Dialect::of(&head.method, target.path()),
             target,
             started,
         }
@@ -163,17 +159,17 @@ impl<S: Answering> Inner<S> {
 
     async fn answer(
         &self,
-        mut request: Request<Incoming>,
-        facts: Arc<Facts>,
+        head: &mut request::Parts,
+        body: Incoming,
+        facts: &Arc<Facts>,
         foreign: Option<Foreign>,
-    ) -> (Recorded, Option<OnUpgrade>) {
-        if let Err(error) = self.admit(&facts, foreign) {
-            return (self.refuse(facts, error).await, None);
-        }
-        let upgrade = headers::asks_upgrade(request.headers());
-        let client = upgrade.then(|| hyper::upgrade::on(&mut request));
-        let call = self.call(request, &facts, upgrade).await;
-        (self.pass(Arrival { facts, call }).await, client)
+    ) -> Recorded {
+        let call = match self.admit(facts, foreign) {
+            Ok(()) => self.call(head, body, facts).await,
+            Err(error) => Err(error),
+        };
+        let facts = facts.clone();
+        self.pass(Arrival { facts, call }).await
     }
 
     /// Refuses who may not call at all, and what is no call.
@@ -192,54 +188,60 @@ impl<S: Answering> Inner<S> {
         Ok(())
     }
 
-    async fn pass(&self, arrival: Arrival) -> Recorded {
-        match self.parts.stack.clone().call(arrival).await {
-            Ok(recorded) => recorded,
-            Err(never) => match never {},
-        }
+    /// Passes a request on. No `async fn`: what arrives is large, and would be copied into its future and out again.
+    fn pass(&self, arrival: Arrival) -> impl Future<Output = Recorded> + use<S> {
+        let passing = self.parts.stack.clone().call(arrival);
+        passing.map(|Ok(recorded)| recorded)
     }
 
-    async fn refuse(&self, facts: Arc<Facts>, error: Error) -> Recorded {
+    fn refuse(&self, facts: Arc<Facts>, error: Error) -> impl Future<Output = Recorded> + use<S> {
         let call = Err(error);
-        self.pass(Arrival { facts, call }).await
+        self.pass(Arrival { facts, call })
     }
 
     /// Makes a call of a request: reads its plan, and its body where that may be keyed.
     async fn call(
         &self,
-        request: Request<Incoming>,
+        head: &mut request::Parts,
+        body: Incoming,
         facts: &Facts,
-        upgrade: bool,
     ) -> Result<Call, Error> {
-        let (parts, body) = request.into_parts();
         let body = Arriving::new(body, self.parts.pause);
-        let mut plan = self
-            .parts
-            .policy
-            .plan(&parts.headers)
-            .map_err(|bad| Error::new(Kind::BadHeader, bad.to_string()))?;
-        let head = keying::Head {
+        let plan = self.parts.policy.plan(&head.headers);
+        let mut plan = plan.map_err(|bad| Error::new(Kind::BadHeader, bad.to_string()))?;
+        let upgrade = headers::asks_upgrade(&head.headers);
+        let asked = keying::Head {
             method: &facts.method,
             target: &facts.target,
-            headers: &parts.headers,
+            headers: &head.headers,
             dialect: facts.dialect,
             upgrade,
         };
-        let (payload, keyed) = match self.parts.keying.admits(&head, &plan) {
-            Ok(dialect) => self.read(body, &head, dialect, facts, &mut plan).await?,
-            Err(why) => (incoming::stream(body), Err(why)),
+        let Parts { keying, policy, .. } = &self.parts;
+        let (payload, identity) = match keying.admits(&asked, &plan) {
+            Ok(dialect) => self.read(body, &asked, dialect, facts, &mut plan).await?,
+            Err(why) => {
+                let identity = keying.unkeyed(&asked, &facts.caller, &plan, why);
+                (incoming::stream(body), identity)
+            }
         };
+        let Identity { keyed, rule } = identity;
+        if let Some(rule) = &rule {
+            policy.obey(rule, &mut plan);
+        }
         Ok(Call {
             id: facts.id.clone(),
             method: facts.method.clone(),
             target: facts.target.clone(),
-            headers: parts.headers,
+            headers: mem::take(&mut head.headers),
             payload,
             dialect: facts.dialect,
             caller: facts.caller.clone(),
             plan,
             keyed,
+            rule,
             passed_over: None,
+            alone: false,
             upgrade,
         })
     }
@@ -251,15 +253,19 @@ impl<S: Answering> Inner<S> {
         dialect: Dialect,
         facts: &Facts,
         plan: &mut Plan,
-    ) -> Result<(Payload, Result<Arc<Keyed>, Unkeyed>), Error> {
-        let max = self.parts.keying.max_body();
+    ) -> Result<(Payload, Identity), Error> {
+        let keying = &self.parts.keying;
+        let max = keying.max_body();
         Ok(match self.parts.budget.read(body, max).await? {
             Read::Whole(mut whole) => {
                 let size = whole.as_ref().len();
-                let keyed = apart(size, || self.key(&mut whole, head, dialect, facts, plan));
-                (whole.into_payload(), keyed)
+                let identity = apart(size, || self.key(&mut whole, head, dialect, facts, plan));
+                (whole.into_payload(), identity)
             }
-            Read::Partly(payload, why) => (payload, Err(why)),
+            Read::Partly(payload, why) => {
+                let identity = keying.unkeyed(head, &facts.caller, plan, why);
+                (payload, identity)
+            }
         })
     }
 
@@ -272,18 +278,18 @@ impl<S: Answering> Inner<S> {
         dialect: Dialect,
         facts: &Facts,
         plan: &mut Plan,
-    ) -> Result<Arc<Keyed>, Unkeyed> {
+    ) -> Identity {
         let Parts { keying, policy, .. } = &self.parts;
         let key = |body: &[u8], plan: &Plan| keying.key(head, dialect, body, &facts.caller, plan);
         let Some(steered) = policy.steered(plan, head.headers, whole.as_ref()) else {
             return key(whole.as_ref(), plan);
         };
-        let keyed = key(&steered.body, &steered.plan);
-        if !matches!(keyed, Err(Unkeyed::Body(_))) {
+        let identity = key(&steered.body, &steered.plan);
+        if !matches!(identity.keyed, Err(Unkeyed::Body(_))) {
             *plan = steered.plan;
             whole.replace(steered.body);
         }
-        keyed
+        identity
     }
 
     /// Returns what lives at `path` of Refrain's own, for load balancers; probes are no calls and leave no line.
@@ -297,13 +303,14 @@ impl<S: Answering> Inner<S> {
         Some((status, content_type("text/plain; charset=utf-8"), body))
     }
 
+    /// Makes a response of what goes back to a request with this `head`.
     fn respond(
         &self,
         recorded: Recorded,
-        client: Option<OnUpgrade>,
         line: OnLine,
-        version: Version,
+        head: &mut request::Parts,
     ) -> Response<Outgoing> {
+        let version = head.version;
         let Recorded { result, record } = recorded;
         let (status, mut headers, body) = match result {
             Ok(answer) => {
@@ -313,11 +320,11 @@ impl<S: Answering> Inner<S> {
             }
             Err(error) => of_error(&error, version),
         };
-        if !headers.contains_key(REQUEST_ID) {
-            headers.insert(REQUEST_ID, record.id().clone());
-        }
+        headers
+            .entry(REQUEST_ID)
+            .or_insert_with(|| record.id().clone());
         if let Body::Tunnel(upstream) = &body
-            && let Some(client) = client
+            && let Some(client) = head.extensions.remove::<OnUpgrade>()
         {
             self.connect(client, upstream.clone(), line.line().begin());
         }
@@ -398,3 +405,6 @@ fn ours(body: Bytes) -> Body {
 fn content_type(value: &'static str) -> HeaderMap {
     HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))])
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! # Drain
 //! Once told to stop, a listener accepts no more, tells its connections to end after the call under way
-//! (`Connection: close`, GOAWAY), and waits for them; the caller bounds the wait.
+//! (`Connection: close`, GOAWAY); who owns the tasks waits for them, and bounds the wait.
 
 pub mod arriving;
 pub mod breaking;
@@ -14,13 +14,15 @@ pub mod incoming;
 pub mod origin;
 pub mod outgoing;
 pub mod socket;
+mod streams;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use hyper::service::service_fn;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    rt::{TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulConnection},
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +31,7 @@ use tower::Service;
 use self::{
     edge::Edge,
     socket::{Deadlines, Line, Socket},
+    streams::Streams,
 };
 use crate::{
     answer::tasks::Tasks,
@@ -79,7 +82,7 @@ pub struct End {
     pub cut: CancellationToken,
 }
 
-/// Accepts and answers until `stop`, then until the calls under way have ended.
+/// Accepts until `stop`. The connections are `tasks`' own: they end after the call under way then, or at `cut`.
 pub async fn serve<S: Answering>(
     listener: TcpListener,
     edge: Edge<S>,
@@ -87,8 +90,7 @@ pub async fn serve<S: Answering>(
     tasks: Tasks,
     end: End,
 ) {
-    let connections = GracefulShutdown::new();
-    let builder = builder();
+    let builder = builder(Streams::new(tasks.clone(), deadlines.write));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -97,14 +99,7 @@ pub async fn serve<S: Answering>(
         match accepted {
             Ok((stream, _)) => {
                 let connection = connection(&builder, stream, edge.clone(), deadlines);
-                let watched = connections.watch(connection);
-                let cut = end.cut.clone();
-                tasks.spawn(async move {
-                    // How a connection ends is the client's business; its calls are in the ledger.
-                    if let Some(Err(error)) = cut.run_until_cancelled(watched).await {
-                        tracing::debug!(error = %error, "connection ended");
-                    }
-                });
+                tasks.spawn(attend(connection, end.clone()));
             }
             Err(error) => {
                 tracing::warn!(error = %error, "no connection accepted");
@@ -113,12 +108,42 @@ pub async fn serve<S: Answering>(
             }
         }
     }
-    drop(listener);
-    connections.shutdown().await;
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+/// Drives a connection to its end: the client's, the one that `stop` asks for, or the one that `cut` makes.
+async fn attend(connection: impl GracefulConnection<Error = BoxError>, end: End) {
+    let mut connection = pin!(connection);
+    // To ask a token whether it is cancelled takes a lock that all connections share, and a connection is polled for
+    // every call; in here the tokens are asked when they have news.
+    let mut news: FuturesUnordered<BoxFuture<'_, News>> = FuturesUnordered::new();
+    news.push(Box::pin(end.stop.cancelled().map(|()| News::Stop)));
+    news.push(Box::pin(end.cut.cancelled().map(|()| News::Cut)));
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                // How a connection ends is the client's business; its calls are in the ledger.
+                if let Err(error) = ended {
+                    tracing::debug!(error = %error, "connection ended");
+                }
+                return;
+            }
+            Some(news) = news.next() => match news {
+                News::Stop => connection.as_mut().graceful_shutdown(),
+                News::Cut => return,
+            },
+        }
+    }
+}
+
+/// What a connection is told.
+enum News {
+    Stop,
+    Cut,
+}
+
+fn builder(streams: Streams) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(streams);
     builder.http1().header_read_timeout(None);
     builder
         .http2()
@@ -130,19 +155,18 @@ fn builder() -> auto::Builder<TokioExecutor> {
 }
 
 fn connection<S: Answering>(
-    builder: &auto::Builder<TokioExecutor>,
+    builder: &auto::Builder<Streams>,
     stream: TcpStream,
     edge: Edge<S>,
     deadlines: Deadlines,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = BoxError> + Send + 'static {
+) -> impl GracefulConnection<Error = BoxError> + Send + 'static {
     // A lost option costs a little speed, and a dead connection shows itself soon enough.
     let _ = stream.set_nodelay(true);
     let line = Arc::new(Line::default());
     let socket = Socket::new(stream, line.clone(), deadlines);
     let service = service_fn(move |request| {
-        let edge = edge.clone();
-        let call = line.begin();
-        async move { Ok::<_, Infallible>(edge.handle(request, call).await) }
+        let answering = edge.clone().handle(request, line.begin());
+        answering.map(Ok::<_, Infallible>)
     });
     builder
         .serve_connection_with_upgrades(TokioIo::new(socket), service)

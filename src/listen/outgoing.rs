@@ -44,6 +44,9 @@ impl Outgoing {
 
     /// Sends `body` on `line`, for what is no call.
     pub fn unrecorded(body: Body, line: OnLine, way: Way) -> Self {
+        if matches!(way, Way::ToClose) {
+            line.line().goes_to_close();
+        }
         Self {
             body,
             record: None,
@@ -138,7 +141,8 @@ impl HttpBody for Outgoing {
 impl Drop for Outgoing {
     fn drop(&mut self) {
         if let Some(record) = &mut self.record {
-            record.left(&self.body, self.line.line().is_cut());
+            let cut = self.line.line().is_cut() || self.way.is_stalled();
+            record.left(&self.body, cut);
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -36,12 +36,16 @@ pub struct Socket {
     deadlines: Deadlines,
     /// Since when no call has been under way.
     idle_since: Option<Instant>,
-    /// Since when bytes of a next call have been coming.
+    /// Whether bytes of a next call have been coming.
+    has_head: bool,
+    /// Since when, as far as anybody has waited for the rest of them.
     head_since: Option<Instant>,
     /// Since when the client has made no room for what is to be written.
     full_since: Option<Instant>,
-    /// HTTP/2 has no heads to wait for: its connections may chat without a call.
+    /// HTTP/2 has no heads to wait for: its connections may chat without a call, and that is idle, too.
     is_h2: Option<bool>,
+    /// How many calls had begun at the last look at the deadline.
+    begun: u64,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -59,23 +63,39 @@ pub struct Deadlines {
 /// What a connection and the calls on it know of each other.
 #[derive(Debug, Default)]
 pub struct Line {
-    calls: AtomicUsize,
+    /// Calls: those under way in the lower half, all that have begun in the upper.
+    calls: AtomicU64,
     flushes: AtomicU64,
     flushed: AtomicWaker,
     is_cut: AtomicBool,
     cut: AtomicWaker,
     is_reset: AtomicBool,
+    /// Whether the answer under way goes up to the close, so that any early close would pass for its end.
+    to_close: AtomicBool,
 }
 
 /// Counts one call on a connection.
 #[derive(Debug)]
 pub struct OnLine(Arc<Line>);
 
+/// One call under way.
+const UNDER_WAY: u64 = 1;
+/// One call that has begun.
+const BEGUN: u64 = 1 << 32;
+
 impl Line {
     /// Notes that a call has begun, until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> OnLine {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.calls.fetch_add(BEGUN | UNDER_WAY, Ordering::Relaxed);
         OnLine(self.clone())
+    }
+
+    fn has_calls(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) & (BEGUN - 1) > 0
+    }
+
+    fn begun(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed) / BEGUN
     }
 
     /// Ends the connection at its next write that cannot be done at once.
@@ -87,6 +107,11 @@ impl Line {
     /// Has the connection end by a reset, not by a close that looks like the end of an answer.
     pub fn reset(&self) {
         self.is_reset.store(true, Ordering::Release);
+    }
+
+    /// Notes that the answer under way goes up to the close: until it is whole, the connection ends by a reset.
+    pub fn goes_to_close(&self) {
+        self.to_close.store(true, Ordering::Release);
     }
 
     /// Returns whether the connection was cut because its client does not read.
@@ -120,7 +145,7 @@ impl OnLine {
 
 impl Drop for OnLine {
     fn drop(&mut self) {
-        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+        self.0.calls.fetch_sub(UNDER_WAY, Ordering::Relaxed);
     }
 }
 
@@ -132,9 +157,11 @@ impl Socket {
             line,
             deadlines,
             idle_since: None,
+            has_head: false,
             head_since: None,
             full_since: None,
             is_h2: None,
+            begun: 0,
             timer: None,
         }
     }
@@ -144,12 +171,19 @@ impl Socket {
         if let Some(since) = self.full_since {
             return Some(since + self.deadlines.write);
         }
-        if self.line.calls.load(Ordering::Relaxed) > 0 {
+        // A call may come and go between two looks.
+        let begun = self.line.begun();
+        if std::mem::replace(&mut self.begun, begun) != begun {
             self.idle_since = None;
+            self.has_head = false;
             self.head_since = None;
+        }
+        if self.line.has_calls() {
+            self.idle_since = None;
             return None;
         }
-        if let Some(since) = self.head_since {
+        if self.has_head {
+            let since = *self.head_since.get_or_insert_with(Instant::now);
             return Some(since + self.deadlines.header);
         }
         let since = *self.idle_since.get_or_insert_with(Instant::now);
@@ -161,12 +195,13 @@ impl Socket {
         loop {
             let deadline = self.deadline();
             // Without a deadline the timer runs on: it only has to look again some time.
-            let look = deadline.unwrap_or_else(|| Instant::now() + self.deadlines.idle);
+            let idle = self.deadlines.idle;
+            let look = || deadline.unwrap_or_else(|| Instant::now() + idle);
             let timer = self
                 .timer
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(look)));
-            if timer.deadline() > look {
-                timer.as_mut().reset(look);
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(look())));
+            if deadline.is_some_and(|deadline| timer.deadline() > deadline) {
+                timer.as_mut().reset(look());
             }
             ready!(timer.as_mut().poll(cx));
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -175,7 +210,7 @@ impl Socket {
                 }
                 return Poll::Ready(io::ErrorKind::TimedOut.into());
             }
-            timer.as_mut().reset(look);
+            timer.as_mut().reset(look());
         }
     }
 
@@ -205,18 +240,17 @@ impl Socket {
     /// Notes that the client has made room: all waiting begins anew.
     fn has_written(&mut self) {
         self.full_since = None;
-        self.idle_since = None;
-        if let Some(since) = &mut self.head_since {
-            *since = Instant::now();
+        if self.is_h2 != Some(true) {
+            self.idle_since = None;
         }
+        self.head_since = None;
     }
 
     fn has_read(&mut self, bytes: &[u8]) {
         let is_h2 = *self.is_h2.get_or_insert_with(|| bytes.starts_with(b"PRI"));
-        if !is_h2 && !bytes.is_empty() && self.line.calls.load(Ordering::Relaxed) == 0 {
-            self.head_since.get_or_insert_with(Instant::now);
+        if !is_h2 && !bytes.is_empty() && !self.line.has_calls() {
+            self.has_head = true;
         }
-        self.idle_since = None;
     }
 }
 
@@ -274,13 +308,15 @@ impl AsyncWrite for Socket {
         if this.line.ends_by_reset() {
             return Poll::Ready(Ok(()));
         }
+        // hyper gets here when all of an answer has been written, and only then.
+        this.line.to_close.store(false, Ordering::Release);
         Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.line.ends_by_reset() {
+        if self.line.ends_by_reset() || self.line.to_close.load(Ordering::Acquire) {
             // Without the option the client sees an end instead of an abort; there is no other way to tell it.
             let _ = self.stream.set_zero_linger();
         }

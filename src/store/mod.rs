@@ -3,6 +3,8 @@
 //! # Scope
 //! [`tiered`] is the store that the layers know: [`memory`] in front, [`disk`] behind it where there is one.
 //!
+//! [`proofs`] keeps what upstreams have said about credentials.
+//!
 //! A store keeps and finds; whether an entry may be served is `cache::freshness`'s decision, whether an answer becomes
 //! an entry `cache::storable`'s.
 
@@ -10,9 +12,10 @@ pub mod codec;
 pub mod disk;
 mod lend;
 pub mod memory;
+pub mod proofs;
 pub mod tiered;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -73,7 +76,7 @@ impl Entry {
             headers: self.headers.clone(),
             framed: true,
             upstream: self.upstream.clone(),
-            timing: Arc::default(),
+            timing: None,
         }
     }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{Entry, disk::Disk, memory::Memory};
-use crate::call::Slot;
+use crate::{answer::verdict::Tier, call::Slot};
 
 /// Both tiers; clones share them.
 #[derive(Clone, Debug)]
@@ -37,6 +37,17 @@ impl Tiered {
     pub async fn fetch(&self, slot: &Slot) -> Option<Arc<Entry>> {
         let entry = self.disk.as_ref()?.get(slot).await?;
         Some(self.memory.promote(&Arc::new(entry)))
+    }
+
+    /// Returns the entry at `slot` from wherever it is, and where that was.
+    pub async fn find(&self, slot: &Slot) -> Option<(Arc<Entry>, Tier)> {
+        if let Some(entry) = self.get(slot) {
+            return Some((entry, Tier::Memory));
+        }
+        if !self.lies_deeper(slot) {
+            return None;
+        }
+        Some((self.fetch(slot).await?, Tier::Disk))
     }
 
     /// Keeps `entry`, in place of an older one: in memory at once, on the disk soon.

@@ -15,18 +15,22 @@ pub mod target;
 
 use std::{
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy::Client,
+    client::legacy::{
+        Client,
+        connect::{CaptureConnection, capture_connection},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
 use tokio::time::Instant;
@@ -40,7 +44,7 @@ use self::{
 use crate::{
     answer::{Answer, Body, Head, Timing, verdict::Served},
     call::{Call, Payload, Unkeyed, plan::Policy, scope::Breadth},
-    config::{self, HttpVersion, Timeouts},
+    config::{self, HttpVersion, Rule, Timeouts},
     error::{Error, Kind},
 };
 
@@ -54,6 +58,8 @@ struct Inner {
     name: HeaderValue,
     credential: Credential,
     policy: Arc<Policy>,
+    /// What the connector itself waits for a connection, at most.
+    connect: Option<Duration>,
     client: HttpClient,
     /// Protocol switches need HTTP/1.1, whatever else is spoken.
     switching: HttpClient,
@@ -63,23 +69,42 @@ type Content = UnsyncBoxBody<Bytes, Error>;
 type HttpClient = Client<Connector, Content>;
 
 impl Upstream {
-    /// Prepares the way to `config`'s upstream; connects to nothing yet.
-    pub fn new(config: &config::Upstream, policy: Arc<Policy>) -> Result<Self, Error> {
+    /// Prepares the way to `config`'s upstream; connects to nothing yet. `rules` are those that a call may be under.
+    pub fn new(
+        config: &config::Upstream,
+        rules: &[Rule],
+        policy: Arc<Policy>,
+    ) -> Result<Self, Error> {
+        let connect = longest_connect(&config.timeouts, rules);
         let name = HeaderValue::from_str(&config.name)
             .map_err(|error| Error::with_source(Kind::Internal, "bad upstream name", error))?;
         Ok(Self(Arc::new(Inner {
             name,
             credential: Credential::of(config)?,
             policy,
-            client: client(config, config.http)?,
-            switching: client(config, HttpVersion::Http1)?,
+            connect,
+            client: client(config, config.http, connect)?,
+            switching: client(config, HttpVersion::Http1, connect)?,
             config: config.clone(),
         })))
     }
 }
 
-fn client(config: &config::Upstream, http: HttpVersion) -> Result<HttpClient, Error> {
-    let connector = Connector::new(http, config.timeouts.connect)?;
+/// Returns the longest that any call may wait for a connection. The connector keeps to it also where the call that wanted
+/// the connection has long got another one.
+fn longest_connect(timeouts: &Timeouts, rules: &[Rule]) -> Option<Duration> {
+    let limits = rules
+        .iter()
+        .map(|rule| rule.timeouts.over(*timeouts).connect);
+    limits.fold(timeouts.connect, |most, limit| Some(most?.max(limit?)))
+}
+
+fn client(
+    config: &config::Upstream,
+    http: HttpVersion,
+    connect: Option<Duration>,
+) -> Result<HttpClient, Error> {
+    let connector = Connector::new(http, connect)?;
     Ok(Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
@@ -107,7 +132,8 @@ impl Service<Call> for Upstream {
 impl Inner {
     async fn send(&self, call: Call) -> Result<Answer, Error> {
         let started = Instant::now();
-        let timeouts = self.config.timeouts;
+        let rule = call.rule.as_ref().map(|rule| rule.timeouts);
+        let timeouts = rule.unwrap_or_default().over(self.config.timeouts);
         let deadline = timeouts.total.map(|total| started + total);
         let unkeyed = call.keyed.as_ref().err().copied();
         let upgrade = call.upgrade;
@@ -119,17 +145,41 @@ impl Inner {
         let progress = Progress::default();
         let request = self.request(call, &progress)?;
 
-        let head = client.request(request);
-        let response = match first_byte(head, &progress, timeouts, deadline).await {
-            Ok(response) => response.map_err(|error| self.failure(error))?,
-            Err(error) => return Err(self.timed_out(&error)),
-        };
+        let exchange = self.exchange(client, request, &progress, timeouts, deadline);
+        let response = exchange.await?;
         let timing = Arc::new(Timing::default());
         timing.note(started.elapsed());
         let content = |body: Incoming| {
             Flow::new(body, timeouts.idle, deadline, started, timing.clone()).boxed_unsync()
         };
         Ok(self.answer(response, content, unkeyed, upgrade, timing.clone()))
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    async fn exchange(
+        &self,
+        client: &HttpClient,
+        mut request: Request<Content>,
+        progress: &Progress,
+        timeouts: Timeouts,
+        deadline: Option<Instant>,
+    ) -> Result<Response<Incoming>, Error> {
+        let connection = timeouts
+            .connect
+            .filter(|_| timeouts.connect != self.connect)
+            .map(|limit| (limit, capture_connection(&mut request)));
+        let mut head = pin!(client.request(request));
+        if let Some((limit, connection)) = connection
+            && let Some(early) = connected(head.as_mut(), connection, limit)
+                .await
+                .map_err(|timer| self.not_connected(timer))?
+        {
+            return early.map_err(|error| self.failure(error));
+        }
+        match first_byte(head, progress, timeouts, deadline).await {
+            Ok(response) => response.map_err(|error| self.failure(error)),
+            Err(error) => Err(self.timed_out(&error)),
+        }
     }
 
     fn request(&self, call: Call, progress: &Progress) -> Result<Request<Content>, Error> {
@@ -186,7 +236,7 @@ impl Inner {
                 headers: parts.headers,
                 framed,
                 upstream: self.name.clone(),
-                timing,
+                timing: Some(timing),
             },
             body: tunnel.map_or_else(|| Body::Stream(content(body)), Body::Tunnel),
             served: Served {
@@ -203,9 +253,8 @@ impl Inner {
             // The client's own body failed while it was sent.
             return client_fault.clone();
         }
-        if let Some(TimedOut(after)) = find::<TimedOut>(&error) {
-            let message = format!("no connection to upstream `{name}` within {after:?}");
-            return Error::new(Kind::Timeout, message);
+        if let Some(timer) = find::<TimedOut>(&error) {
+            return self.not_connected(*timer);
         }
         if error.is_connect() {
             let message = format!("no connection to upstream `{name}`");
@@ -213,6 +262,12 @@ impl Inner {
         }
         let message = format!("upstream `{name}` broke off before its answer");
         Error::with_source(Kind::Broken, message, error)
+    }
+
+    fn not_connected(&self, TimedOut(after): TimedOut) -> Error {
+        let name = &self.config.name;
+        let message = format!("no connection to upstream `{name}` within {after:?}");
+        Error::new(Kind::Timeout, message)
     }
 
     fn timed_out(&self, after: &Elapsed) -> Error {
@@ -232,6 +287,20 @@ fn measure(headers: &mut HeaderMap, payload: &Payload) {
         && headers.contains_key(header::CONTENT_LENGTH)
     {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    }
+}
+
+/// Drives a request until it has a connection, for at most `limit`; returns its answer if that has come already.
+async fn connected<F: Future>(
+    head: Pin<&mut F>,
+    mut connection: CaptureConnection,
+    limit: Duration,
+) -> Result<Option<F::Output>, TimedOut> {
+    let established = pin!(connection.wait_for_connection_metadata());
+    match tokio::time::timeout(limit, select(head, established)).await {
+        Ok(Either::Left((answer, _))) => Ok(Some(answer)),
+        Ok(Either::Right(_)) => Ok(None),
+        Err(_) => Err(TimedOut(limit)),
     }
 }
 
@@ -282,4 +351,29 @@ fn find<'a, E: std::error::Error + 'static>(
 ) -> Option<&'a E> {
     std::iter::successors(Some(error), |error| error.source())
         .find_map(|error| error.downcast_ref::<E>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Timer, Timers};
+
+    #[test]
+    fn the_connector_is_as_patient_as_any_rule() {
+        let timeouts = Config::default().upstream.timeouts;
+        let rule = |connect| Rule {
+            timeouts: Timers {
+                connect,
+                ..Timers::default()
+            },
+            ..Rule::default()
+        };
+        let after = |seconds| Some(Timer::After(Duration::from_secs(seconds)));
+        let longest = |rules: &[Rule]| longest_connect(&timeouts, rules);
+        assert_eq!(longest(&[]), timeouts.connect);
+        assert_eq!(longest(&[rule(None), rule(after(1))]), timeouts.connect);
+        let nine = Some(Duration::from_secs(9));
+        assert_eq!(longest(&[rule(after(9)), rule(after(7))]), nine);
+        assert_eq!(longest(&[rule(Some(Timer::Off)), rule(after(9))]), None);
+    }
 }

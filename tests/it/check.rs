@@ -47,6 +47,21 @@ async fn every_problem_is_reported_with_its_place_and_exit_code_78() {
 }
 
 #[tokio::test]
+async fn two_listeners_that_take_the_same_place_by_another_name_are_found() {
+    let file = file(
+        "listen = [\"localhost:8080\", \"127.0.0.1:8080\"]\n[admin]\nlisten = \"LOCALHOST:8080\"\n",
+    );
+    let run = run(&["check", "--config", path(&file)]).await;
+    assert_eq!(run.code, Some(78), "{run:?}");
+    for problem in [
+        "listen[1]: `127.0.0.1:8080` takes the same place as `localhost:8080`",
+        "`LOCALHOST:8080` takes the same place as `localhost:8080` of `listen`",
+    ] {
+        assert!(run.err.contains(problem), "{}", run.err);
+    }
+}
+
+#[tokio::test]
 async fn the_printed_file_is_complete_and_passes_its_own_check() {
     let printed = run(&["check", "--print"]).await;
     assert_eq!(printed.code, Some(0), "{printed:?}");

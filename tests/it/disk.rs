@@ -1,6 +1,8 @@
 //! What was answered once is answered after a restart, a crash included; whatever is wrong with the disk costs no call,
 //! and nothing that is damaged is ever served.
 
+mod faults;
+
 use std::{
     collections::hash_map::RandomState,
     fs::{self, Permissions},
@@ -303,7 +305,7 @@ async fn a_process_killed_at_any_moment_serves_nothing_that_is_damaged_or_anothe
     let mut dice = Dice::thrown();
     let up = echo().await;
     let mut proxy = proxy(&up).start().await;
-    let (mut from_disk, mut slowest) = (0, 0);
+    let (mut served, mut from_disk, mut damaged, mut slowest) = (0, 0, 0.0, 0);
     for _ in 0..kills {
         let victim = load(&proxy, dice.below(1 << 20));
         // Some answers later, wherever the writer then is.
@@ -318,14 +320,16 @@ async fn a_process_killed_at_any_moment_serves_nothing_that_is_damaged_or_anothe
             let prompt = format!("prompt {}", dice.below(PROMPTS));
             let answer = ask(&proxy, &prompt).await;
             assert_eq!(answer.body, long(&prompt).bytes(), "seed {}", dice.seed);
+            served += 1;
             from_disk += usize::from(answer.header("x-cache-tier") == Some("disk"));
         }
+        damaged += proxy.metric("refrain_disk_damaged_total", &[]).await;
     }
-    let damaged = proxy.metric("refrain_disk_damaged_total", &[]).await;
     #[expect(clippy::print_stdout, reason = "the long run is read by people")]
     {
         println!(
-            "{kills} kills, seed {}: {from_disk} answers from disk, {damaged} damaged, slowest start {slowest} ms",
+            "{kills} kills, seed {}: {served} answers compared, {from_disk} of them from disk, none another's; \
+             {damaged} entries damaged; slowest start {slowest} ms",
             dice.seed
         );
     }
@@ -333,13 +337,15 @@ async fn a_process_killed_at_any_moment_serves_nothing_that_is_damaged_or_anothe
     assert!(from_disk > kills, "seed {}: {from_disk}", dice.seed);
 }
 
-/// Asks all kinds of things, again and again; the task fails when the proxy is gone.
+/// Asks all kinds of things, again and again, until the proxy is gone.
 fn load(proxy: &Proxy, offset: usize) -> tokio::task::JoinHandle<()> {
     let addr = proxy.addr;
     spawn(async move {
         for number in (0..).map(|number| (number + offset) % PROMPTS) {
             let request = chat(&format!("prompt {number}")).header("Cache-Control", "no-cache");
-            request.send(addr).await;
+            if request.try_send(addr).await.is_err() {
+                break;
+            }
         }
     })
 }
@@ -355,7 +361,10 @@ struct Dice {
 impl Dice {
     fn thrown() -> Self {
         let seed = number_from("REFRAIN_TEST_SEED");
-        let seed = seed.map_or_else(|| RandomState::new().hash_one(()), |seed| seed as u64);
+        Self::of(seed.map_or_else(|| RandomState::new().hash_one(()), |seed| seed as u64))
+    }
+
+    fn of(seed: u64) -> Self {
         Self { seed, state: seed }
     }
 

@@ -160,19 +160,47 @@ async fn stateful_calls_and_live_tools_are_never_keyed() {
         (r#""store":true"#, "stateful"),
         (r#""web_search_options":{}"#, "live_tools"),
         (r#""tools":[{"type":"web_search"}]"#, "live_tools"),
+        (r#""search_parameters":{"mode":"auto"}"#, "live_tools"),
+        (r#""plugins":[{"id":"web"}]"#, "live_tools"),
+        (r#""enable_search":true"#, "live_tools"),
+        (r#""Enable_Search":true"#, "live_tools"),
+        // Servers in Go read it as `store`.
+        (r#""Store":true"#, "live_tools"),
     ];
     for (member, reason) in table {
         for _ in 0..2 {
             assert_bypass(&proxy.send(&asking_bytes(with(member))).await, reason);
         }
     }
-    assert_eq!(up.count(), 6);
+    assert_eq!(up.count(), 2 * table.len());
     for member in [
         r#""store":false"#,
         r#""tools":[{"type":"function","function":{"name":"f"}}]"#,
     ] {
         assert_verdict(&proxy.send(&asking_bytes(with(member))).await, "MISS");
         assert_verdict(&proxy.send(&asking_bytes(with(member))).await, "HIT");
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_searches_by_itself_is_never_keyed() {
+    let (up, proxy) = house().await;
+    let asked = |model| asking_bytes(format!(r#"{{"model":"{model}","messages":[]}}"#));
+    let searching = [
+        "openai/gpt-4o:online",
+        "sonar-pro",
+        "perplexity/sonar",
+        "gpt-4o-search-preview",
+    ];
+    for model in searching {
+        for _ in 0..2 {
+            assert_bypass(&proxy.send(&asked(model)).await, "live_tools");
+        }
+    }
+    assert_eq!(up.count(), 2 * searching.len());
+    for model in ["sonaric", "gpt-4o", "research"] {
+        assert_verdict(&proxy.send(&asked(model)).await, "MISS");
+        assert_verdict(&proxy.send(&asked(model)).await, "HIT");
     }
 }
 

@@ -3,10 +3,16 @@
 //! Time passes here by an event: a connection that says nothing is closed when the idle time is over, so whoever waits
 //! for that knows that as much time has passed for everybody else.
 
+use tokio::net::TcpStream;
+
 use crate::support::{
-    client::{End, Exchange, assert_refused, assert_verdict, chat, request},
-    proxy::proxy,
-    upstream::{Reply, completion, status, upstream},
+    client::{End, Exchange, assert_refused, assert_verdict, chat, chat_stream, request, send_h2},
+    gate,
+    miser::{Miser, WINDOW},
+    proxy::{Proxy, proxy},
+    spawn,
+    upstream::{Reply, completion, status, stream, upstream},
+    within,
 };
 
 /// An impatient Refrain.
@@ -93,18 +99,101 @@ async fn a_client_that_does_not_read_a_hit_is_cut_off_too() {
 }
 
 #[tokio::test]
+async fn a_stream_of_http2_whose_client_takes_nothing_is_reset() {
+    let up = upstream().answers(long()).start().await;
+    let limits = "[limits]\nwrite = \"400ms\"";
+    let proxy = proxy(&up).with(limits).with(ROOMY).start().await;
+    let passed = chat("hi").at("/v1/passed");
+    let miser = Miser::open_without_room(proxy.addr, &passed).await;
+    assert!(miser.ends_by_reset().await);
+    up.abandoned(0).await;
+    let line = proxy.call_with("error.kind", "client_stalled").await;
+    assert_eq!(line["http.response.status_code"], 200);
+
+    assert_verdict(&proxy.send(&chat("hi")).await, "MISS");
+    let mut miser = Miser::open(proxy.addr, &chat("hi")).await;
+    miser.read(WINDOW).await;
+    assert!(miser.ends_by_reset().await);
+    let line = proxy.call_with("cache.verdict", "hit").await;
+    assert_eq!(line["error.kind"], "client_stalled", "{line}");
+}
+
+#[tokio::test]
+async fn a_stream_of_http2_that_waits_for_the_upstream_is_none_that_takes_nothing() {
+    let gate = gate();
+    let reply = stream(&["a", "b"]);
+    let up = upstream()
+        .answers(reply.clone().pausing_after(2, &gate))
+        .start()
+        .await;
+    let limits = "[limits]\nwrite = \"200ms\"\nidle = \"1s\"";
+    let proxy = proxy(&up).with(limits).start().await;
+    let addr = proxy.addr;
+    let patient = spawn(async move { send_h2(addr, &chat_stream("hi")).await });
+    gate.reached().await;
+    proxy.idle_time().await;
+    gate.open();
+    let answer = patient.await.unwrap();
+    assert_eq!((answer.body, answer.end), (reply.bytes(), End::Clean));
+}
+
+#[tokio::test]
+async fn a_connection_of_http2_that_only_pings_is_closed_when_the_idle_time_is_over() {
+    let up = upstream().start().await;
+    let proxy = proxy(&up).with(SHORT).start().await;
+    let stream = TcpStream::connect(proxy.addr).await.unwrap();
+    let (_sender, mut connection) = h2::client::handshake(stream).await.unwrap();
+    let mut pings = connection.ping_pong().unwrap();
+    let chatting = async { while pings.ping(h2::Ping::opaque()).await.is_ok() {} };
+    let closed = async { drop(tokio::join!(connection, chatting)) };
+    within("the connection to end", closed).await;
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_for_the_idle_time_after_an_answer_that_took_none() {
+    let up = upstream().start().await;
+    let limits = "[limits]\nheader = \"200ms\"\nidle = \"10s\"";
+    let proxy = proxy(&up).with(limits).start().await;
+    proxy.send(&chat("hi")).await;
+    let mut kept = proxy.open(&chat("hi")).await;
+    assert_verdict(&kept.next().await, "HIT");
+    Exchange::raw(proxy.addr, b"POST /v1/chat/comp")
+        .await
+        .closed()
+        .await;
+    kept.write(b"GET /_refrain/healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await;
+    assert_eq!(kept.next().await.status, 200);
+}
+
+/// Sends half a body until one takes all the room: a call that is quicker than it makes it a stream, which takes none.
+async fn half_that_fills(proxy: &Proxy) -> Exchange {
+    loop {
+        let head = chat("hi").body([]).header("Content-Length", "1000");
+        let mut half = head.open_head(proxy.addr).await;
+        half.write(&[b' '; 999]).await;
+        for _ in 0..5 {
+            proxy.send(&request("GET", "/_refrain/healthz")).await;
+        }
+        let other = proxy.send(&chat("ho")).await;
+        if other.header("x-cache-reason") == Some("buffer_full") {
+            return half;
+        }
+    }
+}
+
+#[tokio::test]
 async fn half_sent_bodies_do_not_keep_the_cache_from_others() {
     let up = upstream().start().await;
-    let config = "[key]\nmax_body = \"1KiB\"\n[limits]\nbuffered = \"1KiB\"\nbody = \"300ms\"";
+    let config = "[key]\nmax_body = \"1KiB\"\n[limits]\nbuffered = \"1KiB\"\nbody = \"2s\"";
     let proxy = proxy(&up).with(config).start().await;
-    let half = chat("hi").body([]).header("Content-Length", "1000");
-    let mut half = half.open_head(proxy.addr).await;
-    half.write(&[b' '; 999]).await;
+    let mut half = within("a half to take all the room", half_that_fills(&proxy)).await;
+    let passed = up.count();
     let answer = half.next().await;
     assert_refused(&answer, 408, "request_timeout");
     assert_eq!(answer.header("connection"), Some("close"));
     half.closed().await;
-    assert_eq!(up.count(), 0);
+    assert_eq!(up.count(), passed, "the half went on");
     assert_verdict(&proxy.send(&chat("hi")).await, "MISS");
     assert_verdict(&proxy.send(&chat("hi")).await, "HIT");
 }

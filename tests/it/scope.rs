@@ -84,6 +84,28 @@ async fn every_header_that_carries_a_credential_makes_a_scope() {
 }
 
 #[tokio::test]
+async fn a_gateways_credential_keeps_callers_apart() {
+    let up = upstream().start().await;
+    let proxy = proxy(&up).start().await;
+    let names = [
+        "cf-aig-authorization",
+        "Helicone-Auth",
+        "Ocp-Apim-Subscription-Key",
+        "x-goog-api-key",
+        "x-portkey-api-key",
+        "x-portkey-virtual-key",
+    ];
+    for (round, name) in names.into_iter().enumerate() {
+        for (caller, key) in ["gw-1", "gw-2"].into_iter().enumerate() {
+            let call = chat("hi").header(name, key);
+            assert_verdict(&proxy.send(&call).await, "MISS");
+            assert_eq!(up.count(), 2 * round + caller + 1, "{name}: {key}");
+            assert_verdict(&proxy.send(&call).await, "HIT");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_headers_that_choose_a_tenant_of_the_upstream_are_keyed() {
     let up = upstream().start().await;
     let proxy = proxy(&up).start().await;

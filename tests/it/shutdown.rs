@@ -95,6 +95,47 @@ async fn a_call_that_never_ends_is_aborted_when_the_time_to_drain_is_over() {
 }
 
 #[tokio::test]
+async fn a_second_signal_cuts_what_is_under_way_and_every_call_leaves_its_line() {
+    let reply = stream(&["a"]).silent_after(2);
+    let up = upstream().answers(reply).start().await;
+    let proxy = proxy(&up).with("[limits]\ndrain = \"1h\"").start().await;
+    let mut exchanges = Vec::new();
+    for target in ["/v1/chat/completions", "/v1/passed"] {
+        let mut exchange = proxy.open(&chat_stream("hi").at(target)).await;
+        exchange.body(1).await;
+        exchanges.push(exchange);
+    }
+    proxy.terminate();
+    proxy.logged("draining").await;
+    proxy.terminate();
+    for exchange in exchanges {
+        assert_eq!(exchange.finish().await.end, End::Aborted);
+    }
+    proxy.logged("stopped by a second signal").await;
+    let lines = proxy.call_lines(2).await;
+    for line in &lines {
+        assert_eq!(line["error.kind"], "client_gone", "{line}");
+    }
+    assert_eq!(proxy.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_answer_to_the_close_is_no_clean_end_when_the_time_to_drain_is_over() {
+    let reply = stream(&["a"]).silent_after(2);
+    let up = upstream().answers(reply.clone()).start().await;
+    for target in ["/v1/chat/completions", "/v1/passed"] {
+        let proxy = proxy(&up).with("[limits]\ndrain = \"200ms\"").start().await;
+        let call = chat_stream("hi").at(target);
+        let mut exchange = call.open_http10(proxy.addr).await;
+        let came = exchange.body(reply.bytes().len()).await;
+        assert_eq!(came, reply.bytes());
+        proxy.terminate();
+        assert_eq!(exchange.finish().await.end, End::Aborted);
+        assert_eq!(proxy.exit().await.code(), Some(0));
+    }
+}
+
+#[tokio::test]
 async fn a_log_that_nobody_reads_does_not_keep_the_process_from_ending() {
     let mut proxy = std::process::Command::new(env!("CARGO_BIN_EXE_refrain"))
         .args([

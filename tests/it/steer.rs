@@ -7,31 +7,10 @@ use crate::support::{
         Request, asking, asking_bytes, assert_bypass, assert_refused, assert_verdict, chat,
         chat_stream, request,
     },
+    house::{ask, house},
     proxy::{Proxy, proxy},
-    upstream::{Upstream, completion, json, upstream},
+    upstream::{json, upstream},
 };
-
-/// An upstream that numbers its answers, and a proxy with these lines of configuration.
-async fn house(config: &str) -> (Upstream, Proxy) {
-    let up = upstream()
-        .by(|_, number| completion(&format!("answer {number}")))
-        .start()
-        .await;
-    let proxy = proxy(&up).with(config).start().await;
-    (up, proxy)
-}
-
-/// Sends `call` and asserts its verdict and the number of the answer it got.
-async fn ask(proxy: &Proxy, call: &Request, verdict: &str, number: usize) {
-    let answer = proxy.send(call).await;
-    assert_verdict(&answer, verdict);
-    let wanted = format!("answer {number}\"");
-    assert!(
-        answer.text().contains(&wanted),
-        "{wanted} in {}",
-        answer.text()
-    );
-}
 
 #[tokio::test]
 async fn a_refresh_asks_anew_and_replaces_what_was_stored() {
@@ -223,6 +202,21 @@ async fn only_if_cached_never_calls_the_upstream() {
         0,
     )
     .await;
+}
+
+#[tokio::test]
+async fn only_if_cached_outranks_a_bypass() {
+    let (up, proxy) = house("").await;
+    ask(&proxy, &chat("hi"), "MISS", 0).await;
+    for (name, value) in [
+        ("X-Cache-Bypass", "true"),
+        ("Helicone-Cache-Enabled", "false"),
+    ] {
+        let call = chat("hi").header("Cache-Control", "only-if-cached");
+        let answer = proxy.send(&call.header(name, value)).await;
+        assert_refused(&answer, 504, "not_cached");
+    }
+    assert_eq!(up.count(), 1);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! When the upstream fails: an honest error before the first byte, an abort after it, and never an entry.
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::support::{
     client::{End, assert_refused, assert_verdict, chat, chat_stream, request},
@@ -61,6 +61,31 @@ async fn no_first_byte_in_time_is_a_504() {
     let next = proxy.send(&chat("hi")).await;
     assert_verdict(&next, "MISS");
     assert_eq!(next.body, completion("hello").bytes());
+}
+
+/// A listener that accepts nothing: once its queue is full, the system answers no further connection.
+#[tokio::test]
+async fn no_connection_in_time_is_a_504() {
+    const QUEUE: u32 = 1;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = socket.listen(QUEUE).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut queue = Vec::new();
+    for _ in 0..=QUEUE {
+        queue.push(TcpStream::connect(address).await.unwrap());
+    }
+    let proxy = proxy_to(&format!("http://{address}/v1"))
+        .with_timeouts("{ connect = \"200ms\" }")
+        .start()
+        .await;
+    for call in [chat("hi"), chat_stream("hi"), request("GET", "/v1/models")] {
+        let answer = proxy.send(&call).await;
+        assert_refused(&answer, 504, "upstream_timeout");
+        assert!(answer.text().contains("200ms"), "{}", answer.text());
+    }
+    drop(full.accept().await.unwrap());
+    assert_eq!(proxy.call_line(1).await["error.kind"], "upstream_timeout");
 }
 
 #[tokio::test]

@@ -460,6 +460,24 @@ async fn http2_clients_get_the_same_bytes() {
 }
 
 #[tokio::test]
+async fn an_offer_of_h2c_is_passed_over_and_the_call_cached_as_ever() {
+    let (up, proxy) = house(completion("hello")).await;
+    let call = chat("hi")
+        .header("Connection", "Upgrade, HTTP2-Settings")
+        .header("Upgrade", "h2c")
+        .header("HTTP2-Settings", "AAMAAABkAAQAoAAAAAIAAAAA");
+    for verdict in ["MISS", "HIT"] {
+        let answer = proxy.send(&call).await;
+        assert_eq!((answer.status, &answer.end), (200, &End::Clean));
+        assert_verdict(&answer, verdict);
+    }
+    assert_eq!(up.count(), 1);
+    for name in ["upgrade", "http2-settings"] {
+        assert_eq!(up.call(0).headers.get(name), None, "`{name}` went on");
+    }
+}
+
+#[tokio::test]
 async fn one_connection_carries_many_calls() {
     let (up, proxy) = house(completion("hello")).await;
     let call = chat("hi");

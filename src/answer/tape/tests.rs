@@ -9,7 +9,6 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;
-use crate::answer::Timing;
 use crate::error::Kind;
 
 /// What the upstream does next.
@@ -88,7 +87,7 @@ fn head(framed: bool) -> Head {
         headers: HeaderMap::new(),
         framed,
         upstream: HeaderValue::from_static("up"),
-        timing: Arc::new(Timing::default()),
+        timing: None,
     }
 }
 

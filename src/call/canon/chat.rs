@@ -1,11 +1,14 @@
-//! The canonical body of a chat completions request.
+//! The canonical body of a chat completions request. Pure.
 //!
 //! # Scope
 //! Applies [`request`]'s classification where the API reference speaks: to the top-level fields and to the members of a
 //! message. Below that there are no exceptions: every member counts, and so does its `null`. Takes the facts of
 //! [`Request`] on the way, in the same pass.
 
-use crate::dialect::chat::request::{self, Class, Field, Request, Role};
+use crate::{
+    config::Temperature,
+    dialect::chat::request::{self, Class, Field, Request, Role},
+};
 
 use super::{
     Canonical, Options, Unkeyed,
@@ -29,6 +32,7 @@ pub(super) fn canonicalise(
         options,
         facts: Facts::default(),
     };
+    reader.facts.request.temperature = Some(Temperature::DEFAULT);
     let start = reader.scanner.mark();
     reader.root()?;
     reader.scanner.end()?;
@@ -93,6 +97,7 @@ impl Reader<'_> {
             (Field::Stop, Some(b'"')) => self.stop()?,
             (Field::ResponseFormat, Some(b'{')) => self.response_format()?,
             (Field::StreamOptions, Some(b'{')) => self.stream_options()?,
+            (Field::Temperature, _) => self.temperature()?,
             _ => self.scanner.value()?,
         }
         let (value, span) = (self.scanner.since(mark), self.scanner.span(mark));
@@ -165,6 +170,14 @@ impl Reader<'_> {
         self.scanner.write(b"[");
         self.scanner.string()?;
         self.scanner.write(b"]");
+        Ok(())
+    }
+
+    fn temperature(&mut self) -> Result<(), Unkeyed> {
+        self.facts.request.temperature = match self.scanner.spelt()? {
+            "null" => Some(Temperature::DEFAULT),
+            text => Temperature::parse(text),
+        };
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Reads JSON (RFC 8259) and writes its canonical form, in one pass.
+//! Reads JSON (RFC 8259) and writes its canonical form, in one pass. Pure.
 //!
 //! # The form
 //! | value | bytes |
@@ -83,6 +83,17 @@ impl<'a> Scanner<'a> {
             Some(b'f') => self.literal(b"false", FALSE),
             _ => Err(Unkeyed::InvalidJson),
         }
+    }
+
+    /// Reads one value of any kind, and returns it as it was spelt.
+    pub(super) fn spelt(&mut self) -> Result<&'a str, Unkeyed> {
+        self.peek();
+        let before = self.rest;
+        self.value()?;
+        let spelling = before.get(..before.len() - self.rest.len());
+        Ok(spelling
+            .and_then(|bytes| str::from_utf8(bytes).ok())
+            .unwrap_or_default())
     }
 
     /// Opens an object.

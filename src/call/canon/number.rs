@@ -1,4 +1,4 @@
-//! Numbers: exact decimals of their text, never a float.
+//! Numbers: exact decimals of their text, never a float. Pure.
 //!
 //! # Scope
 //! `1`, `1.0`, `1e0` and `10e-1` are one number; 2^53 and 2^53+1 are two, and so are two decimals that some float cannot

@@ -1,4 +1,4 @@
-//! The order of members: which objects have to be rewritten, and the rewriting, once, at the end.
+//! The order of members: which objects have to be rewritten, and the rewriting, once, at the end. Pure.
 //!
 //! Objects are written down as they come. Where one is out of order, or has members that do not count, its members'
 //! places are kept; [`Order::write`] then copies every byte once, each member to where it belongs. Sorting each object as

@@ -4,6 +4,7 @@ mod properties;
 mod suite;
 
 use super::*;
+use crate::config::Temperature;
 
 fn canon_with(body: &[u8], options: &Options) -> Result<Canonical, Unkeyed> {
     canonicalise(body, Dialect::Chat, options, &mut Scratch::default())
@@ -282,6 +283,7 @@ fn delivery_tells_how_the_answer_travels() {
 fn facts_are_taken_on_the_way() {
     let plain = Request {
         model: "gpt-4o".to_owned(),
+        temperature: Some(Temperature::DEFAULT),
         ..Request::default()
     };
     assert_eq!(request(""), plain);
@@ -313,8 +315,31 @@ fn facts_are_taken_on_the_way() {
         stateful: true,
         live_tools: true,
         tools: true,
+        temperature: Some(Temperature::DEFAULT),
     };
     assert_eq!(everything, expected);
+}
+
+#[test]
+fn the_temperature_is_the_number_that_is_stated_or_the_default() {
+    for (fields, expected) in [
+        ("", Some("1")),
+        (r#""temperature": null"#, Some("1")),
+        (r#""temperature": 0.7"#, Some("0.7")),
+        (r#""temperature" :\n 7e-1 ,"n":1"#, Some("0.7")),
+        (r#""temperature":-0.0"#, Some("0")),
+        (
+            r#""temperature":0.30000000000000004"#,
+            Some("0.30000000000000004"),
+        ),
+        (r#""temperature":"0.7""#, None),
+        (r#""temperature":[0.7]"#, None),
+        (r#""x":{"temperature":0.7}"#, Some("1")),
+    ] {
+        let fields = fields.replace("\\n", "\n");
+        let expected = expected.and_then(Temperature::parse);
+        assert_eq!(request(&fields).temperature, expected, "{fields}");
+    }
 }
 
 #[test]

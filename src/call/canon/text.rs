@@ -1,4 +1,4 @@
-//! Strings: decoded UTF-8 between a tag and an end mark.
+//! Strings: decoded UTF-8 between a tag and an end mark. Pure.
 //!
 //! # Scope
 //! Undoes escapes (RFC 8259 §7) and nothing else: no normalisation, no folding, no trimming. Refuses control characters

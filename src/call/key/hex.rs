@@ -1,4 +1,4 @@
-//! Hexadecimal digits of fixed number, written without an allocation.
+//! Hexadecimal digits of fixed number, written without an allocation. Pure.
 
 use std::fmt;
 
@@ -10,12 +10,15 @@ impl<const N: usize> Hex<N> {
     /// Returns the first `N` digits of `bytes`, which has at least that many.
     pub fn of(bytes: &[u8]) -> Self {
         let mut digits = [b'0'; N];
-        for (pair, byte) in digits.chunks_mut(2).zip(bytes) {
-            for (to, nibble) in pair.iter_mut().zip([byte >> 4, byte & 0x0F]) {
-                *to = digit(nibble);
-            }
+        for (to, byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
+            *to = PAIRS.get(usize::from(*byte)).copied().unwrap_or_default();
         }
         Self(digits)
+    }
+
+    /// Returns the digits.
+    pub fn as_bytes(&self) -> &[u8; N] {
+        &self.0
     }
 
     /// Returns the digits as text.
@@ -48,7 +51,20 @@ pub(super) fn parse(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-fn digit(nibble: u8) -> u8 {
+/// The digits of every byte.
+const PAIRS: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut rest = pairs.as_mut_slice();
+    let mut byte = 0_u8;
+    while let [pair, others @ ..] = rest {
+        *pair = [digit(byte >> 4), digit(byte & 0x0F)];
+        byte = byte.wrapping_add(1);
+        rest = others;
+    }
+    pairs
+};
+
+const fn digit(nibble: u8) -> u8 {
     if nibble < 10 {
         b'0' + nibble
     } else {

@@ -136,10 +136,10 @@ mod tests {
             (r#"{"no-cache": true}"#, |p| p.refresh = true),
             (r#"{"no-cache": false, "no-store": false}"#, |_| {}),
             (r#"{"no-store": true}"#, |p| p.store = false),
-            (r#"{"ttl": 300}"#, |p| p.lifetime = secs(300)),
-            (r#"{"ttl": 0}"#, |p| p.lifetime = secs(0)),
+            (r#"{"ttl": 300}"#, |p| lives(p, secs(300))),
+            (r#"{"ttl": 0}"#, |p| lives(p, secs(0))),
             (r#"{"ttl": 99999999999999999999999}"#, |p| {
-                p.lifetime = secs(60 * 86_400);
+                lives(p, secs(60 * 86_400));
             }),
             (r#"{"s-maxage": 600}"#, |p| p.max_age = Some(secs(600))),
             (r#"{"s-max-age": 600}"#, |p| p.max_age = Some(secs(600))),
@@ -164,6 +164,7 @@ mod tests {
         let policy = litellm(|_| {});
         let expected = Plan {
             lifetime: secs(7),
+            asked_lifetime: true,
             ..base()
         };
         for control in [

@@ -45,6 +45,12 @@ pub(super) const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// What a lifetime that the caller asks for does to a plan.
+pub(super) fn lives(plan: &mut Plan, lifetime: Duration) {
+    plan.lifetime = lifetime;
+    plan.asked_lifetime = true;
+}
+
 #[test]
 fn without_headers_a_call_reads_and_stores_for_the_dialects_lifetime() {
     let plan = base();
@@ -107,6 +113,7 @@ fn cache_control_has_its_effects_and_is_read_leniently() {
         }),
         (&[("cache-control", "stale-if-error=5")], |p| {
             p.stale_if_error = secs(5);
+            p.asked_stale_if_error = true;
         }),
         (
             &[("cache-control", "max-age=99999999999999999999999")],
@@ -125,11 +132,11 @@ fn our_headers_have_their_effects_and_false_means_false() {
         (&[("x-cache-refresh", "false")], |_| {}),
         (&[("x-cache-bypass", "TRUE")], |p| p.bypass = true),
         (&[("x-cache-bypass", "false")], |_| {}),
-        (&[("x-cache-ttl", "90")], |p| p.lifetime = secs(90)),
-        (&[("x-cache-ttl", "10m")], |p| p.lifetime = secs(600)),
+        (&[("x-cache-ttl", "90")], |p| lives(p, secs(90))),
+        (&[("x-cache-ttl", "10m")], |p| lives(p, secs(600))),
         // Clamped to `max_ttl`.
         (&[("x-cache-ttl", "9999d")], |p| {
-            p.lifetime = secs(60 * 86_400);
+            lives(p, secs(60 * 86_400));
         }),
         (&[("x-cache-namespace", " v7 ")], |p| {
             p.namespace = "v7".into();
@@ -158,7 +165,7 @@ fn aliases_have_their_effects_and_malformed_ones_have_none() {
             p.namespace = "s".into();
         }),
         (&[("cf-aig-skip-cache", "true")], |p| p.bypass = true),
-        (&[("cf-aig-cache-ttl", "60")], |p| p.lifetime = secs(60)),
+        (&[("cf-aig-cache-ttl", "60")], |p| lives(p, secs(60))),
         (&[("x-portkey-cache-force-refresh", "true")], |p| {
             p.refresh = true;
         }),
@@ -168,12 +175,12 @@ fn aliases_have_their_effects_and_malformed_ones_have_none() {
         }),
         (&[("x-openrouter-cache", "false")], |p| p.bypass = true),
         (&[("x-openrouter-cache-ttl", "61")], |p| {
-            p.lifetime = secs(61);
+            lives(p, secs(61));
         }),
         (&[("x-openrouter-cache-clear", "true")], |p| {
             p.refresh = true;
         }),
-        (&[("x-bf-cache-ttl", "30s")], |p| p.lifetime = secs(30)),
+        (&[("x-bf-cache-ttl", "30s")], |p| lives(p, secs(30))),
         (&[("x-bf-cache-no-store", "true")], |p| p.store = false),
         (
             &[("cf-aig-cache-ttl", "soon"), ("cf-aig-skip-cache", "?")],
@@ -181,10 +188,10 @@ fn aliases_have_their_effects_and_malformed_ones_have_none() {
         ),
         // Ours win, whichever comes first.
         (&[("x-cache-ttl", "90"), ("cf-aig-cache-ttl", "60")], |p| {
-            p.lifetime = secs(90);
+            lives(p, secs(90));
         }),
         (&[("cf-aig-cache-ttl", "60"), ("x-cache-ttl", "90")], |p| {
-            p.lifetime = secs(90);
+            lives(p, secs(90));
         }),
     ]);
 }
@@ -216,11 +223,14 @@ fn a_malformed_value_of_ours_is_refused_by_name() {
 fn of_a_header_sent_twice_the_one_counts_that_asks_less() {
     assert_effects(&[
         (&[("x-cache-ttl", "10"), ("x-cache-ttl", "9000")], |p| {
-            p.lifetime = secs(10);
+            lives(p, secs(10));
         }),
         (
             &[("cache-control", "stale-if-error=5, stale-if-error=50")],
-            |p| p.stale_if_error = secs(5),
+            |p| {
+                p.stale_if_error = secs(5);
+                p.asked_stale_if_error = true;
+            },
         ),
         (
             &[("x-cache-namespace", "a"), ("x-cache-namespace", "a")],
@@ -253,6 +263,73 @@ fn the_operator_may_take_each_directive_away() {
         ("x-portkey-cache-namespace", "n"),
     ];
     assert_eq!(plan_by(&none, lines).unwrap(), base());
+}
+
+#[test]
+fn a_rule_counts_more_than_the_configuration_and_less_than_the_caller() {
+    let rule = Rule {
+        ttl: Some(secs(60)),
+        stale_if_error: Some(secs(7)),
+        stale_while_revalidate: Some(secs(8)),
+        tags: vec!["b".to_owned()],
+        ..Rule::default()
+    };
+    let obeyed = |lines: &[(&'static str, &str)]| {
+        let mut plan = plan(lines);
+        policy().obey(&rule, &mut plan);
+        plan
+    };
+    let expected = Plan {
+        lifetime: secs(60),
+        stale_if_error: secs(7),
+        stale_while_revalidate: secs(8),
+        tags: vec!["b".to_owned()],
+        ..base()
+    };
+    assert_eq!(obeyed(&[]), expected);
+    let asked = obeyed(&[
+        ("x-cache-ttl", "90"),
+        ("cache-control", "stale-if-error=9"),
+        ("x-cache-tags", "c, a, b"),
+    ]);
+    assert_eq!((asked.lifetime, asked.stale_if_error), (secs(90), secs(9)));
+    assert_eq!(asked.tags, ["a", "b", "c"]);
+    let mut silent = plan(&[("x-cache-ttl", "90")]);
+    policy().obey(&Rule::default(), &mut silent);
+    assert_eq!(silent, plan(&[("x-cache-ttl", "90")]));
+}
+
+#[test]
+fn no_time_exceeds_the_greatest_lifetime() {
+    let policy = policy_at("api.openai.com", |cache| {
+        cache.ttl = Some(secs(50));
+        cache.max_ttl = secs(5);
+        cache.stale_if_error = secs(50);
+        cache.stale_while_revalidate = secs(50);
+    });
+    let rule = Rule {
+        ttl: Some(secs(60)),
+        stale_if_error: Some(secs(60)),
+        stale_while_revalidate: Some(secs(60)),
+        ..Rule::default()
+    };
+    let times = |plan: &Plan| {
+        [
+            plan.lifetime,
+            plan.stale_if_error,
+            plan.stale_while_revalidate,
+        ]
+    };
+    let asking = [
+        ("x-cache-ttl", "90"),
+        ("cache-control", "stale-if-error=90"),
+    ];
+    for lines in [&[][..], &asking[..]] {
+        let mut plan = plan_by(&policy, lines).unwrap();
+        assert_eq!(times(&plan), [secs(5); 3]);
+        policy.obey(&rule, &mut plan);
+        assert_eq!(times(&plan), [secs(5); 3]);
+    }
 }
 
 #[test]

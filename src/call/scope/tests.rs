@@ -48,7 +48,7 @@ fn named(name: &str, scope: Option<&str>) -> Caller {
 }
 
 fn scope_of(wanted: &str, caller: &Caller, sent: &[(&str, &str)], body: &str) -> Scope {
-    let scoping = Scoping::new(&secret());
+    let scoping = Scoping::new(&secret(), Identity::Off);
     let wanted = wanted.parse().unwrap();
     let mut scratch = Scratch::default();
     scoping.scope(
@@ -282,7 +282,7 @@ fn key_of(wanted: &str, caller: &Caller, value: &str) -> Key {
         upgrade: false,
     };
     let keyed = keying.key(&head, Dialect::Chat, body.as_bytes(), caller, &plan);
-    keyed.unwrap().slot.key
+    keyed.keyed.unwrap().slot.key
 }
 
 proptest! {
@@ -301,4 +301,40 @@ proptest! {
         let other_key = key_of(wanted[1], &other_caller, &values[1]);
         prop_assert_eq!(one_key == other_key, one_words == other_words, "{} and {}", one_words, other_words);
     }
+}
+
+#[test]
+fn with_identity_jwt_a_token_is_its_owner_and_everybody_else_is_as_before() {
+    let scoping = Scoping::new(&secret(), Identity::Jwt);
+    let scope = |wanted: &str, caller: &Caller, sent: &[(&str, &str)]| {
+        let wanted = wanted.parse().unwrap();
+        scoping.scope(
+            &wanted,
+            caller,
+            &headers(sent),
+            b"{}",
+            &mut Scratch::default(),
+        )
+    };
+    // {"iss":"i","sub":"s"}, signed by two.
+    let tokens = [
+        "a.eyJpc3MiOiJpIiwic3ViIjoicyJ9.one",
+        "a.eyJpc3MiOiJpIiwic3ViIjoicyJ9.two",
+    ];
+    let [one, two] = tokens.map(|token| format!("Bearer {token}"));
+    let of = |wanted: &str, key: &str| scope(wanted, &by_key(key), &[("authorization", key)]);
+    let owner = of("credential", &one);
+    assert_eq!(owner, of("credential", &two));
+    assert_eq!(
+        owner.breadth(),
+        Breadth::Wider,
+        "each token has to be proven"
+    );
+    assert_eq!(owner, of("header:x-tenant", &one), "nothing was sent there");
+    assert_ne!(owner, of("shared", &one));
+    let key = "Bearer sk-1";
+    assert_eq!(of("credential", key), by_key(key).itself());
+    let named = named("web", None);
+    let sent = [("authorization", one.as_str())];
+    assert_eq!(scope("credential", &named, &sent), named.itself());
 }

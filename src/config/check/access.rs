@@ -66,26 +66,26 @@ pub(super) fn cors(cors: file::Cors, findings: &mut Findings) -> Cors {
     Cors { origins }
 }
 
-/// What the settings have to be to each other; `listen` are the addresses that calls are accepted on.
-pub(super) fn check_together(
-    listen: &[String],
-    api_key: Option<&ApiKey>,
-    scope: &Scope,
-    callers: &[Caller],
-    cors: &Cors,
-    findings: &mut Findings,
-) {
-    if !callers.is_empty() {
-        return;
-    }
-    if matches!(scope, Scope::Header(_) | Scope::Body(_)) {
+/// Warns where any caller that is accepted can claim to be of any tenant; `key` is the setting that says `scope`.
+pub(super) fn check_tenants(key: &str, scope: &Scope, callers: &[Caller], findings: &mut Findings) {
+    if callers.is_empty() && matches!(scope, Scope::Header(_) | Scope::Body(_)) {
         findings.warn(
-            &["cache.scope"],
+            &[key],
             format!("`{scope}` without a `[[caller]]`: whoever the upstream accepts can name any tenant and read its entries"),
             "name the callers, or let something in front of Refrain set the value",
         );
     }
-    if api_key.is_none() {
+}
+
+/// What the settings have to be to each other; `listen` are the addresses that calls are accepted on.
+pub(super) fn check_together(
+    listen: &[String],
+    api_key: Option<&ApiKey>,
+    callers: &[Caller],
+    cors: &Cors,
+    findings: &mut Findings,
+) {
+    if !callers.is_empty() || api_key.is_none() {
         return;
     }
     if listen.iter().any(|address| !address::is_loopback(address)) {

@@ -1,5 +1,5 @@
 //! Chat completions: what a request asks ([`request`]), what an answer says ([`reply`]), and how one answer is told in
-//! each of its forms ([`form`]).
+//! each of its forms ([`form`]). Pure.
 //!
 //! A completion and its stream are two tellings of one thing: [`fold`](mod@fold) makes the former of the latter,
 //! [`unfold`](mod@unfold) the latter of the former, and [`strip`](mod@strip) takes the usage out of a stream that is

@@ -1,4 +1,4 @@
-//! Says what an answer to a chat completion was, from the bytes that pass to the client anyway.
+//! Says what an answer to a chat completion was, from the bytes that pass to the client anyway. Pure.
 //!
 //! [`Watch`] stands beside a stream and is pushed every chunk; [`Outcome::of_whole`] reads a plain answer where the
 //! recorder already holds it. Both look for the same facts, so that the same completion has the same [`Outcome`] in

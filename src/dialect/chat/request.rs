@@ -1,10 +1,11 @@
-//! What a chat completions request can say, and which of it can change the answer.
+//! What a chat completions request can say, and which of it can change the answer. Pure.
 //!
 //! # Scope
 //! Every field of OpenAI's API reference ("Create chat completion") is named and classified here, exhaustively: a new
 //! one does not compile until someone has decided about it. A field that is not named here is not refused; it is keyed.
 
 use super::form::Form;
+use crate::config::Temperature;
 
 /// A top-level field of the request that the API reference knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,6 +125,8 @@ pub struct Request {
     pub live_tools: bool,
     /// Whether the model may call tools or functions.
     pub tools: bool,
+    /// The sampling temperature, the API's default where none is stated; `None` where what is stated is no number.
+    pub temperature: Option<Temperature>,
 }
 
 impl Request {
@@ -441,7 +444,10 @@ pub fn may_go_beyond(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+    use crate::config;
 
     #[test]
     fn every_field_is_found_by_its_own_name_only() {
@@ -474,6 +480,16 @@ mod tests {
                 "user"
             ]
         );
+    }
+
+    #[test]
+    fn the_operator_may_keep_exactly_what_is_ignored() {
+        let ignored = Field::ALL.into_iter().filter_map(|field| {
+            let is_ignored = field.class() == Class::Ignored;
+            is_ignored.then_some(field.as_str())
+        });
+        let ignored: HashSet<_> = ignored.collect();
+        assert_eq!(HashSet::from(config::KEEPABLE), ignored);
     }
 
     #[test]

@@ -8,10 +8,10 @@
 //! Where the flight turns out not to serve this follower (an error that may be the leader's form's own, no usage, more
 //! than `max_entry`, unreadable), nothing was sent yet, so the call goes on by itself.
 
-use std::{future::poll_fn, sync::Arc};
+use std::future::poll_fn;
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
+use http::{StatusCode, header::CONTENT_TYPE};
 
 use crate::{
     answer::{
@@ -31,16 +31,35 @@ use crate::{
     upstream::headers,
 };
 
-/// Follows a flight of the form `flown` for a call that asked for `asked`; `None` if the flight does not serve it.
-/// `limit` is the largest answer that is told anew, bytes.
+/// What a call wants of a flight that it follows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Following {
+    /// The form that it asked for.
+    pub(super) asked: Form,
+    /// Its key.
+    pub(super) key: Key,
+    /// The largest answer that is told anew, bytes.
+    pub(super) limit: usize,
+    /// Whether other credentials share its scope.
+    pub(super) wide: bool,
+}
+
+/// Follows a flight of the form `flown`; `None` if the flight does not serve the call.
 pub(super) async fn follow(
     mut reader: Reader,
     flown: Form,
-    asked: Form,
-    key: Key,
-    limit: usize,
+    following: &Following,
 ) -> Result<Option<Answer>, Error> {
+    let Following {
+        asked,
+        key,
+        limit,
+        wide,
+    } = *following;
     let mut head = followed(&*reader.head().await?);
+    if wide && OF_THE_CREDENTIAL.contains(&head.status) {
+        return Ok(None);
+    }
     let is_as_flown = head.status.is_success() && is_event_stream(&head) == flown.is_stream();
     if flown == asked || !is_as_flown && flown.is_stream() == asked.is_stream() {
         return Ok(Some(answer(head, Body::Tape(reader), key)));
@@ -81,7 +100,7 @@ async fn whole(mut reader: Reader, limit: usize) -> Result<Option<(Bytes, Option
 fn followed(head: &Head) -> Head {
     Head {
         headers: headers::end_to_end(&head.headers),
-        timing: Arc::default(),
+        timing: None,
         ..head.clone()
     }
 }
@@ -101,3 +120,10 @@ fn answer(head: Head, body: Body, key: Key) -> Answer {
         body,
     }
 }
+
+/// Statuses that speak of the leader's credential, and so to nobody else.
+const OF_THE_CREDENTIAL: [StatusCode; 3] = [
+    StatusCode::UNAUTHORIZED,
+    StatusCode::FORBIDDEN,
+    StatusCode::TOO_MANY_REQUESTS,
+];

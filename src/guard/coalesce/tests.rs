@@ -60,7 +60,7 @@ impl Service<Call> for Scripted {
                     headers: HeaderMap::new(),
                     framed: true,
                     upstream: HeaderValue::from_static("up"),
-                    timing: Arc::default(),
+                    timing: None,
                 },
                 body: Body::Stream(content.map_err(|never| match never {}).boxed_unsync()),
                 served: Served::bypass(crate::call::Unkeyed::Endpoint),
@@ -145,7 +145,9 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,
+        rule: None,
         passed_over: None,
+        alone: false,
         upgrade: false,
     }
 }

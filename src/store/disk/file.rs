@@ -6,24 +6,34 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 
-use super::trouble::{Kind, Trouble};
+use super::{
+    proofs,
+    trouble::{Kind, Trouble},
+};
 use crate::call::{Slot, key::Key, key::Secret};
 
 /// The place of the database. As long as this lives, no other process opens it.
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+    /// The database that was opened last.
+    opened: Option<Identity>,
 }
+
+/// What tells one file from another that has its name: device and inode.
+type Identity = (u64, u64);
 
 /// An open database.
 #[derive(Debug)]
@@ -37,43 +47,48 @@ pub(super) struct Opened {
 impl Place {
     /// Takes the place at `path` for this process.
     pub(super) fn take(path: &Path) -> Result<Self, Trouble> {
-        if let Some(folder) = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-        {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)?;
-        }
-        // Not the database itself: closing any descriptor of that drops SQLite's own locks (fcntl(2), F_SETLK).
-        let lock = private(&with_suffix(path, ".lock"))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
-            Err(TryLockError::WouldBlock) => Err(Trouble::new(
-                Kind::Locked,
-                "another process has the database",
-            )),
-            Err(TryLockError::Error(error)) => Err(error.into()),
-        }
+        Ok(Self {
+            path: path.to_owned(),
+            lock: lock(path)?,
+            opened: None,
+        })
+    }
+
+    /// Returns whether the database that was opened last is still there.
+    pub(super) fn is_there(&self) -> bool {
+        self.opened == fs::metadata(&self.path).ok().as_ref().map(identity)
     }
 
     /// Opens the database, which is made if it is not there. `secret` is for a new one; `pages` is the most that it may
     /// ever have.
-    pub(super) fn open(&self, secret: &Secret, pages: u64) -> Result<Opened, Trouble> {
-        let file = private(&self.path)?;
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        drop(file);
+    pub(super) fn open(&mut self, secret: &Secret, pages: u64) -> Result<Opened, Trouble> {
+        self.keep_locked()?;
+        let there = fs::metadata(&self.path).ok().as_ref().map(identity);
+        if self.opened.is_some() && there.is_some() && there != self.opened {
+            // The write-ahead log beside it is ours: to open it would mix the two.
+            let what = "another file has been put in the place of the database";
+            return Err(Trouble::new(Kind::Foreign, what));
+        }
+        make_private(&self.path)?;
+        self.opened = Some(identity(&fs::metadata(&self.path)?));
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
         configure(&connection)?;
         recognise(&mut connection, secret)?;
+        proofs::create(&connection)?;
         connection.pragma_update(None, "max_page_count", pages.cast_signed())?;
         let secret = read_secret(&connection)?;
         Ok(Opened { connection, secret })
+    }
+
+    /// Locks the place anew where the lock was deleted: another process would see none.
+    fn keep_locked(&mut self) -> Result<(), Trouble> {
+        let there = fs::metadata(with_suffix(&self.path, ".lock")).ok();
+        let ours = identity(&self.lock.metadata()?);
+        if there.as_ref().map(identity) != Some(ours) {
+            self.lock = lock(&self.path)?;
+        }
+        Ok(())
     }
 
     /// Opens one more connection, which only reads.
@@ -86,7 +101,8 @@ impl Place {
 
     /// Moves a damaged database aside, in place of an earlier one: an operator may want to look at it. Connections to it
     /// go on reading what they have open.
-    pub(super) fn set_aside(&self, why: &Trouble) -> Result<(), Trouble> {
+    pub(super) fn set_aside(&mut self, why: &Trouble) -> Result<(), Trouble> {
+        self.opened = None;
         let aside = with_suffix(&self.path, ".damaged");
         fs::rename(&self.path, &aside)?;
         for suffix in ["-wal", "-shm"] {
@@ -121,15 +137,56 @@ pub(super) fn slot(key: [u8; 32], delivery: i64) -> Slot {
     }
 }
 
-/// Opens a file that only its owner may read, and makes it if it is not there.
-fn private(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
+/// Locks the place of the database at `path` for this process, in a folder that is made if it is not there.
+fn lock(path: &Path) -> Result<File, Trouble> {
+    let folder = path.parent();
+    if let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+    }
+    // Not the database itself: closing any descriptor of that drops SQLite's own locks (fcntl(2), F_SETLK).
+    let lock = private()
         .create(true)
         .truncate(false)
-        .mode(0o600)
-        .open(path)
+        .open(with_suffix(path, ".lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Trouble::new(
+            Kind::Locked,
+            "another process has the database",
+        )),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// Makes the database if it is not there, and it and what `SQLite` keeps beside it their owner's alone. A database that is
+/// there is not opened for that, for the reason above.
+fn make_private(path: &Path) -> io::Result<()> {
+    match private().create_new(true).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let made = fs::set_permissions(with_suffix(path, suffix), Permissions::from_mode(0o600));
+        match made {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Returns how a file is opened that only its owner may read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options
+}
+
+fn identity(file: &Metadata) -> Identity {
+    (file.dev(), file.ino())
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

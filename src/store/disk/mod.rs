@@ -13,9 +13,11 @@
 mod circuit;
 mod file;
 mod present;
+mod proofs;
 mod queue;
 mod reader;
 mod trouble;
+mod working;
 mod writer;
 
 use std::{
@@ -23,7 +25,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc::{self, SyncSender},
     },
     thread,
@@ -35,11 +37,15 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub use self::trouble::{Kind, Trouble};
 use self::{
     circuit::Circuit,
     queue::Queue,
     reader::{Ask, Reader},
+    working::Working,
+};
+pub use self::{
+    proofs::Proof,
+    trouble::{Kind, Trouble},
 };
 use super::{
     Entry,
@@ -70,6 +76,15 @@ pub struct Options {
 
 /// Returns the time of day.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// What the database has kept beside entries.
+#[derive(Debug)]
+pub struct Kept {
+    /// What keys and fingerprints were made with.
+    pub secret: Secret,
+    /// What upstreams have said about credentials.
+    pub proofs: Vec<Proof>,
+}
 
 /// What the disk tier has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,8 +127,7 @@ struct Shared {
     options: Options,
     queue: Queue,
     counts: Counters,
-    /// Whether the last batch was written.
-    working: AtomicBool,
+    working: Working,
     /// Counts the databases: a damaged one is followed by another.
     edition: AtomicU64,
 }
@@ -131,14 +145,14 @@ struct Counters {
 }
 
 impl Disk {
-    /// Opens the database and starts its threads; returns the secret that its keys were made with, too. Fails where the
+    /// Opens the database and starts its threads; returns what else was kept there, too. Fails where the
     /// file cannot be used, or does not open within ten seconds.
-    pub async fn open(options: Options) -> Result<(Self, Secret), Trouble> {
+    pub async fn open(options: Options) -> Result<(Self, Kept), Trouble> {
         let shared = Arc::new(Shared {
             options,
             queue: Queue::default(),
             counts: Counters::default(),
-            working: AtomicBool::new(true),
+            working: Working::default(),
             edition: AtomicU64::new(0),
         });
         let (ready, opened) = oneshot::channel();
@@ -150,8 +164,8 @@ impl Disk {
         })?;
         let late = |_| Trouble::new(Kind::Io, "the disk does not answer");
         let gone = |_| Trouble::new(Kind::Io, "the writer has ended");
-        let secret = timeout(PATIENCE, opened).await.map_err(late)?;
-        let secret = secret.map_err(gone)??;
+        let kept = timeout(PATIENCE, opened).await.map_err(late)?;
+        let kept = kept.map_err(gone)??;
         let (asks, questions) = mpsc::sync_channel(ASKS);
         let questions = Arc::new(Mutex::new(questions));
         let disk = Self(Arc::new(Handle {
@@ -164,7 +178,7 @@ impl Disk {
             let (reader, questions) = (Reader::new(shared.clone()), questions.clone());
             start("refrain-disk-reader", move || reader.run(&questions))?;
         }
-        Ok((disk, secret))
+        Ok((disk, kept))
     }
 
     /// Returns whether the entry of `slot` is worth asking for.
@@ -208,6 +222,17 @@ impl Disk {
         }
     }
 
+    /// Has `proof` written, soon and in the background.
+    pub fn keep_proof(&self, proof: Proof) {
+        let line = proofs::dated(&proof, self.0.shared.now());
+        self.0.shared.queue.put_proof(proof.subject, Some(line));
+    }
+
+    /// Has what is known of `subject` deleted, soon and in the background.
+    pub fn forget_proof(&self, subject: [u8; 32]) {
+        self.0.shared.queue.put_proof(subject, None);
+    }
+
     /// Writes what waits and closes the file; returns whether that was done within `patience`.
     pub async fn close(&self, patience: Duration) -> bool {
         self.0.shared.queue.close();
@@ -230,7 +255,7 @@ impl Disk {
         } = &*self.0.shared;
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Counts {
-            up: working.load(Ordering::Relaxed),
+            up: working.up(),
             entries: queue.present().len(),
             bytes: load(&counts.bytes),
             written: load(&counts.written),
@@ -298,7 +323,7 @@ impl Shared {
 
     /// Notes that the disk works; whether it does is told when it changes.
     fn works(&self) {
-        if !self.working.swap(true, Ordering::Relaxed) {
+        if self.working.works() {
             tracing::info!("disk store works again");
         }
     }
@@ -306,7 +331,7 @@ impl Shared {
     /// Notes that the disk does not work.
     fn fails(&self, trouble: &Trouble) {
         self.count_error(trouble.kind);
-        if self.working.swap(false, Ordering::Relaxed) {
+        if self.working.fails(trouble.kind, std::time::Instant::now()) {
             tracing::warn!(
                 error = %trouble, reason = trouble.kind.as_str(),
                 "disk store failed: answers are kept in memory until it works again"

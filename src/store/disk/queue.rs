@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::present::Present;
+use super::{present::Present, proofs::Line};
 use crate::{call::Slot, store::Entry};
 
 /// The jobs that wait for the writer.
@@ -26,6 +26,8 @@ pub(super) struct Queue {
 struct State {
     jobs: HashMap<Slot, Job>,
     order: VecDeque<Slot>,
+    /// What is to be written of proofs, the newest of each.
+    proofs: HashMap<[u8; 32], Line>,
     /// What the writer has taken and not settled.
     under_way: HashSet<Slot>,
     /// Bytes of the entries that wait.
@@ -62,6 +64,8 @@ pub(super) struct Put {
 pub(super) struct Batch {
     /// What to do, in the order in which it came.
     pub(super) jobs: Vec<(Slot, Job)>,
+    /// What is to be written of proofs.
+    pub(super) proofs: Vec<([u8; 32], Line)>,
     /// The edition of the database that was found to be damaged, and has to be replaced first.
     pub(super) damaged: Option<u64>,
 }
@@ -117,6 +121,15 @@ impl Queue {
         }
     }
 
+    /// Has `line` written of a proof. What finds no room is lost for the disk: it is dated, and so merely old there.
+    pub(super) fn put_proof(&self, subject: [u8; 32], line: Line) {
+        let mut state = self.state();
+        if !state.closed && (state.proofs.len() < MOST || state.proofs.contains_key(&subject)) {
+            state.proofs.insert(subject, line);
+            self.news.notify_one();
+        }
+    }
+
     /// Has this edition of the database replaced, which was found to be damaged.
     pub(super) fn replace(&self, edition: u64) {
         self.state().damaged = Some(edition);
@@ -126,19 +139,23 @@ impl Queue {
     /// Takes what waits: gathers for a moment once something has come, waits at most `patience` for it. `None` when the
     /// queue is closed and empty.
     pub(super) fn take(&self, patience: Duration) -> Option<Batch> {
-        let idle =
-            |state: &mut State| state.jobs.is_empty() && state.damaged.is_none() && !state.closed;
+        let idle = |state: &mut State| state.is_empty() && state.damaged.is_none() && !state.closed;
         let gathering = |state: &mut State| state.jobs.len() < BATCH && !state.closed;
         let state = self.wait(self.state(), patience, idle);
-        let mut state = if state.jobs.is_empty() {
+        let mut state = if state.is_empty() {
             state
         } else {
             self.wait(state, GATHER, gathering)
         };
-        if state.closed && state.jobs.is_empty() {
+        if state.closed && state.is_empty() {
             return None;
         }
         Some(state.batch())
+    }
+
+    /// Hands out nothing for `pause`, unless the queue is closed.
+    pub(super) fn rest(&self, pause: Duration) {
+        drop(self.wait(self.state(), pause, |state| !state.closed));
     }
 
     /// Notes that `batch` is on the disk.
@@ -189,6 +206,10 @@ impl Queue {
 }
 
 impl State {
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.proofs.is_empty()
+    }
+
     fn add(&mut self, slot: Slot, job: Job) {
         if self.jobs.insert(slot, job).is_none() {
             self.order.push_back(slot);
@@ -225,6 +246,7 @@ impl State {
         }
         Batch {
             jobs,
+            proofs: self.proofs.drain().collect(),
             damaged: self.damaged.take(),
         }
     }
@@ -374,6 +396,13 @@ mod tests {
         assert!(room < MOST_BYTES >> 20 && room > 50, "{room}");
         while !taken(&queue).is_empty() {}
         assert!(queue.put(entry(0, body), 0), "there is room again");
+    }
+
+    #[test]
+    fn a_closed_queue_does_not_rest() {
+        let queue = Queue::default();
+        queue.close();
+        queue.rest(Duration::MAX);
     }
 
     #[test]

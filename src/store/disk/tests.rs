@@ -94,6 +94,17 @@ async fn until(condition: impl Fn() -> bool) {
     timeout(PATIENCE, waiting).await.expect("it never came");
 }
 
+/// Returns an entry that is there, however slow the machine is: what comes too late is asked for again.
+async fn found(disk: &Disk, slot: &Slot) -> Entry {
+    loop {
+        let late = disk.counts().slow;
+        if let Some(entry) = disk.get(slot).await {
+            return entry;
+        }
+        assert!(disk.counts().slow > late, "it is not there");
+    }
+}
+
 fn slot(number: u16) -> Slot {
     let mut key = [7; 32];
     key[..2].copy_from_slice(&number.to_le_bytes());
@@ -140,17 +151,50 @@ fn noise(seed: u16, length: usize) -> Bytes {
 const NOON: u64 = 1_700_000_000_000;
 
 #[tokio::test]
+async fn proofs_are_kept_with_their_age_and_forgotten() {
+    let house = House::new();
+    let proof = |byte, ended| Proof {
+        subject: [byte; 32],
+        age: Duration::from_secs(5),
+        ended,
+    };
+    let disk = house.open().await;
+    for kept in [
+        proof(1, false),
+        proof(2, true),
+        proof(3, false),
+        proof(1, true),
+    ] {
+        disk.keep_proof(kept);
+    }
+    disk.forget_proof([3; 32]);
+    assert!(disk.close(PATIENCE).await);
+    house.clock.fetch_add(2_000, Ordering::Relaxed);
+    let (disk, Kept { mut proofs, .. }) = Disk::open(house.options()).await.unwrap();
+    proofs.sort_by_key(|proof| proof.subject);
+    let older = |byte, ended| Proof {
+        age: Duration::from_secs(7),
+        ..proof(byte, ended)
+    };
+    assert_eq!(proofs, [older(1, true), older(2, true)]);
+    assert!(disk.close(PATIENCE).await);
+    house.clock.store(0, Ordering::Relaxed);
+    let (_disk, Kept { proofs, .. }) = Disk::open(house.options()).await.unwrap();
+    assert!(proofs.iter().all(|proof| proof.age.is_zero()), "{proofs:?}");
+}
+
+#[tokio::test]
 async fn what_is_kept_is_found_after_a_restart_under_the_same_secret() {
     let house = House::new();
-    let (disk, secret) = Disk::open(house.options()).await.unwrap();
+    let (disk, Kept { secret, .. }) = Disk::open(house.options()).await.unwrap();
     disk.put(Arc::new(entry(1)));
     let counts = closed(disk).await;
     assert_eq!((counts.written, counts.entries, counts.up), (1, 1, true));
 
-    let (disk, again) = Disk::open(house.options()).await.unwrap();
+    let (disk, Kept { secret: again, .. }) = Disk::open(house.options()).await.unwrap();
     assert_eq!(again.expose(), secret.expose());
     assert!(disk.holds(&slot(1)) && !disk.holds(&slot(2)));
-    let (back, original) = (disk.get(&slot(1)).await.unwrap(), entry(1));
+    let (back, original) = (found(&disk, &slot(1)).await, entry(1));
     assert_eq!(back.body, original.body);
     assert_eq!(back.headers, original.headers);
     assert_eq!((back.tags, back.label), (original.tags, original.label));
@@ -163,7 +207,7 @@ async fn an_entry_is_found_as_soon_as_it_is_said_to_be_there() {
     let disk = house.open().await;
     disk.put(Arc::new(entry(1)));
     until(|| disk.holds(&slot(1))).await;
-    assert_eq!(disk.get(&slot(1)).await.unwrap().body, entry(1).body);
+    assert_eq!(found(&disk, &slot(1)).await.body, entry(1).body);
 }
 
 #[tokio::test]
@@ -177,7 +221,7 @@ async fn a_newer_entry_takes_the_place_of_the_older() {
     let counts = house.write([newer]).await;
     assert_eq!(counts.entries, 1);
     let disk = house.open().await;
-    assert_eq!(disk.get(&slot(1)).await.unwrap().body, "newer");
+    assert_eq!(found(&disk, &slot(1)).await.body, "newer");
 }
 
 #[tokio::test]
@@ -199,7 +243,7 @@ async fn age_goes_on_while_nobody_runs_and_is_never_negative() {
     house.write([entry(1)]).await;
     let age = async || {
         let disk = house.open().await;
-        let entry = disk.get(&slot(1)).await.unwrap();
+        let entry = found(&disk, &slot(1)).await;
         closed(disk).await;
         entry.made.elapsed().as_secs()
     };
@@ -218,7 +262,7 @@ async fn no_lifetime_exceeds_the_present_bound() {
         ..entry(1)
     };
     house.write([long]).await;
-    let back = house.open().await.get(&slot(1)).await.unwrap();
+    let back = found(&house.open().await, &slot(1)).await;
     assert_eq!(back.lifetime, Duration::from_secs(1_000));
 }
 
@@ -246,7 +290,7 @@ async fn what_was_used_least_recently_gives_way() {
         // The first one is used all the time.
         let disk = house.open().await;
         house.advance(Duration::from_millis(10));
-        assert!(disk.get(&slot(0)).await.is_some());
+        found(&disk, &slot(0)).await;
         closed(disk).await;
     }
     let counts = house
@@ -267,15 +311,73 @@ async fn what_was_used_least_recently_gives_way() {
 async fn the_database_is_its_owners_and_one_processes() {
     let house = House::new();
     let disk = house.open().await;
-    for name in ["refrain.db", "refrain.db-wal", "refrain.db.lock"] {
-        let mode = fs::metadata(house.path().with_file_name(name)).unwrap();
-        assert_eq!(mode.permissions().mode() & 0o777, 0o600, "{name}");
-    }
+    disk.put(Arc::new(entry(1)));
+    until(|| disk.holds(&slot(1))).await;
+    assert_private(&house);
     let folder = fs::metadata(house.path().parent().unwrap()).unwrap();
     assert_eq!(folder.permissions().mode() & 0o777, 0o700);
     assert_eq!(house.trouble().await, Kind::Locked);
     closed(disk).await;
-    house.open().await;
+    // As somebody may have copied them.
+    for name in FILES {
+        let path = house.path().with_file_name(name);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let _open = house.open().await;
+    assert_private(&house);
+}
+
+fn assert_private(house: &House) {
+    for name in FILES {
+        let mode = fs::metadata(house.path().with_file_name(name)).unwrap();
+        assert_eq!(mode.permissions().mode() & 0o777, 0o600, "{name}");
+    }
+}
+
+const FILES: [&str; 3] = ["refrain.db", "refrain.db-wal", "refrain.db-shm"];
+
+#[tokio::test]
+async fn what_the_database_takes_is_known_before_anything_is_written() {
+    let house = House::new();
+    let written = house.write((0..50).map(entry)).await;
+    let disk = house.open().await;
+    let counts = disk.counts();
+    assert_eq!((counts.bytes, counts.entries), (written.bytes, 50));
+}
+
+#[tokio::test]
+async fn a_database_that_is_deleted_behind_our_back_is_made_anew_with_the_same_secret() {
+    let house = House::new();
+    let (disk, secret) = Disk::open(house.options()).await.unwrap();
+    disk.put(Arc::new(entry(1)));
+    until(|| disk.holds(&slot(1))).await;
+    found(&disk, &slot(1)).await;
+    fs::remove_dir_all(house.path().parent().unwrap()).unwrap();
+    disk.put(Arc::new(entry(2)));
+    until(|| disk.holds(&slot(2))).await;
+    assert!(!disk.holds(&slot(1)));
+    assert_eq!(found(&disk, &slot(2)).await.body, entry(2).body);
+    assert_eq!(house.trouble().await, Kind::Locked, "nobody else takes it");
+    assert_eq!(closed(disk).await.errors, errors(Kind::Io));
+    let (disk, again) = Disk::open(house.options()).await.unwrap();
+    assert_eq!(again.secret.expose(), secret.secret.expose());
+    found(&disk, &slot(2)).await;
+}
+
+#[tokio::test]
+async fn a_database_that_another_is_put_in_place_of_is_let_go_and_the_other_left_alone() {
+    let (house, other) = (House::new(), House::new());
+    other.write([entry(1)]).await;
+    let disk = house.open().await;
+    disk.put(Arc::new(entry(1)));
+    until(|| disk.holds(&slot(1))).await;
+    fs::rename(other.path(), house.path()).unwrap();
+    let theirs = house.bytes();
+    disk.put(Arc::new(entry(2)));
+    until(|| disk.counts().dropped == 1).await;
+    assert!(!disk.counts().up && !disk.holds(&slot(1)));
+    closed(disk).await;
+    assert_eq!(house.bytes(), theirs);
 }
 
 #[tokio::test]
@@ -392,7 +494,7 @@ async fn an_entry_in_anothers_place_is_no_answer() {
 async fn a_database_that_is_damaged_while_it_is_open_is_replaced() {
     let house = House::new();
     house.write((0..20).map(entry)).await;
-    let (disk, secret) = Disk::open(house.options()).await.unwrap();
+    let (disk, Kept { secret, .. }) = Disk::open(house.options()).await.unwrap();
     house.spoil(|bytes| bytes[4_096..].fill(0xa5));
     assert!(disk.get(&slot(1)).await.is_none());
     until(|| disk.counts().entries == 0).await;
@@ -400,11 +502,11 @@ async fn a_database_that_is_damaged_while_it_is_open_is_replaced() {
     until(|| aside.exists()).await;
     disk.put(Arc::new(entry(1)));
     until(|| disk.holds(&slot(1))).await;
-    assert_eq!(disk.get(&slot(1)).await.unwrap().body, entry(1).body);
+    assert_eq!(found(&disk, &slot(1)).await.body, entry(1).body);
     closed(disk).await;
-    let (disk, again) = Disk::open(house.options()).await.unwrap();
+    let (disk, Kept { secret: again, .. }) = Disk::open(house.options()).await.unwrap();
     assert_eq!(again.expose(), secret.expose(), "keys stay the same");
-    assert!(disk.get(&slot(1)).await.is_some());
+    found(&disk, &slot(1)).await;
 }
 
 #[test]
@@ -432,7 +534,7 @@ fn frozen(house: &House) -> (Disk, mpsc::Receiver<Ask>) {
         options: house.options(),
         queue: Queue::default(),
         counts: Counters::default(),
-        working: AtomicBool::new(true),
+        working: Working::default(),
         edition: AtomicU64::new(0),
     };
     let handle = Handle {

@@ -9,8 +9,9 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 use tokio::sync::oneshot;
 
 use super::{
-    Shared,
+    Kept, Shared,
     file::{self, Opened, Place},
+    proofs::{self, Proof},
     queue::{Batch, Job, Put},
     trouble::{Kind, Trouble},
 };
@@ -29,6 +30,8 @@ pub(super) struct Writer {
     /// None while the database cannot be opened.
     connection: Option<Connection>,
     tidied: Option<Instant>,
+    /// How long to leave the disk alone after the last batch; zero while it works.
+    pause: Duration,
 }
 
 /// What a transaction did beyond its jobs.
@@ -40,12 +43,12 @@ struct Done {
     bytes: u64,
 }
 
-/// Runs the writer until its queue is closed; the secret, or why there is none, is told to `ready`.
-pub(super) fn run(shared: Arc<Shared>, ready: oneshot::Sender<Result<Secret, Trouble>>) {
+/// Runs the writer until its queue is closed; what the database has kept, or why there is none, is told to `ready`.
+pub(super) fn run(shared: Arc<Shared>, ready: oneshot::Sender<Result<Kept, Trouble>>) {
     match Writer::open(shared) {
-        Ok(mut writer) => {
+        Ok((mut writer, kept)) => {
             // Who no longer waits goes on without a disk, and with another secret.
-            if ready.send(Ok(writer.secret.clone())).is_ok() {
+            if ready.send(Ok(kept)).is_ok() {
                 writer.work();
             }
         }
@@ -54,24 +57,30 @@ pub(super) fn run(shared: Arc<Shared>, ready: oneshot::Sender<Result<Secret, Tro
 }
 
 impl Writer {
-    fn open(shared: Arc<Shared>) -> Result<Self, Trouble> {
-        let place = Place::take(&shared.options.path)?;
+    fn open(shared: Arc<Shared>) -> Result<(Self, Kept), Trouble> {
+        let mut place = Place::take(&shared.options.path)?;
         let fresh = Secret::random().map_err(|error| Trouble::new(Kind::Io, error.to_string()))?;
-        let opened = match load(&place, &fresh, &shared) {
+        let (opened, proofs) = match load(&mut place, &fresh, &shared) {
             Err(trouble) if trouble.kind == Kind::Corrupt => {
                 shared.count_error(trouble.kind);
                 place.set_aside(&trouble)?;
-                load(&place, &fresh, &shared)?
+                load(&mut place, &fresh, &shared)?
             }
             result => result?,
         };
-        Ok(Self {
+        let kept = Kept {
+            proofs,
+            secret: opened.secret.clone(),
+        };
+        let writer = Self {
             shared,
             place,
             secret: opened.secret,
             connection: Some(opened.connection),
             tidied: None,
-        })
+            pause: Duration::ZERO,
+        };
+        Ok((writer, kept))
     }
 
     fn work(&mut self) {
@@ -80,12 +89,14 @@ impl Writer {
                 self.replace(&Trouble::new(Kind::Corrupt, "an entry could not be read"));
             }
             match self.write(&batch) {
-                Ok(done) => self.done(&batch, &done),
+                Ok(done) => {
+                    self.done(&batch, &done);
+                    self.tidy().unwrap_or_else(|trouble| self.failed(&trouble));
+                }
                 Err(trouble) => self.lost(&batch, &trouble),
             }
-            if let Err(trouble) = self.tidy() {
-                self.failed(&trouble);
-            }
+            // What is to be removed is tried again until it is: not without end on a disk that fails.
+            self.shared.queue.rest(self.pause);
         }
         // Readers may still have it open, so closing does not empty the log; what is in it is read at the next start.
         if let Some(connection) = self.connection.take() {
@@ -102,13 +113,17 @@ impl Writer {
         for (slot, job) in &batch.jobs {
             done.written += u64::from(apply(&transaction, &shared, slot, job)?);
         }
+        for (subject, line) in &batch.proofs {
+            proofs::apply(&transaction, subject, *line)?;
+        }
         done.evicted = evict(&transaction, shared.options.max_size)?;
         done.bytes = used(&transaction)?;
         transaction.commit()?;
         Ok(done)
     }
 
-    fn done(&self, batch: &Batch, done: &Done) {
+    fn done(&mut self, batch: &Batch, done: &Done) {
+        self.pause = Duration::ZERO;
         let Shared { queue, counts, .. } = &*self.shared;
         queue.done(batch);
         for slot in &done.evicted {
@@ -131,6 +146,7 @@ impl Writer {
     }
 
     fn failed(&mut self, trouble: &Trouble) {
+        self.pause = longer(self.pause);
         if trouble.kind == Kind::Corrupt {
             self.shared.count_error(trouble.kind);
             self.replace(trouble);
@@ -150,8 +166,21 @@ impl Writer {
         self.shared.edition.fetch_add(1, Ordering::Release);
     }
 
+    /// Lets go of a database that was deleted, or replaced by another, behind our back.
+    fn vanished(&mut self) {
+        self.connection = None;
+        self.shared.queue.present().clear();
+        self.shared.count_error(Kind::Io);
+        // Who reads finds out by this.
+        self.shared.edition.fetch_add(1, Ordering::Release);
+        tracing::warn!(path = %self.shared.options.path.display(), "database gone: deleted, or another file put in its place");
+    }
+
     /// Returns the connection, made anew where it was lost.
     fn connected(&mut self) -> Result<&mut Connection, Trouble> {
+        if self.connection.is_some() && !self.place.is_there() {
+            self.vanished();
+        }
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
@@ -196,12 +225,19 @@ impl Writer {
 }
 
 /// Opens the database and notes what lies in it.
-fn load(place: &Place, fresh: &Secret, shared: &Shared) -> Result<Opened, Trouble> {
+fn load(
+    place: &mut Place,
+    fresh: &Secret,
+    shared: &Shared,
+) -> Result<(Opened, Vec<Proof>), Trouble> {
     let present = shared.queue.present();
     present.clear();
     let opened = place.open(fresh, shared.pages())?;
     opened.slots(|slot| present.insert(slot))?;
-    Ok(opened)
+    let bytes = used(&opened.connection)?;
+    shared.counts.bytes.store(bytes, Ordering::Relaxed);
+    let proofs = proofs::load(&opened.connection, shared.now())?;
+    Ok((opened, proofs))
 }
 
 /// Does one job; returns whether an entry was written.
@@ -320,6 +356,14 @@ fn used(connection: &Connection) -> Result<u64, Trouble> {
     Ok((pages * number("page_size")?).max(0).cast_unsigned())
 }
 
+/// Returns how long a disk that has failed again is left alone.
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).clamp(SHORTEST, LONGEST)
+}
+
+/// How long a disk that has failed is left alone, at first and at most.
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(5);
 /// How often what is over is deleted.
 const TICK: Duration = Duration::from_secs(60);
 /// Entries deleted at once.
@@ -328,3 +372,16 @@ const SOME: i64 = 64;
 const SWEEPS: usize = 64;
 /// Gives 16 MiB back to the file system.
 const VACUUM: &str = "PRAGMA incremental_vacuum(4096)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_goes_on_failing_is_left_alone_for_longer_and_longer() {
+        let pauses =
+            std::iter::successors(Some(longer(Duration::ZERO)), |last| Some(longer(*last)));
+        let pauses: Vec<_> = pauses.take(8).map(|pause| pause.as_millis()).collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
+    }
+}

@@ -166,6 +166,15 @@ impl Request {
         self.open(addr).await.finish().await
     }
 
+    /// Sends the request on a connection of its own and passes over its answer, for a server that may be gone any time.
+    pub(crate) async fn try_send(mut self, addr: SocketAddr) -> io::Result<()> {
+        self = self.header("Connection", "close");
+        let mut stream = TcpStream::connect(addr).await?;
+        stream.write_all(&self.wire(addr)).await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+        Ok(())
+    }
+
     /// Sends the request on a connection of its own.
     pub(crate) async fn open(&self, addr: SocketAddr) -> Exchange {
         let mut exchange = Exchange::raw(addr, &self.wire(addr)).await;

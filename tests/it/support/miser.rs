@@ -20,10 +20,14 @@ pub(crate) const WINDOW: usize = 16 << 10;
 impl Miser {
     /// Sends `request` and waits for the head of the answer.
     pub(crate) async fn open(addr: SocketAddr, request: &Request) -> Self {
+        Self::with_window(addr, request, WINDOW).await
+    }
+
+    async fn with_window(addr: SocketAddr, request: &Request, window: usize) -> Self {
         let stream = within("a connection", TcpStream::connect(addr)).await;
         let stream = stream.expect("the address accepts connections");
         let mut builder = client::Builder::new();
-        let window = u32::try_from(WINDOW).expect("a small window");
+        let window = u32::try_from(window).expect("a small window");
         builder
             .initial_window_size(window)
             .initial_connection_window_size(1 << 24);
@@ -48,6 +52,11 @@ impl Miser {
             bytes.extend(piece.expect("the body goes on"));
         }
         bytes
+    }
+
+    /// Waits until the head of the answer is there, and takes nothing of its body.
+    pub(crate) async fn open_without_room(addr: SocketAddr, request: &Request) -> Self {
+        Self::with_window(addr, request, 0).await
     }
 
     /// Grants room for another window.

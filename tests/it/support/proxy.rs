@@ -123,9 +123,14 @@ impl Setup {
 
     /// Gives the upstream these `timeouts`, an inline table.
     pub(crate) fn with_timeouts(self, table: &str) -> Self {
+        self.with_upstream(&format!("timeouts = {table}"))
+    }
+
+    /// Gives the upstream these settings.
+    pub(crate) fn with_upstream(self, settings: &str) -> Self {
         let base_url = self.upstream.clone();
         self.with(&format!(
-            "[[upstream]]\nname = \"openai\"\nbase_url = \"{base_url}\"\ntimeouts = {table}"
+            "[[upstream]]\nname = \"openai\"\nbase_url = \"{base_url}\"\n{settings}"
         ))
     }
 
@@ -256,8 +261,13 @@ impl Proxy {
 
     /// Waits until the metric `name` is at least `least`.
     pub(crate) async fn counted(&self, name: &str, least: f64) {
-        let what = format!("{name} to be at least {least}");
-        let counted = async { while self.metric(name, &[]).await < least {} };
+        self.counted_with(name, &[], least).await;
+    }
+
+    /// Waits until the metric `name`, over series whose labels hold every one of `labels`, is at least `least`.
+    pub(crate) async fn counted_with(&self, name: &str, labels: &[&str], least: f64) {
+        let what = format!("{name} {labels:?} to be at least {least}");
+        let counted = async { while self.metric(name, labels).await < least {} };
         within(&what, counted).await;
     }
 

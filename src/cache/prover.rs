@@ -1,0 +1,380 @@
+//! Asks an upstream whether a credential still holds, before or behind a call, and remembers what it said.
+//!
+//! A probe is a call of its own that goes through the layers below: the free route that `[[upstream]] proof` names, with the
+//! caller's own credential headers and nothing else. Where the route may be open to all, a random key is sent first: what
+//! does not refuse that proves nothing, and the next call itself is forwarded instead.
+//!
+//! # Scope
+//! [`proof`] decides, this one gathers the facts and asks. One renewal at a time for each credential, [`ASKING`] in all.
+
+mod ask;
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use http::{StatusCode, uri::PathAndQuery};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
+use tower::Service;
+
+use self::ask::{Ask, NO_CREDENTIAL, Said, Shape, said, shape};
+use super::proof::{self, Facts, Terms, Verdict};
+use crate::{
+    answer::{Answer, tasks::Tasks},
+    call::Call,
+    config,
+    error::Error,
+    store::proofs::{Known, Proofs, Standing, Subject},
+};
+
+/// Asks one upstream; clones share what it said.
+#[derive(Clone, Debug)]
+pub struct Prover(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    proofs: Proofs,
+    route: Route,
+    terms: Terms,
+    tasks: Tasks,
+    /// Held by those who ask.
+    asking: Arc<Semaphore>,
+    /// Whether the route refused a random key, by the credential headers that it came in.
+    closed: Mutex<HashMap<Shape, bool>>,
+}
+
+/// What a prover works with.
+#[derive(Debug)]
+pub struct Options {
+    /// What upstreams have said.
+    pub proofs: Proofs,
+    /// How the upstream is asked.
+    pub proof: config::Proof,
+    /// How long proofs last.
+    pub terms: Terms,
+    /// Owner of the renewals behind calls.
+    pub tasks: Tasks,
+}
+
+/// Where the upstream is asked.
+#[derive(Clone, Debug)]
+enum Route {
+    /// Here; whether that is open to all is to be found out.
+    Doubtful(PathAndQuery),
+    /// Here.
+    Closed(PathAndQuery),
+    /// Nowhere beside the calls.
+    Call,
+    /// Nobody is asked about.
+    Off,
+}
+
+/// Whose proof a call needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Case(Option<Subjects>);
+
+#[derive(Clone, Copy, Debug)]
+struct Subjects {
+    credential: Subject,
+    /// The model's, too, in scopes wider than `credential`.
+    model: Option<Subject>,
+}
+
+/// Held by the one call that renews a proof.
+pub type Turn = OwnedSemaphorePermit;
+
+impl Prover {
+    /// Makes a prover; nothing is asked yet.
+    pub fn new(options: Options) -> Self {
+        let Options {
+            proofs,
+            proof,
+            terms,
+            tasks,
+        } = options;
+        let models = PathAndQuery::from_static(MODELS);
+        let route = match proof {
+            config::Proof::Auto => Route::Doubtful(models),
+            config::Proof::Models => Route::Closed(models),
+            config::Proof::Path(path) => Route::Closed(path),
+            config::Proof::Call => Route::Call,
+            config::Proof::Off => Route::Off,
+        };
+        Self(Arc::new(Inner {
+            proofs,
+            route,
+            terms,
+            tasks,
+            asking: Arc::new(Semaphore::new(ASKING)),
+            closed: Mutex::default(),
+        }))
+    }
+
+    /// Returns what upstreams have said.
+    pub fn proofs(&self) -> &Proofs {
+        &self.0.proofs
+    }
+
+    /// Returns whose proof `call` needs.
+    pub fn case(&self, call: &Call) -> Case {
+        if matches!(self.0.route, Route::Off) {
+            return Case(None);
+        }
+        let model = call.model().filter(|_| call.is_wide());
+        // A `[[caller]]` has none that an upstream could speak of: the proxy itself vouches for it.
+        Case(call.caller.credential().map(|credential| Subjects {
+            credential: self.0.proofs.credential(credential),
+            model: model.map(|model| self.0.proofs.model(credential, model)),
+        }))
+    }
+
+    /// Decides what a call may do before anything is looked up. In scope `credential` that is for a hit to ask.
+    pub fn before(&self, case: Case, call: &Call) -> Verdict {
+        match case.0 {
+            Some(subjects) if subjects.model.is_some() => {
+                self.judge(subjects, None, Instant::now(), || shape(&call.headers))
+            }
+            _ => Verdict::Proven,
+        }
+    }
+
+    /// Decides whether an answer of this age may be given to a call that it was found for.
+    pub fn of_hit(&self, case: Case, call: &Call, age: Duration, now: Instant) -> Verdict {
+        match case.0 {
+            Some(subjects) if subjects.model.is_none() => {
+                self.judge(subjects, Some(age), now, || shape(&call.headers))
+            }
+            _ => Verdict::Proven,
+        }
+    }
+
+    /// Returns whether an entry of this age may stand in for an upstream that failed.
+    pub fn holds(&self, case: Case, age: Duration) -> bool {
+        let Some(subjects) = case.0 else {
+            return true;
+        };
+        let age = subjects.model.is_none().then_some(age);
+        let facts = self.facts(subjects, age, Instant::now(), |_| false);
+        proof::holds(facts, self.0.terms)
+    }
+
+    /// Takes the turn to renew a proof by a call, if nobody has it.
+    pub fn turn(&self, case: Case) -> Option<Turn> {
+        let subjects = case.0?;
+        let standing = self.0.proofs.standing_or_new(subjects.credential);
+        standing.try_turn()
+    }
+
+    /// Notes that a call that was to renew a proof came back without a word about it.
+    pub fn in_vain(&self, case: Case) {
+        // Where nothing is known there is nothing to renew: anybody can send a key while an upstream is down.
+        if let Some(subjects) = case.0
+            && let Some(standing) = self.0.proofs.standing(&subjects.credential)
+        {
+            self.0.proofs.in_vain(&standing, Instant::now());
+        }
+    }
+
+    /// Renews the proof behind a call that is answered meanwhile, unless that is under way.
+    pub fn renew_behind<S>(&self, case: Case, call: &Call, inner: &S)
+    where
+        S: Service<Call, Response = Answer, Error = Error> + Clone + Send + 'static,
+        S::Future: Send,
+    {
+        let Some(subjects) = case.0 else { return };
+        let standing = self.0.proofs.standing_or_new(subjects.credential);
+        let asking = self.0.asking.clone().try_acquire_owned();
+        let (Some(turn), Ok(asking)) = (standing.try_turn(), asking) else {
+            return;
+        };
+        let ask = Ask::of(call, subjects.credential, standing);
+        let (prover, inner) = (self.clone(), inner.clone());
+        self.0.tasks.spawn_until_stop(async move {
+            let _held = (turn, asking);
+            prover.renew(&ask, inner).await;
+        });
+    }
+
+    /// Renews the proof before a call is answered; returns what the call may do then.
+    pub fn renew_first<S>(
+        &self,
+        case: Case,
+        call: &Call,
+        inner: S,
+    ) -> impl Future<Output = Verdict> + use<S>
+    where
+        S: Service<Call, Response = Answer, Error = Error> + Clone,
+    {
+        let prover = self.clone();
+        let asked = case.0.map(|subjects| {
+            let standing = self.0.proofs.standing_or_new(subjects.credential);
+            (subjects, Ask::of(call, subjects.credential, standing))
+        });
+        async move {
+            match asked {
+                Some((subjects, ask)) => prover.wait_for(subjects, &ask, inner).await,
+                None => Verdict::Proven,
+            }
+        }
+    }
+
+    /// Waits for the turn, and renews the proof unless who had it before has done so for all that waited.
+    async fn wait_for<S>(&self, subjects: Subjects, ask: &Ask, inner: S) -> Verdict
+    where
+        S: Service<Call, Response = Answer, Error = Error> + Clone,
+    {
+        let _turn = ask.standing.turn().await;
+        let verdict = self.judge(subjects, None, Instant::now(), || ask.shape);
+        if verdict != Verdict::RenewFirst {
+            return verdict;
+        }
+        let asking = timeout(PATIENCE, self.0.asking.acquire()).await;
+        let said = if asking.is_ok() {
+            self.renew(ask, inner).await
+        } else {
+            self.note(ask, Said::InVain)
+        };
+        let holds = self.holds(Case(Some(subjects)), Duration::MAX);
+        match said {
+            Said::Accepted => Verdict::Proven,
+            Said::InVain if holds => Verdict::Proven,
+            Said::Nothing if holds => Verdict::RenewByCall,
+            Said::Refused | Said::InVain | Said::Nothing => Verdict::Unproven,
+        }
+    }
+
+    fn judge(
+        &self,
+        subjects: Subjects,
+        age: Option<Duration>,
+        now: Instant,
+        shape: impl FnOnce() -> Shape,
+    ) -> Verdict {
+        let can_probe = |standing: Option<&Standing>| {
+            standing.is_none_or(|standing| !standing.is_by_call()) && self.may_probe(shape())
+        };
+        let facts = self.facts(subjects, age, now, can_probe);
+        proof::judge(facts, self.0.terms)
+    }
+
+    /// Gathers what is known; `age` is that of an entry that only this credential can have made.
+    fn facts(
+        &self,
+        subjects: Subjects,
+        age: Option<Duration>,
+        now: Instant,
+        can_probe: impl FnOnce(Option<&Standing>) -> bool,
+    ) -> Facts {
+        let proofs = &self.0.proofs;
+        let standing = proofs.standing(&subjects.credential);
+        let standing = standing.as_deref();
+        let known = standing.map_or(Known::Missing, |standing| proofs.of(standing, now));
+        let credential = age.map_or(known, |age| known.or_accepted(age));
+        // A young proof asks no further: that is what almost every hit has.
+        let young = matches!(credential, Known::Proven(age) if age < self.0.terms.ttl);
+        let (in_vain, waits) = match standing {
+            Some(standing) if !young => proofs.was_in_vain(standing, now),
+            _ => (false, false),
+        };
+        Facts {
+            credential,
+            model: subjects.model.map(|model| proofs.known(&model, now)),
+            probe: !young && can_probe(standing),
+            in_vain,
+            waits,
+        }
+    }
+
+    /// Returns whether the route may tell a good credential in these headers from a bad one, as far as is known.
+    fn may_probe(&self, shape: Shape) -> bool {
+        match &self.0.route {
+            // Of no credential at all the route says nothing: a random one is not the same.
+            _ if shape == NO_CREDENTIAL => false,
+            Route::Doubtful(_) => self.closed().get(&shape).copied().unwrap_or(true),
+            Route::Closed(_) => true,
+            Route::Call | Route::Off => false,
+        }
+    }
+
+    /// Asks, and notes what was said.
+    async fn renew<S>(&self, ask: &Ask, inner: S) -> Said
+    where
+        S: Service<Call, Response = Answer, Error = Error> + Clone,
+    {
+        let said = timeout(PATIENCE, self.ask(ask, inner)).await;
+        self.note(ask, said.unwrap_or(Said::InVain))
+    }
+
+    fn note(&self, ask: &Ask, said: Said) -> Said {
+        let (proofs, now) = (&self.0.proofs, Instant::now());
+        match said {
+            Said::Accepted => proofs.accept(ask.subject, now),
+            Said::Refused => proofs.end(ask.subject, &ask.standing, now),
+            Said::Nothing => {}
+            Said::InVain => proofs.in_vain(&ask.standing, now),
+        }
+        tracing::debug!(caller = %ask.caller, ?said, "credential asked about");
+        said
+    }
+
+    async fn ask<S>(&self, ask: &Ask, inner: S) -> Said
+    where
+        S: Service<Call, Response = Answer, Error = Error> + Clone,
+    {
+        let path = match &self.0.route {
+            Route::Doubtful(path) => match self.is_closed(ask, path, inner.clone()).await {
+                Ok(true) => path,
+                Ok(false) => return Said::Nothing,
+                Err(said) => return said,
+            },
+            Route::Closed(path) => path,
+            Route::Call | Route::Off => return Said::Nothing,
+        };
+        let said = said(ask::status(inner, ask.call(path, ask.credentials.clone())).await);
+        if said == Said::Nothing {
+            ask.standing.set_by_call();
+        }
+        said
+    }
+
+    /// Returns whether the route refuses a random key in the headers that the caller uses, asking it the first time.
+    async fn is_closed<S>(&self, ask: &Ask, path: &PathAndQuery, inner: S) -> Result<bool, Said>
+    where
+        S: Service<Call, Response = Answer, Error = Error>,
+    {
+        if let Some(closed) = self.closed().get(&ask.shape).copied() {
+            return Ok(closed);
+        }
+        let Some(credentials) = ask::random(&ask.credentials) else {
+            return Err(Said::InVain);
+        };
+        let closed = match ask::status(inner, ask.call(path, credentials)).await {
+            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => true,
+            other if said(other) == Said::InVain => return Err(Said::InVain),
+            _ => false,
+        };
+        self.closed().insert(ask.shape, closed);
+        Ok(closed)
+    }
+
+    fn closed(&self) -> MutexGuard<'_, HashMap<Shape, bool>> {
+        let closed = self.0.closed.lock();
+        closed.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The free route of OpenAI's API, and of those that are like it.
+const MODELS: &str = "/v1/models";
+/// Renewals at a time.
+const ASKING: usize = 16;
+/// For a renewal, and before that for room to ask.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

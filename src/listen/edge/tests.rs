@@ -1,0 +1,148 @@
+//! The edge over a real connection, above layers of the test's own.
+
+use std::{convert::Infallible, io::Write, sync::Mutex};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tower::{Layer, Service, service_fn};
+
+use super::*;
+use crate::{
+    answer::Answer,
+    call::key::Secret,
+    config::Config,
+    ledger::{Ledger, RecordLayer, log::Log, metrics::Metrics},
+    listen::{self, End, socket::Deadlines},
+};
+
+/// What was logged.
+#[derive(Clone, Debug, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn now(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+fn edge(stack: impl Answering, tasks: &Tasks) -> Edge<impl Answering> {
+    let config = Config::default();
+    let secret = Secret::from_bytes([7; 32]);
+    let policy = Arc::new(Policy::new(
+        &config.cache,
+        &config.upstream.base_url,
+        Duration::from_secs(1),
+    ));
+    let readiness = Readiness::default();
+    readiness.ready();
+    Edge::new(Parts {
+        stack,
+        callers: Callers::new(&config.callers, &secret),
+        guard: Guard::new(false, &[]),
+        cors: Cors::new(&config.cors),
+        keying: Keying::new(&config, secret, policy.clone()),
+        policy,
+        budget: Budget::new(config.limits.buffered),
+        pause: config.limits.body,
+        tasks: tasks.clone(),
+        readiness,
+    })
+    .unwrap()
+}
+
+/// Sends one call through the edge to `stack` and returns the answer as it came.
+async fn answered_by(stack: impl Answering) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tasks, end) = (Tasks::default(), End::default());
+    let deadlines = Deadlines {
+        header: Duration::from_secs(10),
+        idle: Duration::from_secs(10),
+        write: Duration::from_secs(10),
+    };
+    let edge = edge(stack, &tasks);
+    tasks.spawn(listen::serve(
+        listener,
+        edge,
+        deadlines,
+        tasks.clone(),
+        end.clone(),
+    ));
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let request = "GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    end.stop.cancel();
+    assert!(tasks.finish(Duration::from_secs(10)).await);
+    answer
+}
+
+/// A layer below that panics, at once or when it is waited for.
+fn panicking(
+    at_once: bool,
+) -> impl Service<
+    Call,
+    Response = Answer,
+    Error = Error,
+    Future: Future<Output = Result<Answer, Error>> + Send + 'static,
+> + Clone
++ Send
++ Sync
++ 'static {
+    service_fn(move |_: Call| {
+        assert!(!at_once, "a fault of our own");
+        async move { panic!("a fault of our own") }
+    })
+}
+
+#[tokio::test]
+async fn a_call_that_panics_is_a_500_and_leaves_exactly_one_line() {
+    for at_once in [true, false] {
+        let lines = Lines::default();
+        let (log, flush) = Log::start(&Config::default().log, false, lines.clone());
+        // Lines are written where somebody listens at INFO.
+        let _subscriber = tracing::subscriber::set_default(
+            tracing_subscriber::fmt()
+                .with_writer(std::io::sink)
+                .finish(),
+        );
+        let record = RecordLayer::new(Ledger::new(log, Metrics::new()));
+        let answer = answered_by(record.layer(panicking(at_once))).await;
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+        assert!(answer.contains("\"code\":\"internal\""), "{answer}");
+        drop(flush);
+        let lines = lines.now();
+        let [line] = lines.as_slice() else {
+            panic!("{lines:?}");
+        };
+        assert!(line.contains("\"error.kind\":\"internal\""), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn what_panics_above_the_record_is_a_500_too() {
+    let stack = service_fn(|arrival: Arrival| async move {
+        assert!(arrival.call.is_err(), "a fault of our own");
+        let (log, _flush) = Log::start(&Config::default().log, false, std::io::sink());
+        let mut record = RecordLayer::new(Ledger::new(log, Metrics::new())).layer(panicking(true));
+        record.call(arrival).await
+    });
+    let stack = tower::util::MapErr::new(stack, |never: Infallible| never);
+    let answer = answered_by(stack).await;
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+}

@@ -1,0 +1,114 @@
+//! The registry by itself, without a disk, on paused time.
+
+use super::*;
+
+const TTL: Duration = Duration::from_secs(60);
+
+fn proofs(kept: &[disk::Proof]) -> Proofs {
+    Proofs::new(Secret::from_bytes([3; 32]), &[b"up"], TTL, None, kept)
+}
+
+fn credential(token: &str) -> Fingerprint {
+    Secret::from_bytes([3; 32]).fingerprint("caller", &[token.as_bytes()])
+}
+
+fn events(proofs: &Proofs) -> [u64; Event::ALL.len()] {
+    proofs.counts().events
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proof_gets_older_until_it_is_renewed() {
+    let proofs = proofs(&[]);
+    let subject = proofs.credential(&credential("a"));
+    assert_eq!(proofs.known(&subject, Instant::now()), Known::Missing);
+    proofs.accept(subject, Instant::now());
+    tokio::time::advance(TTL).await;
+    assert_eq!(proofs.known(&subject, Instant::now()), Known::Proven(TTL));
+    proofs.accept(subject, Instant::now());
+    let now = Instant::now();
+    assert_eq!(proofs.known(&subject, now), Known::Proven(Duration::ZERO));
+    assert_eq!(events(&proofs), [1, 1, 0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_holds_until_a_success() {
+    let proofs = proofs(&[]);
+    let subject = proofs.credential(&credential("a"));
+    proofs.refuse(subject, Instant::now());
+    let now = Instant::now();
+    assert_eq!(proofs.known(&subject, now), Known::Missing, "anybody's");
+    proofs.accept(subject, now);
+    proofs.refuse(subject, now);
+    proofs.refuse(subject, now);
+    assert_eq!(proofs.known(&subject, now), Known::Ended);
+    proofs.accept(subject, now);
+    assert_eq!(proofs.known(&subject, now), Known::Proven(Duration::ZERO));
+    assert_eq!(events(&proofs), [2, 0, 1, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_could_not_say_is_left_alone_for_a_moment() {
+    let proofs = proofs(&[]);
+    let standing = proofs.standing_or_new(proofs.credential(&credential("a")));
+    let now = Instant::now();
+    assert_eq!(proofs.was_in_vain(&standing, now), (false, false));
+    proofs.in_vain(&standing, now);
+    assert_eq!(proofs.was_in_vain(&standing, now), (true, true));
+    assert_eq!(proofs.was_in_vain(&standing, now + PAUSE), (true, false));
+    proofs.accept(proofs.credential(&credential("a")), now);
+    assert_eq!(proofs.was_in_vain(&standing, now), (false, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_and_models_are_apart() {
+    let proofs = proofs(&[]);
+    let (a, b) = (credential("a"), credential("b"));
+    let all = [
+        proofs.credential(&a),
+        proofs.credential(&b),
+        proofs.model(&a, "m"),
+        proofs.model(&a, "n"),
+        proofs.model(&b, "m"),
+    ];
+    for (i, one) in all.iter().enumerate() {
+        for (j, other) in all.iter().enumerate() {
+            assert_eq!(one == other, i == j, "{i} and {j}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_kept_is_known_with_its_age() {
+    let subject = |byte| [byte; 32];
+    let kept = [(1, false), (2, true)].map(|(byte, ended)| disk::Proof {
+        subject: subject(byte),
+        age: TTL,
+        ended,
+    });
+    let proofs = proofs(&kept);
+    let now = Instant::now();
+    assert_eq!(proofs.known(&Subject(subject(1)), now), Known::Proven(TTL));
+    assert_eq!(proofs.known(&Subject(subject(2)), now), Known::Ended);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_one_at_a_time_renews() {
+    let standing = Standing::new(NEVER);
+    let turn = standing.try_turn().unwrap();
+    assert!(standing.try_turn().is_none());
+    drop(turn);
+    assert!(standing.try_turn().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_registry_is_bounded() {
+    let proofs = proofs(&[]);
+    for number in 0..MOST + 1_000 {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        proofs.accept(Subject(bytes), Instant::now());
+    }
+    let counts = proofs.counts();
+    assert!(counts.kept <= MOST as u64, "{}", counts.kept);
+    assert!(events(&proofs)[4] >= 1_000);
+}

@@ -1,0 +1,116 @@
+//! Faults that come from outside of the process: a file system that fills up, another program that locks the file.
+
+use std::{path::Path, process::Command};
+
+use rusqlite::Connection;
+use rustix::process::geteuid;
+
+use super::{Dice, again, ask, assert_hit, echo};
+use crate::support::{
+    client::assert_verdict,
+    proxy::{Proxy, proxy},
+    upstream::{Reply, completion, upstream},
+};
+
+/// Starts the binary in a mount namespace of its own, its state directory a file system of 1 MiB. Both end with it.
+const ON_SMALL_DISK: &str = "mkdir -p refrain && \
+    exec unshare --mount sh -c 'mount -t tmpfs -o size=1m small refrain && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
+
+#[tokio::test]
+async fn a_file_system_that_fills_up_costs_no_call_and_is_used_again_when_it_grows() {
+    if !mounts() {
+        return;
+    }
+    let up = upstream().by(|_, number| noise(number)).start().await;
+    let proxy = proxy(&up).by_shell(ON_SMALL_DISK).start().await;
+    // Three times what there is room for.
+    for number in 0..CALLS {
+        let answer = ask(&proxy, &prompt(number)).await;
+        assert_verdict(&answer, "MISS");
+        assert_eq!(answer.body, noise(number).bytes());
+    }
+    let line = proxy.logged("disk store failed").await.to_string();
+    assert!(line.contains("\"full\""), "{line}");
+    assert_eq!(proxy.printed().matches("\"WARN\"").count(), 1);
+    assert!(
+        proxy
+            .metric("refrain_disk_errors_total", &["kind=\"full\""])
+            .await
+            > 0.5
+    );
+    for number in 0..CALLS {
+        let answer = ask(&proxy, &prompt(number)).await;
+        assert_hit(&answer, "memory");
+        assert_eq!(answer.body, noise(number).bytes());
+    }
+    grow(&proxy);
+    let written = proxy.metric("refrain_disk_written_total", &[]).await;
+    ask(&proxy, "after").await;
+    proxy
+        .counted("refrain_disk_written_total", written + 1.0)
+        .await;
+    proxy.logged("disk store works again").await;
+    proxy.counted("refrain_disk_up", 1.0).await;
+}
+
+#[tokio::test]
+async fn a_file_that_another_program_locks_costs_no_call_and_is_used_again_when_it_lets_go() {
+    let up = echo().await;
+    let mut old = proxy(&up).start().await;
+    ask(&old, "before").await;
+    old.counted("refrain_disk_written_total", 1.0).await;
+    let other = Connection::open(old.database()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_verdict(&ask(&old, "meanwhile").await, "MISS");
+    assert_hit(&ask(&old, "meanwhile").await, "memory");
+    let line = old.logged("disk store failed").await.to_string();
+    assert!(line.contains("\"locked\""), "{line}");
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(other);
+    ask(&old, "after").await;
+    old.logged("disk store works again").await;
+    old.counted("refrain_disk_written_total", 2.0).await;
+    old.kill().await;
+    let new = again(&up, &old).await;
+    assert_hit(&ask(&new, "before").await, "disk");
+    assert_hit(&ask(&new, "after").await, "disk");
+}
+
+/// Returns whether file systems can be mounted here; says so where they cannot.
+fn mounts() -> bool {
+    let tried = || Command::new("unshare").args(["--mount", "true"]).status();
+    let able = geteuid().is_root() && tried().is_ok_and(|status| status.success());
+    if !able {
+        #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+        {
+            eprintln!("SKIPPED: needs root and `unshare`, to mount a small file system");
+        }
+    }
+    able
+}
+
+/// Makes the proxy's file system as large as it may want.
+fn grow(proxy: &Proxy) {
+    let pid = proxy.pid().as_raw_nonzero().to_string();
+    let folder = proxy.database();
+    let folder = folder.parent().map(Path::as_os_str).unwrap();
+    let mut remount = Command::new("nsenter");
+    remount
+        .args(["--mount", "--target", &pid])
+        .args(["mount", "-o", "remount,size=64m"])
+        .arg(folder);
+    assert!(remount.status().unwrap().success());
+}
+
+fn prompt(number: usize) -> String {
+    format!("prompt {number}")
+}
+
+/// Returns an answer of 100 KB that shrinks to half of that, the same for the same number.
+fn noise(number: usize) -> Reply {
+    let mut dice = Dice::of(number as u64);
+    let words = (0..12_500).map(|_| format!("{:08x}", dice.below(1 << 32)));
+    completion(&words.collect::<String>())
+}
+
+const CALLS: usize = 60;
