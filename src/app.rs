@@ -19,7 +19,7 @@ use crate::{
         storable::Rules,
     },
     call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
-    config::{self, Cache, Config, OnDisconnect},
+    config::{self, Cache, Config, Directive, OnDisconnect},
     error::Error,
     guard::coalesce::{Flights, Judge},
     ledger::{
@@ -33,13 +33,16 @@ use crate::{
         edge::{Edge, Parts},
         incoming::Budget,
         origin::Guard,
+        own::Own,
         socket::Deadlines,
     },
     stack::{Stack, stack},
     store::{
         disk::{self, Counts, Disk, Kept},
+        generations::Generations,
         memory::Memory,
         proofs::Proofs,
+        purge::Purger,
         tiered::Tiered,
     },
     upstream::Upstream,
@@ -83,13 +86,21 @@ impl App {
         let ledger = Ledger::new(log, Metrics::new());
         let tapes = Tapes::new(limits(config), tasks.clone(), told(&ledger));
         let memory = Memory::new(entries(config), config.cache.max_entry);
+        let generations = Generations::new(clock::wall());
         let Opened {
             disk,
             kept,
             refused,
-        } = open_disk(config).await?;
+        } = open_disk(config, generations.clone()).await?;
         let prover = prover(config, &kept, disk.clone(), &tasks);
-        let store = Tiered::new(memory.clone(), disk.clone(), Teller::new(tasks.clone()));
+        let store = Tiered::new(
+            memory.clone(),
+            disk.clone(),
+            generations,
+            Teller::new(tasks.clone()),
+        );
+        let lacks_disk = disk.is_none() && config.store.disk.is_some();
+        let purger = Purger::new(store.clone(), lacks_disk);
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
         let policy = Arc::new(Policy::new(
             &config.cache,
@@ -106,9 +117,17 @@ impl App {
             tapes: tapes.clone(),
             flights: flights.clone(),
             proofs: prover.proofs().clone(),
+            purger: purger.clone(),
+        };
+        let own = Own {
+            purger: purger.clone(),
+            flights: flights.clone(),
+            may_purge: config.cache.allow.contains(&Directive::Purge),
         };
         let edge = Edge::new(Parts {
-            stack: stack(ledger, store, prover, refreshes, flights, upstream),
+            stack: stack(ledger.clone(), store, prover, refreshes, flights, upstream),
+            ledger,
+            own,
             callers: Callers::new(&config.callers, &kept.secret),
             guard: guard(config),
             cors: Cors::new(&config.cors),
@@ -131,9 +150,11 @@ impl App {
             disk,
         };
         let proxies = app.bind(config).await?;
-        app.listen_for_operator(config, readings).await?;
+        app.listen_for_operator(config, readings, purger.clone())
+            .await?;
         app.listen_for_calls(proxies, &edge, deadlines(&config.limits));
         app.keepers.spawn_until_stop(tapes.look_after());
+        app.keepers.spawn_until_stop(purger.look_after());
         app.readiness.ready();
         Ok(app)
     }
@@ -165,15 +186,26 @@ impl App {
         }
     }
 
-    async fn listen_for_operator(&mut self, config: &Config, gauges: Gauges) -> Result<(), Error> {
+    async fn listen_for_operator(
+        &mut self,
+        config: &Config,
+        gauges: Gauges,
+        purger: Purger,
+    ) -> Result<(), Error> {
         let Some(address) = &config.admin.listen else {
             return Ok(());
         };
         let listener = listen::bind(address).await?;
-        self.admin = Some(listen::address(&listener)?);
+        let address = listen::address(&listener)?;
+        self.admin = Some(address);
         let router = admin::router(Views {
             readiness: self.readiness.clone(),
             metrics: Arc::new(move || gauges.render()),
+            purger,
+            guard: Arc::new(admin::guard::Guard {
+                token: config.admin.token.clone(),
+                is_loopback: address.ip().is_loopback(),
+            }),
         });
         // It stays up while calls drain: that is when an operator looks.
         self.keepers.spawn_until_stop(async move {
@@ -238,6 +270,7 @@ struct Gauges {
     tapes: Tapes,
     flights: Flights,
     proofs: Proofs,
+    purger: Purger,
 }
 
 /// What the start makes of `[store] path`.
@@ -260,6 +293,7 @@ impl Gauges {
             led,
             followers,
             log_dropped: self.ledger.log().dropped(),
+            purges: self.purger.counts(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
             proofs: self.proofs.counts(),
         })
@@ -267,7 +301,7 @@ impl Gauges {
 }
 
 /// Opens the disk tier, if there is to be one; a disk that cannot be used is a warning and no more.
-async fn open_disk(config: &Config) -> Result<Opened, Error> {
+async fn open_disk(config: &Config, generations: Generations) -> Result<Opened, Error> {
     let without = |refused| {
         Ok(Opened {
             disk: None,
@@ -288,6 +322,7 @@ async fn open_disk(config: &Config) -> Result<Opened, Error> {
         max_ttl: config.cache.max_ttl,
         keep_stale: keep_stale(config),
         clock: Arc::new(clock::wall),
+        generations,
     };
     match Disk::open(options).await {
         Ok((disk, kept)) => Ok(Opened {

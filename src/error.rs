@@ -17,6 +17,8 @@ pub struct Error(Arc<Inner>);
 pub enum Kind {
     /// A request header of ours has a value that cannot be read.
     BadHeader,
+    /// The body of a request to Refrain itself cannot be read.
+    BadRequest,
     /// The path would leave the upstream's `base_url`, or cannot be sent.
     BadPath,
     /// The client's body ended before its announced end.
@@ -25,12 +27,15 @@ pub enum Kind {
     SlowRequest,
     /// The credential is none of the proxy's own callers'.
     Unauthorized,
-    /// A foreign web page, or a foreign name for this proxy, where its own key would be spent.
+    /// A foreign web page, or a foreign name for this proxy, where its own key would be spent; or what the operator does
+    /// not let callers do.
     Forbidden,
     /// Nothing lives at this path of Refrain's own.
     NotFound,
     /// `only-if-cached`, and nothing servable is cached.
     NotCached,
+    /// Refrain has too much of this to do already.
+    Busy,
     /// The call came through Refrain too often.
     Loop,
     /// No connection to the upstream: refused, DNS, TLS.
@@ -53,8 +58,9 @@ struct Inner {
 
 impl Kind {
     /// Every kind, for tables and tests.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::BadHeader,
+        Self::BadRequest,
         Self::BadPath,
         Self::IncompleteRequest,
         Self::SlowRequest,
@@ -62,6 +68,7 @@ impl Kind {
         Self::Forbidden,
         Self::NotFound,
         Self::NotCached,
+        Self::Busy,
         Self::Loop,
         Self::Unreachable,
         Self::Timeout,
@@ -73,9 +80,12 @@ impl Kind {
     /// Returns the HTTP status that this kind is answered with.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::BadHeader | Self::BadPath | Self::IncompleteRequest => StatusCode::BAD_REQUEST,
+            Self::BadHeader | Self::BadRequest | Self::BadPath | Self::IncompleteRequest => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::NotCached | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
@@ -89,6 +99,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BadHeader => "bad_header",
+            Self::BadRequest => "bad_request",
             Self::BadPath => "bad_path",
             Self::IncompleteRequest => "incomplete_request",
             Self::SlowRequest => "request_timeout",
@@ -96,6 +107,7 @@ impl Kind {
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::NotCached => "not_cached",
+            Self::Busy => "busy",
             Self::Loop => "loop",
             Self::Unreachable => "upstream_unreachable",
             Self::Timeout => "upstream_timeout",

@@ -14,7 +14,7 @@ use refrain::{
         line::Line,
         metrics::{Metrics, Readings},
     },
-    store::{codec::Damage, disk, proofs::Event},
+    store::{codec::Damage, disk, proofs::Event, purge::Selector},
     upstream::headers,
 };
 
@@ -207,6 +207,10 @@ fn every_value_of_a_label_is_documented() {
     assert_eq!(
         values("### Values of `kind` of `refrain_disk_errors_total`"),
         kinds
+    );
+    assert_eq!(
+        values("### Values of `kind` of `refrain_purges_total`"),
+        Selector::KINDS
     );
     let damages = Damage::ALL.map(Damage::as_str);
     assert_eq!(

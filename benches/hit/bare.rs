@@ -20,7 +20,7 @@ use refrain::{
         key::{Key, Mask, Material, Secret},
     },
     dialect::{Dialect, chat::form::Form},
-    store::{Entry, Label, memory::Memory},
+    store::{Entry, Label, generations::Seen, memory::Memory},
 };
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 
@@ -132,6 +132,7 @@ pub(crate) fn entry(slot: Slot, body: Bytes) -> Entry {
         tags: Vec::new(),
         label: Label::default(),
         retold: Retold::default(),
+        seen: Seen::default(),
     }
 }
 

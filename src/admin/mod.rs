@@ -1,7 +1,12 @@
 //! The operator's own listener: is it alive, is it ready, what does it count.
 //!
 //! # Scope
-//! Works on the plain views that `app` hands it, and touches no store or layer itself. What stands here needs no token.
+//! Works on the plain views that `app` hands it, and touches no store or layer itself. Health and numbers are open to
+//! whoever reaches the listener; what stands under `/api` passes [`guard`] first.
+
+pub mod api;
+pub mod guard;
+pub mod purge;
 
 use std::sync::{
     Arc,
@@ -16,6 +21,9 @@ use axum::{
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
+use self::guard::Guard;
+use crate::store::purge::Purger;
+
 /// Whether calls should be sent here; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicU8>);
@@ -27,6 +35,10 @@ pub struct Views {
     pub readiness: Readiness,
     /// Renders the metrics.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Purges entries.
+    pub purger: Purger,
+    /// Who may use `/api`.
+    pub guard: Arc<Guard>,
 }
 
 /// A short text answer: status and body.
@@ -68,6 +80,7 @@ pub fn router(views: Views) -> Router {
         .route("/healthz", get(|| async { healthz() }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .nest("/api", api::router(views.clone()))
         .layer(CatchPanicLayer::new())
         .with_state(views)
 }

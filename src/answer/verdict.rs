@@ -82,6 +82,8 @@ pub enum NotStored {
     NoLifetime,
     /// A refresh was asked for, or an answer that serves more calls was stored, while this one was on its way.
     Superseded,
+    /// It was purged on its way.
+    Purged,
 }
 
 /// Where a hit was found; the value of `X-Cache-Tier`.
@@ -196,7 +198,7 @@ impl Reason {
 
 impl NotStored {
     /// Every reason, in the order of the docs.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NoStore,
         Self::Status,
         Self::Forbidden,
@@ -212,6 +214,7 @@ impl NotStored {
         Self::TooLarge,
         Self::NoLifetime,
         Self::Superseded,
+        Self::Purged,
     ];
 
     /// Returns the word in log and metrics.
@@ -232,6 +235,7 @@ impl NotStored {
             Self::TooLarge => "too_large",
             Self::NoLifetime => "no_lifetime",
             Self::Superseded => "superseded",
+            Self::Purged => "purged",
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     answer::{retold::Retold, verdict::NotStored},
     cache::storable::{Facts, Rules, storable},
     guard::coalesce::Flown,
-    store::Entry,
+    store::{Entry, generations::Seen},
     upstream::headers,
 };
 
@@ -44,6 +44,7 @@ pub fn keep(flown: Flown<'_>, rules: &Rules) -> Result<Entry, NotStored> {
         tags: wishes.tags.clone(),
         label: label.clone(),
         retold: Retold::default(),
+        seen: Seen::default(),
     })
 }
 

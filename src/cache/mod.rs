@@ -209,7 +209,8 @@ where
         {
             // What comes of it is kept, so that now the answer is there at once, or the reason why there is none.
             let _ = self.store.tell(&entry, asked.request.form()).await;
-            match self.try_to_give(Some(entry), &call, &asked, case, tier) {
+            let found = Some(entry).filter(|entry| !self.store.is_dead(entry));
+            match self.try_to_give(found, &call, &asked, case, tier) {
                 Ok(answer) => return Ok(answer),
                 Err(told) => miss = told,
             }
@@ -287,6 +288,8 @@ where
         let has_failed = failed(&result);
         let now = Instant::now();
         if let Some(old) = old
+            // It was in hand all the while.
+            && !self.store.is_dead(&old.0)
             && self
                 .prover
                 .holds(case, now.saturating_duration_since(old.0.made))
@@ -384,10 +387,14 @@ fn not_cached(reason: Reason) -> Error {
 }
 
 fn facts(entry: &Entry, now: Instant) -> Facts {
-    Facts {
-        age: now.saturating_duration_since(entry.made),
-        lifetime: entry.lifetime,
-    }
+    let age = now.saturating_duration_since(entry.made);
+    let lifetime = if entry.seen.is_softened() {
+        // Over by now, and not for long.
+        entry.lifetime.min(age)
+    } else {
+        entry.lifetime
+    };
+    Facts { age, lifetime }
 }
 
 /// Returns whether the upstream failed, by an error or by a 5xx of its own.

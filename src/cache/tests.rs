@@ -29,6 +29,7 @@ use crate::{
     store::{
         Label,
         disk::{self, Disk},
+        generations::{Generations, Seen},
         memory::Memory,
         proofs::Proofs,
     },
@@ -88,7 +89,11 @@ fn house_with(status: Option<StatusCode>, form: Form, body: &'static str) -> Hou
         body: Bytes::from_static(body.as_bytes()),
         ..entry()
     }));
-    house_over(Tiered::new(memory, None, teller()), status)
+    house_over(Tiered::new(memory, None, generations(), teller()), status)
+}
+
+fn generations() -> Generations {
+    Generations::new(std::time::UNIX_EPOCH)
 }
 
 fn teller() -> Teller {
@@ -128,6 +133,7 @@ fn entry() -> Entry {
         tags: Vec::new(),
         label: Label::default(),
         retold: Retold::default(),
+        seen: Seen::default(),
     }
 }
 
@@ -250,6 +256,7 @@ async fn house_with_disk(status: Option<StatusCode>, age: u64) -> (House, TempDi
             max_entry: 1 << 10,
             max_ttl: Duration::MAX,
             keep_stale: Duration::MAX,
+            generations: generations(),
             clock: Arc::new(move || UNIX_EPOCH + Duration::from_secs(now)),
         };
         Disk::open(options).await.unwrap().0
@@ -260,7 +267,10 @@ async fn house_with_disk(status: Option<StatusCode>, age: u64) -> (House, TempDi
     let disk = open(1_000 + age).await;
     let memory = Memory::new(1 << 20, 1 << 10);
     (
-        house_over(Tiered::new(memory, Some(disk), teller()), status),
+        house_over(
+            Tiered::new(memory, Some(disk), generations(), teller()),
+            status,
+        ),
         folder,
     )
 }
@@ -379,7 +389,7 @@ async fn a_large_entry_is_told_anew_once_and_not_on_the_spot() {
         });
         memory.put(entry.clone());
         let before = memory.bytes();
-        let store = Tiered::new(memory.clone(), None, teller());
+        let store = Tiered::new(memory.clone(), None, generations(), teller());
         let mut house = house_over(store, Some(StatusCode::OK));
         for _ in 0..2 {
             let (_, told, _) = house.ask(call_for(silent)).await.unwrap();

@@ -56,6 +56,16 @@ fn origin(flag: &str) -> String {
     format!("http://{flag}")
 }
 
+/// Returns the origin of the admin listener: the flag's, else the configuration's.
+pub(super) fn admin(flag: Option<&str>, config: &ConfigArgs) -> anyhow::Result<String> {
+    if let Some(flag) = flag {
+        return Ok(origin(flag));
+    }
+    let config = config.load(Vec::new())?;
+    let off = || Failure::new("the admin listener is switched off").hint("set `[admin] listen`");
+    Ok(url(config.admin.listen.as_ref().ok_or_else(off)?, "")?)
+}
+
 /// Returns the URL that a Refrain of this configuration tells its readiness at.
 fn readiness(config: &Config) -> Result<String, Failure> {
     let (listen, path) = match (&config.admin.listen, config.listen.first()) {
@@ -63,6 +73,11 @@ fn readiness(config: &Config) -> Result<String, Failure> {
         (None, Some(first)) => (first, "/_refrain/readyz"),
         (None, None) => return Err(Failure::new("the configuration names no address")),
     };
+    url(listen, path)
+}
+
+/// Returns the URL of `path` at a listener of this address.
+fn url(listen: &str, path: &str) -> Result<String, Failure> {
     if listen.ends_with(":0") {
         return Err(
             Failure::new(format!("which port `{listen}` became is not known here"))
@@ -74,7 +89,7 @@ fn readiness(config: &Config) -> Result<String, Failure> {
         .parse()
         .map(reachable)
         .as_ref()
-        .map_or_else(|_| listen.clone(), SocketAddr::to_string);
+        .map_or_else(|_| listen.to_owned(), SocketAddr::to_string);
     Ok(format!("http://{address}{path}"))
 }
 
@@ -106,7 +121,7 @@ async fn ask(url: &str) -> Result<String, Failure> {
 }
 
 /// Returns the innermost cause, which is what the operator can act on.
-fn root_cause(error: &reqwest::Error) -> String {
+pub(super) fn root_cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return format!("timed out after {} s", TIMEOUT.as_secs());
     }

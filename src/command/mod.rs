@@ -9,6 +9,7 @@ pub mod failure;
 pub mod hash_key;
 pub mod health;
 pub mod mock;
+pub mod purge;
 pub mod serve;
 
 mod client;
@@ -23,7 +24,8 @@ use clap::{Args, Parser, Subcommand};
 
 use self::failure::Failure;
 pub use self::{
-    check::Check, demo::Demo, hash_key::HashKey, health::Health, mock::Mock, serve::ServeArgs,
+    check::Check, demo::Demo, hash_key::HashKey, health::Health, mock::Mock, purge::Purge,
+    serve::ServeArgs,
 };
 use crate::config::{self, Config, Flag, Problems, Sources};
 
@@ -60,6 +62,8 @@ pub enum Command {
     Health(Health),
     /// Be an OpenAI-shaped upstream, for trying things out
     Mock(Mock),
+    /// Have a running Refrain forget answers
+    Purge(Purge),
 }
 
 /// Which configuration file is read.
@@ -87,6 +91,7 @@ impl Command {
             Self::HashKey(hash_key) => Ok(hash_key.run()?),
             Self::Health(health) => health.run().await,
             Self::Mock(mock) => Ok(mock.run().await?),
+            Self::Purge(purge) => Ok(purge.run().await?),
         }
     }
 }
@@ -169,6 +174,7 @@ mod tests {
       hash-key  Hash the key of a caller, for `[[caller]]`
       health    Ask a running Refrain whether it is ready
       mock      Be an OpenAI-shaped upstream, for trying things out
+      purge     Have a running Refrain forget answers
 
     Options:
           --config <FILE>        Read the settings of this file; without it, no file is read [env: REFRAIN_CONFIG]

@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Admin, CREDENTIALS, Cache, Config, Directive, Disk, KEEPABLE, Key, Limits, Log, MAX_BODY,
-    Scope, Store, Timeouts, Upstream, address, file,
+    Scope, Store, Timeouts, Token, Upstream, address, file,
     problem::Complaint,
     read::{hint_for, item_key},
     secret::Environment,
@@ -55,6 +55,10 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Chec
     check_listeners(&file, &mut findings);
     check_limits(&file.limits, file.key.max_body, &mut findings);
     let memory = memory(&file, surroundings.memory, &mut findings);
+    let token = findings.unless_ok(
+        "admin.token",
+        Token::resolved(file.admin.token.clone(), &surroundings.env),
+    );
     let disk = disk(&file, surroundings.state, &mut findings);
     let upstream = the_upstream(file.upstream, &surroundings.env, &mut findings);
     let rules = rule::rules(file.rule, file.cache.max_ttl, &mut findings);
@@ -82,6 +86,7 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Chec
         listen: file.listen,
         admin: Admin {
             listen: (file.admin.listen != OFF).then_some(file.admin.listen),
+            token: token.flatten(),
         },
         upstream,
         cache,

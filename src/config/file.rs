@@ -42,6 +42,7 @@ pub(super) struct File {
 #[serde(deny_unknown_fields, default, expecting = "a section, `[admin]`")]
 pub(super) struct Admin {
     pub(super) listen: String,
+    pub(super) token: ApiKey,
 }
 
 /// `[[upstream]]`.
@@ -180,6 +181,7 @@ impl Default for Admin {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8081".to_owned(),
+            token: ApiKey::none(),
         }
     }
 }

@@ -28,6 +28,7 @@ mod rule;
 mod scope;
 mod secret;
 mod state;
+mod token;
 mod tree;
 mod units;
 
@@ -56,6 +57,7 @@ pub use self::{
     rule::{DIALECTS, MAX_NAME, MAX_TAGS, Match, Rule, Temperature, Timer, Timers},
     scope::{Pointer, Scope},
     secret::ApiKey,
+    token::Token,
 };
 use self::{
     check::{Checked, Finding, Surroundings},
@@ -97,6 +99,8 @@ pub struct Config {
 pub struct Admin {
     /// Address of the admin listener, `host:port`; `None` when switched off.
     pub listen: Option<String>,
+    /// What the operator proves to be the operator by; `None` where loopback alone is trusted.
+    pub token: Option<Token>,
 }
 
 /// `[[upstream]]`.
@@ -228,6 +232,8 @@ pub enum Directive {
     Namespace,
     /// `X-Cache-Tags`.
     Tags,
+    /// `DELETE /_refrain/cache/KEY`, `POST /_refrain/purge`.
+    Purge,
 }
 
 /// `[key]`.
@@ -408,7 +414,7 @@ impl Default for Config {
 
 impl Directive {
     /// Every directive.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NoCache,
         Self::NoStore,
         Self::Bypass,
@@ -420,6 +426,7 @@ impl Directive {
         Self::Ttl,
         Self::Namespace,
         Self::Tags,
+        Self::Purge,
     ];
 
     /// Returns the name in `[cache] allow`.
@@ -436,6 +443,7 @@ impl Directive {
             Self::Ttl => "ttl",
             Self::Namespace => "namespace",
             Self::Tags => "tags",
+            Self::Purge => "purge",
         }
     }
 

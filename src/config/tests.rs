@@ -215,7 +215,7 @@ x = 1
     error: proxy.toml:10:10: cache.allow[0]: `no-cach` is no directive
       hint: did you mean `no-cache`?
     error: proxy.toml:10:28: cache.allow[2]: `forever` is no directive
-      hint: expected one of `no-cache`, `no-store`, `bypass`, `max-age`, `min-fresh`, `max-stale`, `only-if-cached`, `stale-if-error`, `ttl`, `namespace`, `tags`
+      hint: expected one of `no-cache`, `no-store`, `bypass`, `max-age`, `min-fresh`, `max-stale`, `only-if-cached`, `stale-if-error`, `ttl`, `namespace`, `tags`, `purge`
     error: proxy.toml:12:12: upstream.base_url: holds credentials
       hint: leave `user:password@` out: callers send their own credential, which is passed on
     error: proxy.toml:13:8: upstream.http: `1.1` does not fit

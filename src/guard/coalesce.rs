@@ -5,7 +5,8 @@
 //! comes. Entries have one place for all forms of an answer, flights one for each form: a call looks for a flight of its
 //! own form first, then for one whose recording will have what it is entitled to ([`Form::joins`]), and leads its own
 //! beside the others where there is none. Following in another form is `follow`'s, what becomes of the members' wishes
-//! `wishes`'. A refresh leads a flight of its own, which replaces the
+//! `wishes`'. A call that comes after a purge of what a flight will bring does not join it. A refresh leads a flight of its own,
+//! which replaces the
 //! slot's in every form. A leader that hangs up leaves a flight that goes on while anybody reads it; one that fails inside
 //! Refrain leaves followers that go on by themselves.
 //!
@@ -45,7 +46,11 @@ use crate::{
     call::{Call, Keyed, Slot, key::Key, plan::Plan},
     dialect::{Dialect, Listener, chat::form::Form},
     error::{Error, Kind},
-    store::{Entry, Label, Unlent, tiered::Tiered},
+    store::{
+        Entry, Label, Unlent,
+        generations::{Seen, Standing, Traits},
+        tiered::Tiered,
+    },
     upstream::headers,
 };
 
@@ -99,6 +104,16 @@ struct Flight {
     wishes: Arc<Mutex<Wishing>>,
     /// Its recording in other forms; its entry shares them.
     retold: Retold,
+    of: Arc<Origin>,
+}
+
+/// What purges know a flight by.
+#[derive(Debug)]
+struct Origin {
+    slot: Slot,
+    label: Label,
+    /// The last purge before it began.
+    seen: u64,
 }
 
 /// The layer.
@@ -160,6 +175,32 @@ impl Flights {
         lock(&self.0.under_way)
     }
 
+    /// Returns whether an answer with this key is on its way for calls of `scope`.
+    pub fn carries(&self, key: &Key, scope: &[u8]) -> bool {
+        let board = self.board();
+        let mut flights = board.values();
+        flights.any(|flight| flight.of.slot.key == *key && flight.of.label.scope == scope)
+    }
+
+    /// Returns whether a purge concerns what `flight` will bring, tags of `call` included: it comes later and does not
+    /// join.
+    fn is_outdated(&self, flight: &Flight, call: &Ticket) -> bool {
+        let generations = self.0.store.generations();
+        if flight.of.seen == generations.epoch() {
+            return false;
+        }
+        let Origin { slot, label, seen } = &*flight.of;
+        let tags = lock(&flight.wishes).tags_with(&call.plan.tags);
+        let traits = Traits {
+            key: &slot.key,
+            upstream: None,
+            label,
+            tags: &tags,
+            made: None,
+        };
+        generations.since(&traits, *seen) != Standing::Alive
+    }
+
     /// Finds the call's part: in a flight of its slot, or at the head of a new one over `source`.
     fn take_part(&self, call: &mut Ticket, source: impl FnOnce() -> Source) -> Part {
         loop {
@@ -169,7 +210,8 @@ impl Flights {
             };
             // A landing flight holds its tape and wants the board: never hold the board and want the tape.
             drop(board);
-            if lock(&flight.wishes).wish(&call.plan, flight.form, call.form())
+            if !self.is_outdated(&flight, call)
+                && lock(&flight.wishes).wish(&call.plan, flight.form, call.form())
                 && let Some(reader) = flight.tape.join(call.plan.store)
             {
                 self.0.joined.fetch_add(1, Ordering::Relaxed);
@@ -204,7 +246,12 @@ impl Flights {
         let mut wishes = Wishing::default();
         wishes.wish(&call.plan, form, form);
         let (wishes, retold) = (Arc::new(Mutex::new(wishes)), Retold::default());
-        let keep = self.keep(call, number, wishes.clone(), retold.clone());
+        let of = Arc::new(Origin {
+            slot,
+            label: call.label(),
+            seen: self.0.store.generations().epoch(),
+        });
+        let keep = self.keep(form, number, of.clone(), wishes.clone(), retold.clone());
         let (tape, reader) = self.0.tapes.record(source(), keep, call.plan.store);
         let flight = Flight {
             number,
@@ -213,6 +260,7 @@ impl Flights {
             tape,
             wishes,
             retold,
+            of,
         };
         if call.plan.refresh && !call.alone {
             // No form of the answer is newer than the one that was asked for anew.
@@ -232,16 +280,16 @@ impl Flights {
     /// its keeper is gone.
     fn keep(
         &self,
-        call: &Ticket,
+        form: Form,
         number: u64,
+        of: Arc<Origin>,
         wishes: Arc<Mutex<Wishing>>,
         retold: Retold,
     ) -> Keep {
-        let label = call.label();
         let landing = Landing {
             flights: self.clone(),
-            slot: call.keyed.slot,
-            form: call.form(),
+            of,
+            form,
             number,
             began: Instant::now(),
         };
@@ -250,9 +298,9 @@ impl Flights {
             let mut wishes = lock(&wishes);
             let wishes = wishes.grant(|asked| serves(&recording, &retold, landing.form, asked));
             let entry = (inner.judge)(Flown {
-                slot: landing.slot,
+                slot: landing.of.slot,
                 form: landing.form,
-                label: &label,
+                label: &landing.of.label,
                 wishes,
                 recording,
                 now: Instant::now(),
@@ -273,25 +321,29 @@ fn serves(recording: &Recording<'_>, retold: &Retold, flown: Form, asked: Form) 
 /// Takes its flight off the board when dropped, unless a later flight has replaced it.
 struct Landing {
     flights: Flights,
-    slot: Slot,
+    of: Arc<Origin>,
     form: Form,
     number: u64,
     began: Instant,
 }
 
 impl Landing {
-    /// Stores the flight's answer, unless a refresh has replaced the flight: its answer is the newer one, whichever
+    /// Stores the flight's answer, unless it was purged on its way, or a refresh has replaced the flight: its answer is the newer one, whichever
     /// comes first. Nor does it replace what another form's flight has brought meanwhile and serves more calls.
-    fn land(&self, entry: Entry) -> Result<(), NotStored> {
+    fn land(&self, mut entry: Entry) -> Result<(), NotStored> {
+        let store = &self.flights.0.store;
+        entry.seen = Seen::at(self.of.seen, false);
+        if store.is_dead(&entry) {
+            return Err(NotStored::Purged);
+        }
         let board = self.flights.board();
-        let current = board.get(&(self.slot, self.form));
+        let current = board.get(&(self.of.slot, self.form));
         if current.map(|flight| flight.number) != Some(self.number) {
             return Err(NotStored::Superseded);
         }
-        let store = &self.flights.0.store;
         let lends_to_all = |entry: &Entry| Form::ALL.iter().all(|form| entry.lends_to(*form));
         if !lends_to_all(&entry)
-            && let Some(other) = store.get(&self.slot)
+            && let Some(other) = store.get(&self.of.slot)
             && other.made >= self.began
             && lends_to_all(&other)
         {
@@ -305,7 +357,7 @@ impl Landing {
 impl Drop for Landing {
     fn drop(&mut self) {
         let mut board = self.flights.board();
-        let place = (self.slot, self.form);
+        let place = (self.of.slot, self.form);
         if board
             .get(&place)
             .is_some_and(|flight| flight.number == self.number)

@@ -26,6 +26,7 @@ use crate::{
         codec::Damage,
         disk::{Counts, Kind},
         proofs::{self, Event},
+        purge::Selector,
     },
 };
 
@@ -68,6 +69,8 @@ pub struct Readings {
     pub followers: u64,
     /// Log lines dropped since the start.
     pub log_dropped: u64,
+    /// Purges by what they were about, as in [`Selector::KINDS`].
+    pub purges: [u64; Selector::KINDS.len()],
     /// What the disk tier has done.
     pub disk: Counts,
     /// What upstreams have said of credentials.
@@ -296,6 +299,7 @@ impl Readings {
             led,
             followers,
             log_dropped,
+            purges,
             disk,
             proofs,
         } = *self;
@@ -346,6 +350,9 @@ impl Readings {
         ];
         let mut text = String::new();
         write_rows(&mut text, &rows);
+        let help = "Purges, by what they were about";
+        let kinds = Selector::KINDS.into_iter().zip(purges);
+        write_family(&mut text, "purges", help, "kind", kinds);
         write_disk(&mut text, &disk);
         write_proofs(&mut text, &proofs);
         text

@@ -156,6 +156,13 @@ impl Ledger {
         });
     }
 
+    /// Opens the record of a request to Refrain itself, which is answered with `status`.
+    pub fn of_ours(&self, facts: Arc<Facts>, status: StatusCode) -> Box<Record> {
+        let mut record = self.open(facts, None);
+        record.status = Some(status);
+        record
+    }
+
     /// Opens the record of what arrived: a call, or `None` where it is none.
     fn open(&self, facts: Arc<Facts>, call: Option<&Call>) -> Box<Record> {
         self.metrics().begun();

@@ -30,6 +30,7 @@ use super::{
     incoming::{self, Budget, Held, Read},
     origin::{Foreign, Guard},
     outgoing::Outgoing,
+    own::{Own, Said},
     socket::OnLine,
 };
 use crate::{
@@ -43,7 +44,7 @@ use crate::{
     },
     dialect::{Dialect, envelope::error_body},
     error::{Error, Kind},
-    ledger::{Arrival, Facts, Recorded},
+    ledger::{Arrival, Facts, Ledger, Recorded},
     upstream::headers::{self, REQUEST_ID},
 };
 
@@ -56,6 +57,10 @@ pub struct Edge<S>(Arc<Inner<S>>);
 pub struct Parts<S> {
     /// The layers below.
     pub stack: S,
+    /// Where requests to Refrain itself are written down, too.
+    pub ledger: Ledger,
+    /// What callers may do here themselves.
+    pub own: Own,
     /// From requests to keys.
     pub keying: Keying,
     /// Who is let in.
@@ -111,9 +116,7 @@ impl<S: Answering> Edge<S> {
             return unrecorded(StatusCode::NO_CONTENT, headers, body, line, head.version);
         }
         let mut response = self.0.reply(&mut head, body, foreign, line).await;
-        if let Some(origin) = allowed {
-            cors::open(response.headers_mut(), origin);
-        }
+        cors.open(response.headers_mut(), allowed);
         response
     }
 }
@@ -133,6 +136,9 @@ impl<S: Answering> Inner<S> {
             return unrecorded(status, headers, body, line, head.version);
         }
         let facts = Arc::new(self.facts(head, started));
+        if facts.target.path().starts_with("/_refrain/") {
+            return self.own(head, body, facts, foreign, line).await;
+        }
         let answering = AssertUnwindSafe(self.answer(head, body, &facts, foreign));
         let recorded = if let Ok(recorded) = answering.catch_unwind().await {
             recorded
@@ -174,7 +180,7 @@ impl<S: Answering> Inner<S> {
         self.pass(Arrival { facts, call }).await
     }
 
-    /// Refuses who may not call at all, and what is no call.
+    /// Refuses who may not call at all.
     fn admit(&self, facts: &Facts, foreign: Option<Foreign>) -> Result<(), Error> {
         if let Some(foreign) = foreign {
             return Err(Error::new(Kind::Forbidden, foreign.to_string()));
@@ -182,10 +188,6 @@ impl<S: Answering> Inner<S> {
         if !self.parts.callers.admit(&facts.caller) {
             let message = "no caller of this proxy has the API key that was sent, or none was sent";
             return Err(Error::new(Kind::Unauthorized, message));
-        }
-        if facts.target.path().starts_with("/_refrain/") {
-            let message = format!("nothing lives at `{}`", facts.target.path());
-            return Err(Error::new(Kind::NotFound, message));
         }
         Ok(())
     }
@@ -292,6 +294,53 @@ impl<S: Answering> Inner<S> {
             whole.replace(steered.body);
         }
         identity
+    }
+
+    /// Answers a request to Refrain itself, other than a probe: it is no call, but it is written down like one.
+    async fn own(
+        &self,
+        head: &mut request::Parts,
+        body: Incoming,
+        facts: Arc<Facts>,
+        foreign: Option<Foreign>,
+        line: OnLine,
+    ) -> Response<Outgoing> {
+        let version = head.version;
+        let body = Arriving::new(body, self.parts.pause);
+        let doing = async {
+            self.admit(&facts, foreign)?;
+            let Parts {
+                own,
+                keying,
+                budget,
+                ..
+            } = &self.parts;
+            own.answer(head, body, &facts.caller, keying, budget).await
+        };
+        let done = AssertUnwindSafe(doing).catch_unwind().await;
+        let inside = |_| {
+            Err(Error::new(
+                Kind::Internal,
+                "the request failed inside Refrain",
+            ))
+        };
+        match done.unwrap_or_else(inside) {
+            Err(error) => {
+                let recorded = self.refuse(facts, error).await;
+                self.respond(recorded, line, head)
+            }
+            Ok(Said { status, body }) => {
+                let mut headers = content_type("application/json");
+                if body.is_empty() {
+                    headers.clear();
+                }
+                headers.insert(REQUEST_ID, facts.id.clone());
+                let record = self.parts.ledger.of_ours(facts, status);
+                let body = ours(body);
+                let way = Way::of(version, &headers, &body);
+                response(status, headers, Outgoing::new(body, record, line, way))
+            }
+        }
     }
 
     /// Returns what lives at `path` of Refrain's own, for load balancers; probes are no calls and leave no line.

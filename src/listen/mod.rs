@@ -13,6 +13,7 @@ mod ids;
 pub mod incoming;
 pub mod origin;
 pub mod outgoing;
+pub mod own;
 pub mod socket;
 mod streams;
 

@@ -59,6 +59,21 @@ pub struct Record {
     pub body: Bytes,
 }
 
+/// What of an entry lies beside its envelope: whatever it can be found by without being read whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Card {
+    /// When the answer was complete, milliseconds of Unix time.
+    pub made: u64,
+    /// Name of the upstream that made it.
+    pub upstream: Vec<u8>,
+    /// What it can be found by, beside its key.
+    pub label: Label,
+    /// Its tags, sorted.
+    pub tags: Vec<String>,
+    /// The purge generations that it saw, as fingerprint of the name and value.
+    pub generations: Vec<(u64, u64)>,
+}
+
 /// Why an envelope is no entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
@@ -128,6 +143,30 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, Unencodable> {
     Ok(envelope)
 }
 
+/// Returns the card of `record`.
+pub fn encode_card(record: &Record) -> Result<Vec<u8>, Unencodable> {
+    let mut out = Writer(Vec::with_capacity(256));
+    out.bytes(&record.made.to_le_bytes());
+    out.label(&record.upstream, &record.label)?;
+    out.tags(&record.tags)?;
+    out.generations(&record.generations)?;
+    Ok(out.0)
+}
+
+/// Reads a card back.
+pub fn decode_card(card: &[u8]) -> Result<Card, Damage> {
+    let mut input = Reader(card);
+    let made = input.number()?;
+    let (upstream, label) = input.label()?;
+    Ok(Card {
+        made,
+        upstream: upstream.to_vec(),
+        label,
+        tags: input.list(Reader::string)?,
+        generations: input.list(Reader::pair)?,
+    })
+}
+
 /// Reads the entry of `slot` back, whose body has at most `limit` bytes.
 pub fn decode(envelope: &[u8], slot: &Slot, limit: usize) -> Result<Record, Damage> {
     let mut input = Reader(envelope);
@@ -195,13 +234,21 @@ impl Writer {
         self.bytes(&status.as_u16().to_le_bytes());
         self.usage(*usage);
         self.label(upstream, label)?;
-        self.list(tags, |out, tag| out.text(tag.as_bytes()))?;
+        self.tags(tags)?;
+        self.generations(generations)?;
+        self.headers(headers)
+    }
+
+    fn tags(&mut self, tags: &[String]) -> Result<(), Unencodable> {
+        self.list(tags, |out, tag| out.text(tag.as_bytes()))
+    }
+
+    fn generations(&mut self, generations: &[(u64, u64)]) -> Result<(), Unencodable> {
         self.list(generations, |out, (name, value)| {
             out.bytes(&name.to_le_bytes());
             out.bytes(&value.to_le_bytes());
             Ok(())
-        })?;
-        self.headers(headers)
+        })
     }
 
     fn usage(&mut self, usage: Option<Usage>) {
@@ -297,14 +344,8 @@ impl<'a> Reader<'a> {
         let lifetime = Duration::from_millis(self.number()?);
         let status = u16::from_le_bytes(self.array()?);
         let usage = self.usage()?;
-        let scope = self.text()?.to_vec();
-        let upstream = HeaderValue::from_bytes(self.text()?).map_err(|_| Damage::Form)?;
-        let label = Label {
-            scope,
-            dialect: self.string()?,
-            model: self.string()?,
-            namespace: self.string()?,
-        };
+        let (upstream, label) = self.label()?;
+        let upstream = HeaderValue::from_bytes(upstream).map_err(|_| Damage::Form)?;
         Ok(Record {
             slot,
             variant,
@@ -317,10 +358,27 @@ impl<'a> Reader<'a> {
             upstream,
             label,
             tags: self.list(Self::string)?,
-            generations: self.list(|input| Ok((input.number()?, input.number()?)))?,
+            generations: self.list(Self::pair)?,
             headers: self.headers()?,
             body: Bytes::new(),
         })
+    }
+
+    /// Reads the name of the upstream and the label.
+    fn label(&mut self) -> Result<(&'a [u8], Label), Damage> {
+        let scope = self.text()?.to_vec();
+        let upstream = self.text()?;
+        let label = Label {
+            scope,
+            dialect: self.string()?,
+            model: self.string()?,
+            namespace: self.string()?,
+        };
+        Ok((upstream, label))
+    }
+
+    fn pair(&mut self) -> Result<(u64, u64), Damage> {
+        Ok((self.number()?, self.number()?))
     }
 
     fn usage(&mut self) -> Result<Option<Usage>, Damage> {

@@ -105,6 +105,17 @@ impl Memory {
         }
     }
 
+    /// Drops `entry`, unless another has taken its place.
+    pub fn remove(&self, entry: &Arc<Entry>) {
+        let is_there = |there: &Arc<Entry>| Arc::ptr_eq(there, entry);
+        drop(self.0.entries.remove_if(&entry.slot, is_there));
+    }
+
+    /// Returns the entries one by one; what comes or goes meanwhile may be among them.
+    pub fn iter(&self) -> impl Iterator<Item = Arc<Entry>> {
+        self.0.entries.iter().map(|(_, entry)| entry)
+    }
+
     /// Returns the number of entries.
     pub fn entries(&self) -> u64 {
         self.0.entries.len() as u64
@@ -152,7 +163,11 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::{call::key::Key, dialect::chat::form::Form, store::Label};
+    use crate::{
+        call::key::Key,
+        dialect::chat::form::Form,
+        store::{Label, generations::Seen},
+    };
 
     fn entry(number: u64, size: usize) -> Arc<Entry> {
         let mut key = [0; 32];
@@ -173,6 +188,7 @@ mod tests {
             tags: Vec::new(),
             label: Label::default(),
             retold: Retold::default(),
+            seen: Seen::default(),
         })
     }
 

@@ -4,15 +4,18 @@
 //! [`tiered`] is the store that the layers know: [`memory`] in front, [`disk`] behind it where there is one.
 //!
 //! [`proofs`] keeps what upstreams have said about credentials.
+//! [`generations`] says what was purged, [`purge`] does it on request and clears up behind it.
 //!
 //! A store keeps and finds; whether an entry may be served is `cache::freshness`'s decision, whether an answer becomes
 //! an entry `cache::storable`'s.
 
 pub mod codec;
 pub mod disk;
+pub mod generations;
 mod lend;
 pub mod memory;
 pub mod proofs;
+pub mod purge;
 pub mod tiered;
 
 use std::time::Duration;
@@ -21,6 +24,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
+use self::generations::Seen;
 pub use self::lend::{Lent, Unlent, retell};
 use crate::{
     answer::{Head, retold::Retold},
@@ -55,6 +59,8 @@ pub struct Entry {
     pub label: Label,
     /// The body in other forms, as far as they were asked for.
     pub retold: Retold,
+    /// The purges that it has seen.
+    pub seen: Seen,
 }
 
 /// What an entry can be found by beside its key; never anything of the prompt.

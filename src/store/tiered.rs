@@ -2,11 +2,16 @@
 //!
 //! # Scope
 //! Memory is asked first and at once; only what is not there and is known to lie on the disk is worth a wait. What the
-//! disk brings is kept in memory from then on, unless something newer has come meanwhile.
+//! disk brings is kept in memory from then on, unless something newer has come meanwhile. What was purged is not found.
 
 use std::sync::Arc;
 
-use super::{Entry, disk::Disk, memory::Memory};
+use super::{
+    Entry,
+    disk::Disk,
+    generations::{Generations, Standing},
+    memory::Memory,
+};
 use crate::{
     answer::{
         retold::{Retold, Teller},
@@ -18,17 +23,25 @@ use crate::{
 /// Both tiers; clones share them.
 #[derive(Clone, Debug)]
 pub struct Tiered {
-    memory: Memory,
-    disk: Option<Disk>,
+    pub(super) memory: Memory,
+    pub(super) disk: Option<Disk>,
+    pub(super) generations: Generations,
     teller: Teller,
 }
 
 impl Tiered {
-    /// Puts `memory` in front of `disk`; `teller` tells entries in other forms.
-    pub fn new(memory: Memory, disk: Option<Disk>, teller: Teller) -> Self {
+    /// Puts `memory` in front of `disk`; `generations` says what was purged in both, `teller` tells
+    /// entries in other forms.
+    pub fn new(
+        memory: Memory,
+        disk: Option<Disk>,
+        generations: Generations,
+        teller: Teller,
+    ) -> Self {
         Self {
             memory,
             disk,
+            generations,
             teller,
         }
     }
@@ -45,9 +58,14 @@ impl Tiered {
         }
     }
 
+    /// Returns what was purged.
+    pub fn generations(&self) -> &Generations {
+        &self.generations
+    }
+
     /// Returns the entry at `slot`, if it is in memory.
     pub fn get(&self, slot: &Slot) -> Option<Arc<Entry>> {
-        self.memory.get(slot)
+        self.unless_dead(self.memory.get(slot)?)
     }
 
     /// Returns whether the entry at `slot` may be found behind the memory.
@@ -59,7 +77,20 @@ impl Tiered {
     /// [`BUDGET`](super::disk::BUDGET).
     pub async fn fetch(&self, slot: &Slot) -> Option<Arc<Entry>> {
         let entry = self.disk.as_ref()?.get(slot).await?;
-        Some(self.memory.promote(&Arc::new(entry)))
+        self.unless_dead(self.memory.promote(&Arc::new(entry)))
+    }
+
+    /// Returns whether `entry`, which was found a while ago, was purged meanwhile.
+    pub fn is_dead(&self, entry: &Entry) -> bool {
+        self.generations.standing(entry) == Standing::Dead
+    }
+
+    fn unless_dead(&self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+        if self.is_dead(&entry) {
+            self.memory.remove(&entry);
+            return None;
+        }
+        Some(entry)
     }
 
     /// Returns the entry at `slot` from wherever it is, and where that was.

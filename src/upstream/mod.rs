@@ -198,7 +198,7 @@ impl Inner {
             keyed.is_some(),
             call.upgrade,
         );
-        self.credential.put(&mut headers);
+        self.credential.put(&call.method, &mut headers);
         measure(&mut headers, &call.payload);
         let body = match call.payload {
             Payload::Whole(bytes) => Full::new(bytes)

@@ -23,6 +23,7 @@ mod modes;
 mod origin;
 mod patience;
 mod proof;
+mod purge;
 mod rehearsal;
 mod rules;
 mod scope;

@@ -74,7 +74,10 @@ fn config(mock: &mock::Running) -> Result<Config, Failure> {
     let defaults = Config::default();
     Ok(Config {
         listen: vec![FREE.to_owned()],
-        admin: Admin { listen: None },
+        admin: Admin {
+            listen: None,
+            token: None,
+        },
         upstream: Upstream {
             name: "mock".to_owned(),
             base_url: base_url.parse().map_err(unusable)?,

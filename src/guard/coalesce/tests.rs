@@ -13,7 +13,10 @@ use crate::{
     call::{Payload, caller::Caller, key::Secret},
     config::Config,
     dialect::chat::request::Request,
-    store::memory::Memory,
+    store::{
+        generations::{Generations, Purge, Selector},
+        memory::Memory,
+    },
 };
 
 /// What the scripted upstream answers, once told to.
@@ -104,6 +107,7 @@ fn house() -> House {
             tags: flown.wishes.tags.clone(),
             label: flown.label.clone(),
             retold: Retold::default(),
+            seen: Seen::default(),
         })
     });
     let tapes = Tapes::new(limits, Tasks::default(), Box::new(|_| {}));
@@ -111,7 +115,12 @@ fn house() -> House {
         upstream: Scripted::default(),
         flights: Flights::new(
             tapes,
-            Tiered::new(memory.clone(), None, Teller::new(Tasks::default())),
+            Tiered::new(
+                memory.clone(),
+                None,
+                Generations::new(std::time::UNIX_EPOCH),
+                Teller::new(Tasks::default()),
+            ),
             judge,
             |_, _, _| true,
         ),
@@ -542,4 +551,79 @@ async fn a_follower_in_another_form_decides_about_storing_only_if_the_flight_ser
         };
         assert_eq!(verdict, expected);
     }
+}
+
+fn purge(selector: Selector, soft: bool) -> Purge {
+    Purge {
+        selector,
+        within: None,
+        soft,
+    }
+}
+
+#[tokio::test]
+async fn a_purge_during_a_flight_neither_revives_the_entry_nor_takes_later_calls_along() {
+    for (selector, soft) in [
+        (Selector::All, false),
+        (Selector::All, true),
+        (Selector::Tag("a".to_owned()), false),
+        (Selector::Upstream("up".to_owned()), false),
+        (Selector::Pattern("up/*".to_owned()), false),
+        (Selector::Key(slot(1).key), false),
+    ] {
+        let house = house();
+        let tagged = || call_to(slot(1), |plan| plan.tags = vec!["a".to_owned()]);
+        let leader = house.send(tagged());
+        settle().await;
+        let follower = house.send(call());
+        settle().await;
+        let generations = house.flights.0.store.generations();
+        generations.purge(&purge(selector.clone(), soft)).unwrap();
+        let later = house.send(tagged());
+        settle().await;
+        assert_eq!(house.upstream.calls(), 2, "{selector:?}");
+        house.upstream.answer(Ok("old"));
+        assert_eq!(leader.await.unwrap().unwrap(), said(Verdict::Miss, "old"));
+        let joined = follower.await.unwrap().unwrap();
+        assert_eq!(joined, said(Verdict::Collapsed, "old"), "it came before");
+        assert!(house.flights.0.store.get(&slot(1)).is_none());
+        house.upstream.answer(Ok("new"));
+        assert_eq!(later.await.unwrap().unwrap(), said(Verdict::Miss, "new"));
+        assert_eq!(house.memory.get(&slot(1)).unwrap().body, "new");
+    }
+}
+
+#[tokio::test]
+async fn a_purge_of_something_else_leaves_a_flight_alone() {
+    let house = house();
+    let leader = house.send(call());
+    settle().await;
+    let generations = house.flights.0.store.generations();
+    let other = Selector::Tag("other".to_owned());
+    generations.purge(&purge(other, false)).unwrap();
+    let follower = house.send(call());
+    settle().await;
+    house.upstream.answer(Ok("hello"));
+    leader.await.unwrap().unwrap();
+    let joined = follower.await.unwrap().unwrap();
+    assert_eq!(joined, said(Verdict::Collapsed, "hello"));
+    assert!(house.flights.0.store.get(&slot(1)).is_some());
+}
+
+#[tokio::test]
+async fn a_flight_that_is_purged_when_nobody_came_later_is_not_stored() {
+    let house = house();
+    let leader = house.send(call());
+    settle().await;
+    assert!(
+        house
+            .flights
+            .carries(&slot(1).key, call().keyed.unwrap().scope.as_bytes())
+    );
+    assert!(!house.flights.carries(&slot(1).key, b"another"));
+    let generations = house.flights.0.store.generations();
+    generations.purge(&purge(Selector::All, false)).unwrap();
+    house.upstream.answer(Ok("hello"));
+    leader.await.unwrap().unwrap();
+    assert!(house.memory.get(&slot(1)).is_none());
 }

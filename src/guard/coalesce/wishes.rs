@@ -46,6 +46,13 @@ impl Wishing {
         true
     }
 
+    /// Returns all tags that the entry may have, and these.
+    pub(super) fn tags_with(&self, tags: &[String]) -> Vec<String> {
+        let waiting = self.waiting.values().flat_map(|wishes| &wishes.tags);
+        let all = self.members.tags.iter().chain(waiting).chain(tags);
+        all.cloned().collect()
+    }
+
     /// Grants the wishes of the members; those who asked for another form are members if it `serves` them.
     pub(super) fn grant(&mut self, serves: impl Fn(Form) -> bool) -> &Wishes {
         self.granted = true;

@@ -10,11 +10,18 @@ use tower::{Layer, Service, service_fn};
 
 use super::*;
 use crate::{
-    answer::Answer,
+    answer::{
+        Answer,
+        retold::Teller,
+        tape::{Limits, Tapes},
+        verdict::NotStored,
+    },
     call::key::Secret,
     config::Config,
+    guard::coalesce::{Flights, Judge},
     ledger::{Ledger, RecordLayer, log::Log, metrics::Metrics},
     listen::{self, End, socket::Deadlines},
+    store::{generations::Generations, memory::Memory, purge::Purger, tiered::Tiered},
 };
 
 /// What was logged.
@@ -49,8 +56,11 @@ fn edge(stack: impl Answering, tasks: &Tasks) -> Edge<impl Answering> {
     ));
     let readiness = Readiness::default();
     readiness.ready();
+    let (log, _flush) = Log::start(&config.log, false, std::io::sink());
     Edge::new(Parts {
         stack,
+        ledger: Ledger::new(log, Metrics::new()),
+        own: own(&config, tasks),
         callers: Callers::new(&config.callers, &secret),
         guard: Guard::new(false, &[]),
         cors: Cors::new(&config.cors),
@@ -62,6 +72,32 @@ fn edge(stack: impl Answering, tasks: &Tasks) -> Edge<impl Answering> {
         readiness,
     })
     .unwrap()
+}
+
+/// What callers may do over a store of its own.
+fn own(config: &Config, tasks: &Tasks) -> Own {
+    let limits = Limits {
+        max_entry: 1 << 10,
+        share: 1 << 20,
+        window: 1 << 10,
+        stall: config.cache.stall,
+        finish: true,
+        linger: Duration::from_secs(1),
+    };
+    let generations = Generations::new(std::time::UNIX_EPOCH);
+    let store = Tiered::new(
+        Memory::new(1 << 20, 1 << 10),
+        None,
+        generations,
+        Teller::new(Tasks::default()),
+    );
+    let tapes = Tapes::new(limits, tasks.clone(), Box::new(|_| {}));
+    let never: Judge = Arc::new(|_| Err(NotStored::NoStore));
+    Own {
+        purger: Purger::new(store.clone(), false),
+        flights: Flights::new(tapes, store, never, |_, _, _| false),
+        may_purge: true,
+    }
 }
 
 /// Sends one call through the edge to `stack` and returns the answer as it came.

@@ -18,7 +18,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 
 use super::{
-    proofs,
+    generations, proofs,
     trouble::{Kind, Trouble},
 };
 use crate::call::{Slot, key::Key, key::Secret};
@@ -76,6 +76,7 @@ impl Place {
         configure(&connection)?;
         recognise(&mut connection, secret)?;
         proofs::create(&connection)?;
+        generations::create(&connection)?;
         connection.pragma_update(None, "max_page_count", pages.cast_signed())?;
         let secret = read_secret(&connection)?;
         Ok(Opened { connection, secret })
@@ -266,6 +267,8 @@ const TABLES: &str = "
         delivery INTEGER NOT NULL,
         expires INTEGER NOT NULL,
         used INTEGER NOT NULL,
+        softened INTEGER NOT NULL,
+        card BLOB NOT NULL,
         UNIQUE (key, delivery)
     );
     CREATE INDEX entry_expires ON entry (expires);
@@ -275,7 +278,7 @@ const TABLES: &str = "
 /// "RFRN": marks a database as ours.
 const APPLICATION: i64 = 0x5246_524e;
 /// To be raised with every change of the tables.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 /// How long a connection waits for another of ours.
 const BUSY: Duration = Duration::from_secs(1);
 /// Bytes that the write-ahead log keeps after a checkpoint.

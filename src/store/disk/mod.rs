@@ -12,6 +12,7 @@
 
 mod circuit;
 mod file;
+mod generations;
 mod present;
 mod proofs;
 mod queue;
@@ -40,20 +41,25 @@ use tokio::{
 use self::{
     circuit::Circuit,
     queue::Queue,
-    reader::{Ask, Reader},
+    reader::{Ask, Found, Reader},
     working::Working,
 };
 pub use self::{
     proofs::Proof,
+    reader::{Lying, Page},
     trouble::{Kind, Trouble},
 };
 use super::{
     Entry,
     codec::{self, Damage, Record},
+    generations::{self as purges, Generations, Inscription, Traits},
 };
 use crate::{
     answer::retold::Retold,
-    call::{Slot, key::Secret},
+    call::{
+        Slot,
+        key::{Key, Secret},
+    },
 };
 
 /// The disk tier; clones share it.
@@ -75,6 +81,8 @@ pub struct Options {
     pub keep_stale: Duration,
     /// The wall clock. Only what lies on the disk is dated by it; in memory time is monotonic.
     pub clock: Clock,
+    /// What was purged; what the file knows of that is added.
+    pub generations: Generations,
 }
 
 /// Returns the time of day.
@@ -202,8 +210,11 @@ impl Disk {
                 if circuit.succeeded() {
                     tracing::info!("disk store is in time again");
                 }
-                let entry = restore(found?, Instant::now(), shared.now(), shared.options.max_ttl);
-                shared.queue.touch(slot);
+                let entry = restore(found?, &shared.options, Instant::now(), shared.now());
+                match &entry {
+                    Some(_) => shared.queue.touch(slot),
+                    None => shared.queue.remove(slot),
+                }
                 entry
             }
             Err(why) => {
@@ -234,6 +245,41 @@ impl Disk {
     /// Has what is known of `subject` deleted, soon and in the background.
     pub fn forget_proof(&self, subject: [u8; 32]) {
         self.0.shared.queue.put_proof(subject, None);
+    }
+
+    /// Returns the next entries behind the place `after`; of one key where that is
+    /// given. `None` when the disk fails or is too busy.
+    pub async fn page(&self, after: i64, key: Option<Key>) -> Option<Page> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.0.asks.try_send(Ask::Page { after, key, reply });
+        asked.ok()?;
+        timeout(PATIENCE, answer).await.ok()?.ok()?.ok()
+    }
+
+    /// Has the entry of `slot` deleted, unless a newer one is about to be written.
+    pub fn discard(&self, slot: &Slot) {
+        self.0.shared.queue.discard(slot);
+    }
+
+    /// Has it written down that a soft purge has made the entry of `slot` stale.
+    pub fn soften(&self, slot: &Slot) {
+        self.0.shared.queue.soften(slot);
+    }
+
+    /// Writes down what was purged; returns whether that was done.
+    pub async fn save(&self) -> bool {
+        self.errand(Vec::new()).await
+    }
+
+    /// Deletes these purges; returns whether that was done.
+    pub async fn forget(&self, rows: Vec<purges::Row>) -> bool {
+        self.errand(rows).await
+    }
+
+    async fn errand(&self, forget: Vec<purges::Row>) -> bool {
+        let (reply, done) = oneshot::channel();
+        self.0.shared.queue.run(queue::Errand { forget, reply });
+        matches!(timeout(PATIENCE, done).await, Ok(Ok(true)))
     }
 
     /// Writes what waits and closes the file; returns whether that was done within `patience`.
@@ -272,14 +318,14 @@ impl Disk {
     }
 
     /// Asks the readers; fails with the reason why there was no answer.
-    async fn ask(&self, slot: Slot) -> Result<Option<Record>, &'static str> {
+    async fn ask(&self, slot: Slot) -> Result<Option<Found>, &'static str> {
         let (reply, answer) = oneshot::channel();
         let counts = &self.0.shared.counts;
         let late = |reason| {
             counts.slow.fetch_add(1, Ordering::Relaxed);
             reason
         };
-        if self.0.asks.try_send(Ask { slot, reply }).is_err() {
+        if self.0.asks.try_send(Ask::Entry { slot, reply }).is_err() {
             return Err(late("too many look-ups wait"));
         }
         match timeout(BUDGET, answer).await {
@@ -354,8 +400,8 @@ impl Shared {
 }
 
 impl Record {
-    /// Returns what is written of `entry`, which was made at `made` milliseconds of Unix time.
-    fn of(entry: &Entry, made: u64) -> Self {
+    /// Returns what is written of `entry`, which was made at `made` milliseconds of Unix time and saw these generations.
+    fn of(entry: &Entry, made: u64, generations: Vec<(u64, u64)>) -> Self {
         Self {
             slot: entry.slot,
             variant: 0,
@@ -368,19 +414,33 @@ impl Record {
             upstream: entry.upstream.clone(),
             label: entry.label.clone(),
             tags: entry.tags.clone(),
-            generations: Vec::new(),
+            generations,
             headers: entry.headers.clone(),
             body: entry.body.clone(),
         }
     }
 }
 
-/// Makes an entry of a record at `now`, which is `wall` milliseconds of Unix time. Its age is never negative, although
-/// clocks are set back. `None` for what only a later version writes, and for what is older than the clock can tell.
-fn restore(record: Record, now: Instant, wall: u64, max_ttl: Duration) -> Option<Entry> {
-    if record.alias || record.variant != 0 || !record.generations.is_empty() {
+/// Makes an entry of what was found at `now`, which is `wall` milliseconds of Unix time. Its age is never negative,
+/// although clocks are set back. `None` for what was purged, for what only a later version writes, and for what is older
+/// than the clock can tell.
+fn restore(found: Found, options: &Options, now: Instant, wall: u64) -> Option<Entry> {
+    let Found { record, softened } = found;
+    if record.alias || record.variant != 0 {
         return None;
     }
+    let traits = Traits {
+        key: &record.slot.key,
+        upstream: Some(record.upstream.as_bytes()),
+        label: &record.label,
+        tags: &record.tags,
+        made: Some(record.made),
+    };
+    let inscription = Inscription {
+        pairs: record.generations,
+        softened,
+    };
+    let seen = options.generations.admit(&traits, &inscription)?;
     let age = Duration::from_millis(wall.saturating_sub(record.made));
     Some(Entry {
         slot: record.slot,
@@ -391,10 +451,11 @@ fn restore(record: Record, now: Instant, wall: u64, max_ttl: Duration) -> Option
         upstream: record.upstream,
         usage: record.usage,
         made: now.checked_sub(age)?,
-        lifetime: record.lifetime.min(max_ttl),
+        lifetime: record.lifetime.min(options.max_ttl),
         tags: record.tags,
         label: record.label,
         retold: Retold::default(),
+        seen,
     })
 }
 

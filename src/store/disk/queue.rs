@@ -11,8 +11,13 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::oneshot;
+
 use super::{present::Present, proofs::Line};
-use crate::{call::Slot, store::Entry};
+use crate::{
+    call::Slot,
+    store::{Entry, generations::Row},
+};
 
 /// The jobs that wait for the writer.
 #[derive(Debug, Default)]
@@ -30,6 +35,8 @@ struct State {
     proofs: HashMap<[u8; 32], Line>,
     /// What the writer has taken and not settled.
     under_way: HashSet<Slot>,
+    /// What is to be done about purges.
+    errands: Vec<Errand>,
     /// Bytes of the entries that wait.
     bytes: u64,
     /// The edition of the database that was found to be damaged.
@@ -44,6 +51,8 @@ pub(super) enum Job {
     Put(Put),
     /// Note that the entry was used.
     Touch,
+    /// Note that a soft purge has made the entry stale.
+    Soften,
     /// Delete the entry.
     Remove,
 }
@@ -59,6 +68,15 @@ pub(super) struct Put {
     replaces: bool,
 }
 
+/// Something for the writer to do about purges; whatever was purged and is not yet written down is written with it.
+#[derive(Debug)]
+pub(super) struct Errand {
+    /// The purges to be deleted.
+    pub(super) forget: Vec<Row>,
+    /// Told whether it was done.
+    pub(super) reply: oneshot::Sender<bool>,
+}
+
 /// What the writer takes at once.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
@@ -66,6 +84,8 @@ pub(super) struct Batch {
     pub(super) jobs: Vec<(Slot, Job)>,
     /// What is to be written of proofs.
     pub(super) proofs: Vec<([u8; 32], Line)>,
+    /// What to do about purges.
+    pub(super) errands: Vec<Errand>,
     /// The edition of the database that was found to be damaged, and has to be replaced first.
     pub(super) damaged: Option<u64>,
 }
@@ -130,6 +150,39 @@ impl Queue {
         }
     }
 
+    /// Has the entry of `slot` deleted, which is dead, unless it is about to be replaced.
+    pub(super) fn discard(&self, slot: &Slot) {
+        let mut state = self.state();
+        if !matches!(state.jobs.get(slot), Some(Job::Put(_) | Job::Remove)) {
+            self.present.remove(slot);
+            drop(state.take_back(slot));
+            state.add(*slot, Job::Remove);
+            self.news.notify_one();
+        }
+    }
+
+    /// Notes that a soft purge has made the entry of `slot` stale, unless it is about to be replaced.
+    pub(super) fn soften(&self, slot: &Slot) {
+        let mut state = self.state();
+        if !matches!(state.jobs.get(slot), Some(Job::Put(_) | Job::Remove)) {
+            drop(state.take_back(slot));
+            state.add(*slot, Job::Soften);
+            self.news.notify_one();
+        }
+    }
+
+    /// Has `errand` run; who waits for it hears at once where no writer takes it any more.
+    pub(super) fn run(&self, errand: Errand) {
+        let mut state = self.state();
+        if state.closed || state.errands.len() >= MOST {
+            drop(state);
+            drop(errand);
+            return;
+        }
+        state.errands.push(errand);
+        self.news.notify_one();
+    }
+
     /// Has this edition of the database replaced, which was found to be damaged.
     pub(super) fn replace(&self, edition: u64) {
         self.state().damaged = Some(edition);
@@ -140,7 +193,9 @@ impl Queue {
     /// queue is closed and empty.
     pub(super) fn take(&self, patience: Duration) -> Option<Batch> {
         let idle = |state: &mut State| state.is_empty() && state.damaged.is_none() && !state.closed;
-        let gathering = |state: &mut State| state.jobs.len() < BATCH && !state.closed;
+        let gathering = |state: &mut State| {
+            state.jobs.len() < BATCH && state.errands.is_empty() && !state.closed
+        };
         let state = self.wait(self.state(), patience, idle);
         let mut state = if state.is_empty() {
             state
@@ -207,7 +262,7 @@ impl Queue {
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.jobs.is_empty() && self.proofs.is_empty()
+        self.jobs.is_empty() && self.proofs.is_empty() && self.errands.is_empty()
     }
 
     fn add(&mut self, slot: Slot, job: Job) {
@@ -247,6 +302,7 @@ impl State {
         Batch {
             jobs,
             proofs: self.proofs.drain().collect(),
+            errands: std::mem::take(&mut self.errands),
             damaged: self.damaged.take(),
         }
     }
@@ -259,7 +315,7 @@ impl Job {
             Self::Put(put) => put.replaces,
             Self::Remove => true,
             // Its slot is still present.
-            Self::Touch => false,
+            Self::Touch | Self::Soften => false,
         }
     }
 }
@@ -282,7 +338,12 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::{answer::retold::Retold, call::key::Key, dialect::chat::form::Form, store::Label};
+    use crate::{
+        answer::retold::Retold,
+        call::key::Key,
+        dialect::chat::form::Form,
+        store::{Label, generations::Seen},
+    };
 
     fn slot(number: u8) -> Slot {
         Slot {
@@ -305,6 +366,7 @@ mod tests {
             tags: Vec::new(),
             label: Label::default(),
             retold: Retold::default(),
+            seen: Seen::default(),
         })
     }
 
@@ -324,6 +386,7 @@ mod tests {
         match job {
             Job::Put(_) => "put",
             Job::Touch => "touch",
+            Job::Soften => "soften",
             Job::Remove => "remove",
         }
     }

@@ -2,27 +2,67 @@
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc::Receiver};
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio::sync::oneshot;
 
 use super::{
     Shared,
-    file::Place,
+    file::{self, Place},
     trouble::{Kind, Trouble},
 };
 use crate::{
-    call::Slot,
-    store::codec::{self, Damage, Record},
+    call::{Slot, key::Key},
+    store::codec::{self, Card, Damage, Record},
 };
 
-/// A question to the readers.
+/// A question to the readers; the reply is what is wanted, or word that the disk failed.
 #[derive(Debug)]
-pub(super) struct Ask {
-    /// The entry wanted.
-    pub(super) slot: Slot,
-    /// Takes it, or word that the disk failed.
-    pub(super) reply: oneshot::Sender<Result<Option<Record>, Failed>>,
+pub(super) enum Ask {
+    /// An entry.
+    Entry {
+        slot: Slot,
+        reply: oneshot::Sender<Result<Option<Found>, Failed>>,
+    },
+    /// Some entries behind a place, of one key where that is given.
+    Page {
+        after: i64,
+        key: Option<Key>,
+        reply: oneshot::Sender<Result<Page, Failed>>,
+    },
 }
+
+/// An entry that was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) record: Record,
+    /// Whether a soft purge has made it stale.
+    pub(super) softened: bool,
+}
+
+/// An entry that lies on the disk, as far as it can be told without reading it whole.
+#[derive(Clone, Debug)]
+pub struct Lying {
+    /// Its slot.
+    pub slot: Slot,
+    /// Its card.
+    pub card: Card,
+    /// Whether a soft purge has made it stale.
+    pub softened: bool,
+}
+
+/// Some entries that lie on the disk.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The entries.
+    pub entries: Vec<Lying>,
+    /// The place of the last one, to go on behind; `None` at the end.
+    pub last: Option<i64>,
+}
+
+/// What is read of an entry: its envelope, and whether it was softened.
+type Envelope = (Vec<u8>, bool);
+/// What is read of an entry without its envelope: place, slot, card, whether it was softened.
+type Carded = (i64, Slot, Vec<u8>, bool);
 
 /// The disk failed; why has been counted.
 #[derive(Clone, Copy, Debug)]
@@ -48,24 +88,29 @@ impl Reader {
     pub(super) fn run(mut self, asks: &Mutex<Receiver<Ask>>) {
         while let Some(ask) = next(asks) {
             // Who asked may have given up by now.
-            if !ask.reply.is_closed() {
-                let found = self.answer(&ask.slot);
-                drop(ask.reply.send(found));
+            match ask {
+                Ask::Entry { slot, reply } if !reply.is_closed() => {
+                    drop(reply.send(self.answer(&slot)));
+                }
+                Ask::Page { after, key, reply } if !reply.is_closed() => {
+                    drop(reply.send(self.page(after, key)));
+                }
+                Ask::Entry { .. } | Ask::Page { .. } => {}
             }
         }
     }
 
-    fn answer(&mut self, slot: &Slot) -> Result<Option<Record>, Failed> {
+    fn answer(&mut self, slot: &Slot) -> Result<Option<Found>, Failed> {
         let edition = self.shared.edition.load(Ordering::Acquire);
         let envelope = self.read(slot, edition);
         let envelope = envelope.map_err(|trouble| self.failed(&trouble, edition))?;
-        let Some(envelope) = envelope else {
+        let Some((envelope, softened)) = envelope else {
             self.shared.queue.present().remove(slot);
             return Ok(None);
         };
         let limit = usize::try_from(self.shared.options.max_entry).unwrap_or(usize::MAX);
         match codec::decode(&envelope, slot, limit) {
-            Ok(record) => Ok(Some(record)),
+            Ok(record) => Ok(Some(Found { record, softened })),
             Err(damage) => {
                 self.discard(slot, damage);
                 Ok(None)
@@ -73,14 +118,57 @@ impl Reader {
         }
     }
 
-    fn read(&mut self, slot: &Slot, edition: u64) -> Result<Option<Vec<u8>>, Trouble> {
+    fn read(&mut self, slot: &Slot, edition: u64) -> Result<Option<Envelope>, Trouble> {
         let connection = self.connected(edition)?;
         let mut statement = connection.prepare_cached(
-            "SELECT envelope FROM body
-             WHERE id = (SELECT id FROM entry WHERE key = ?1 AND delivery = ?2)",
+            "SELECT envelope, softened FROM entry JOIN body USING (id)
+             WHERE key = ?1 AND delivery = ?2",
         )?;
         let key = params![slot.key.as_bytes(), slot.delivery.cast_signed()];
-        Ok(statement.query_row(key, |row| row.get(0)).optional()?)
+        let found = statement.query_row(key, |row| Ok((row.get(0)?, row.get(1)?)));
+        Ok(found.optional()?)
+    }
+
+    /// Returns some entries; those whose card cannot be read are discarded.
+    fn page(&mut self, after: i64, key: Option<Key>) -> Result<Page, Failed> {
+        let edition = self.shared.edition.load(Ordering::Acquire);
+        let rows = self.rows(after, key, edition);
+        let rows = rows.map_err(|trouble| self.failed(&trouble, edition))?;
+        let mut page = Page {
+            entries: Vec::with_capacity(rows.len()),
+            last: rows.last().map(|(id, ..)| *id),
+        };
+        for (_, slot, card, softened) in rows {
+            match codec::decode_card(&card) {
+                Ok(card) => page.entries.push(Lying {
+                    slot,
+                    card,
+                    softened,
+                }),
+                Err(damage) => self.discard(&slot, damage),
+            }
+        }
+        Ok(page)
+    }
+
+    fn rows(&mut self, after: i64, key: Option<Key>, edition: u64) -> Result<Vec<Carded>, Trouble> {
+        let connection = self.connected(edition)?;
+        let row = |row: &Row<'_>| {
+            let slot = file::slot(row.get(1)?, row.get(2)?);
+            Ok((row.get(0)?, slot, row.get(3)?, row.get(4)?))
+        };
+        let rows = if let Some(key) = key {
+            connection
+                .prepare_cached(OF_KEY)?
+                .query_map(params![after, SOME, key.as_bytes()], row)?
+                .collect::<Result<_, _>>()
+        } else {
+            connection
+                .prepare_cached(BEHIND)?
+                .query_map(params![after, SOME], row)?
+                .collect::<Result<_, _>>()
+        };
+        Ok(rows?)
     }
 
     /// Returns a connection to the present edition of the database.
@@ -114,3 +202,10 @@ fn next(asks: &Mutex<Receiver<Ask>>) -> Option<Ask> {
     let asks = asks.lock().unwrap_or_else(PoisonError::into_inner);
     asks.recv().ok()
 }
+
+const BEHIND: &str = "SELECT id, key, delivery, card, softened FROM entry
+    WHERE id > ?1 ORDER BY id LIMIT ?2";
+const OF_KEY: &str = "SELECT id, key, delivery, card, softened FROM entry
+    WHERE id > ?1 AND key = ?3 ORDER BY id LIMIT ?2";
+/// Entries of a page: a look-up waits for one at most.
+const SOME: i64 = 512;

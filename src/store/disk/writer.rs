@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 use super::{
     Kept, Shared,
     file::{self, Opened, Place},
+    generations,
     proofs::{self, Proof},
-    queue::{Batch, Job, Put},
+    queue::{Batch, Errand, Job, Put},
     trouble::{Kind, Trouble},
 };
 use crate::{
@@ -30,6 +31,8 @@ pub(super) struct Writer {
     /// None while the database cannot be opened.
     connection: Option<Connection>,
     tidied: Option<Instant>,
+    /// The last purge that is written down.
+    saved: u64,
     /// How long to leave the disk alone after the last batch; zero while it works.
     pause: Duration,
 }
@@ -72,28 +75,37 @@ impl Writer {
             proofs,
             secret: opened.secret.clone(),
         };
+        let saved = shared.options.generations.epoch();
         let writer = Self {
             shared,
             place,
             secret: opened.secret,
             connection: Some(opened.connection),
             tidied: None,
+            saved,
             pause: Duration::ZERO,
         };
         Ok((writer, kept))
     }
 
     fn work(&mut self) {
-        while let Some(batch) = self.shared.queue.take(TICK) {
+        while let Some(mut batch) = self.shared.queue.take(TICK) {
+            let errands = std::mem::take(&mut batch.errands);
             if batch.damaged == Some(self.shared.edition.load(Ordering::Relaxed)) {
                 self.replace(&Trouble::new(Kind::Corrupt, "an entry could not be read"));
             }
-            match self.write(&batch) {
+            let written = self.write(&batch, &errands);
+            let is_written = written.is_ok();
+            match written {
                 Ok(done) => {
                     self.done(&batch, &done);
                     self.tidy().unwrap_or_else(|trouble| self.failed(&trouble));
                 }
                 Err(trouble) => self.lost(&batch, &trouble),
+            }
+            for errand in errands {
+                // Who asked may have given up by now.
+                let _ = errand.reply.send(is_written);
             }
             // What is to be removed is tried again until it is: not without end on a disk that fails.
             self.shared.queue.rest(self.pause);
@@ -105,8 +117,10 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, batch: &Batch) -> Result<Done, Trouble> {
+    fn write(&mut self, batch: &Batch, errands: &[Errand]) -> Result<Done, Trouble> {
         let shared = self.shared.clone();
+        // Whatever failed to be written earlier is among it.
+        let (purges, epoch) = shared.options.generations.after(self.saved);
         let connection = self.connected()?;
         let mut done = Done::default();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -116,9 +130,14 @@ impl Writer {
         for (subject, line) in &batch.proofs {
             proofs::apply(&transaction, subject, *line)?;
         }
+        generations::write(&transaction, &purges)?;
+        for errand in errands {
+            generations::delete(&transaction, &errand.forget)?;
+        }
         done.evicted = evict(&transaction, shared.options.max_size)?;
         done.bytes = used(&transaction)?;
         transaction.commit()?;
+        self.saved = epoch;
         Ok(done)
     }
 
@@ -158,6 +177,7 @@ impl Writer {
     /// Puts an empty database in place of a damaged one.
     fn replace(&mut self, why: &Trouble) {
         self.connection = None;
+        self.saved = 0;
         self.shared.queue.present().clear();
         if let Err(trouble) = self.place.set_aside(why) {
             self.shared.fails(&trouble);
@@ -169,6 +189,7 @@ impl Writer {
     /// Lets go of a database that was deleted, or replaced by another, behind our back.
     fn vanished(&mut self) {
         self.connection = None;
+        self.saved = 0;
         self.shared.queue.present().clear();
         self.shared.count_error(Kind::Io);
         // Who reads finds out by this.
@@ -234,6 +255,8 @@ fn load(
     present.clear();
     let opened = place.open(fresh, shared.pages())?;
     opened.slots(|slot| present.insert(slot))?;
+    let purges = generations::load(&opened.connection)?;
+    shared.options.generations.load(purges);
     let bytes = used(&opened.connection)?;
     shared.counts.bytes.store(bytes, Ordering::Relaxed);
     let proofs = proofs::load(&opened.connection, shared.now())?;
@@ -250,6 +273,7 @@ fn apply(
     match job {
         Job::Put(put) => return write_entry(transaction, shared, put),
         Job::Touch => touch(transaction, slot, shared.now().cast_signed())?,
+        Job::Soften => soften(transaction, slot)?,
         Job::Remove => remove(transaction, slot)?,
     }
     Ok(false)
@@ -257,7 +281,7 @@ fn apply(
 
 fn write_entry(transaction: &Transaction<'_>, shared: &Shared, put: &Put) -> Result<bool, Trouble> {
     let slot = put.entry.slot;
-    let Ok(envelope) = codec::encode(&Record::of(&put.entry, put.made)) else {
+    let Some((envelope, card, softened)) = written(shared, put) else {
         remove(transaction, &slot)?;
         return Ok(false);
     };
@@ -265,8 +289,10 @@ fn write_entry(transaction: &Transaction<'_>, shared: &Shared, put: &Put) -> Res
     let expires = i64::try_from(put.made.saturating_add(kept)).unwrap_or(i64::MAX);
     let id: i64 = transaction
         .prepare_cached(
-            "INSERT INTO entry (key, delivery, expires, used) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (key, delivery) DO UPDATE SET expires = excluded.expires, used = excluded.used
+            "INSERT INTO entry (key, delivery, expires, used, softened, card)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (key, delivery) DO UPDATE SET expires = excluded.expires,
+                 used = excluded.used, softened = excluded.softened, card = excluded.card
              RETURNING id",
         )?
         .query_row(
@@ -274,7 +300,9 @@ fn write_entry(transaction: &Transaction<'_>, shared: &Shared, put: &Put) -> Res
                 slot.key.as_bytes(),
                 slot.delivery.cast_signed(),
                 expires,
-                shared.now().cast_signed()
+                shared.now().cast_signed(),
+                softened,
+                card
             ],
             |row| row.get(0),
         )?;
@@ -282,6 +310,23 @@ fn write_entry(transaction: &Transaction<'_>, shared: &Shared, put: &Put) -> Res
         .prepare_cached("INSERT OR REPLACE INTO body (id, envelope) VALUES (?1, ?2)")?
         .execute(params![id, envelope])?;
     Ok(true)
+}
+
+/// Returns what is written of an entry: its envelope, its card, and whether it was softened. `None` if it was purged
+/// meanwhile, or cannot be written.
+fn written(shared: &Shared, put: &Put) -> Option<(Vec<u8>, Vec<u8>, bool)> {
+    let inscription = shared.options.generations.inscribe(&put.entry)?;
+    let record = Record::of(&put.entry, put.made, inscription.pairs);
+    let envelope = codec::encode(&record).ok()?;
+    let card = codec::encode_card(&record).ok()?;
+    Some((envelope, card, inscription.softened))
+}
+
+fn soften(transaction: &Transaction<'_>, slot: &Slot) -> Result<(), Trouble> {
+    transaction
+        .prepare_cached("UPDATE entry SET softened = 1 WHERE key = ?1 AND delivery = ?2")?
+        .execute(params![slot.key.as_bytes(), slot.delivery.cast_signed()])?;
+    Ok(())
 }
 
 fn touch(transaction: &Transaction<'_>, slot: &Slot, now: i64) -> Result<(), Trouble> {

@@ -1,0 +1,209 @@
+//! `refrain purge`: has a running Refrain forget answers, by its admin listener.
+
+use std::{fmt::Write as _, time::Duration};
+
+use serde_json::{Map, Value};
+
+use super::{
+    ConfigArgs,
+    client::client,
+    failure::Failure,
+    health::{admin, root_cause},
+    print,
+};
+
+/// Have a running Refrain forget answers
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    group = clap::ArgGroup::new("selector").required(true),
+    after_help = "\
+Examples:
+  refrain purge --tag prices-2024 --dry-run            say what would be purged
+  refrain purge --pattern 'openai/*/gpt-4*' --soft     let it be stale instead of gone
+  refrain purge --older-than 7d"
+)]
+pub struct Purge {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Purge everything
+    #[arg(long, group = "selector")]
+    all: bool,
+    /// Purge the answers with this tag
+    #[arg(long, group = "selector")]
+    tag: Option<String>,
+    /// Purge the answers of this model
+    #[arg(long, group = "selector")]
+    model: Option<String>,
+    /// Purge the answers of this namespace
+    #[arg(long, group = "selector", value_name = "NAME")]
+    namespace: Option<String>,
+    /// Purge the answers of this key, as `X-Cache-Key` says it
+    #[arg(long, group = "selector", value_name = "HEX")]
+    key: Option<String>,
+    /// Purge the answers whose line `upstream/dialect/model/namespace/tags` is like this
+    #[arg(long, group = "selector")]
+    pattern: Option<String>,
+    /// Purge the answers made longer ago
+    #[arg(long, group = "selector", value_name = "AGE")]
+    older_than: Option<String>,
+    /// Purge nothing, but say what would be
+    #[arg(long)]
+    dry_run: bool,
+    /// Let answers be stale instead of gone
+    #[arg(long)]
+    soft: bool,
+    /// Ask this admin listener, whatever the configuration says
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Its token
+    #[arg(
+        long,
+        env = "REFRAIN_ADMIN__TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    token: Option<String>,
+}
+
+impl Purge {
+    /// Purges, and prints what came of it.
+    ///
+    /// # Errors
+    /// When Refrain does not answer, or refuses, and when the configuration is wrong.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let admin = admin(self.url.as_deref(), &self.config)?;
+        let told = self.ask(&format!("{admin}/api/purge")).await?;
+        Ok(print(&self.said(&told))?)
+    }
+
+    async fn ask(&self, url: &str) -> Result<Value, Failure> {
+        let unreachable = |error: reqwest::Error| {
+            Failure::new(format!("no answer from `{url}`: {}", root_cause(&error))).hint(
+                "is `refrain` running, and is this its `[admin] listen`? `--url` names another address",
+            )
+        };
+        let mut request = client(TIMEOUT)?.post(url).json(&self.body());
+        if let Some(token) = self.token.as_ref().filter(|token| !token.is_empty()) {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.map_err(unreachable)?;
+        let is_done = response.status().is_success();
+        let told = response.json::<Value>().await.map_err(unreachable)?;
+        if is_done {
+            return Ok(told);
+        }
+        let message = told.pointer("/error/message").and_then(Value::as_str);
+        let message = message.unwrap_or("the answer is not Refrain's");
+        Err(Failure::new(format!("nothing purged: {message}")))
+    }
+
+    fn body(&self) -> Value {
+        let named = [
+            ("tag", &self.tag),
+            ("model", &self.model),
+            ("namespace", &self.namespace),
+            ("key", &self.key),
+            ("pattern", &self.pattern),
+            ("older_than", &self.older_than),
+        ];
+        let flags = [
+            ("all", self.all),
+            ("dry_run", self.dry_run),
+            ("soft", self.soft),
+        ];
+        let named = named
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), Value::from(value.as_deref()?))));
+        let flags = flags.into_iter().filter(|(_, is_set)| *is_set);
+        let flags = flags.map(|(name, _)| (name.to_owned(), Value::Bool(true)));
+        Value::Object(named.chain(flags).collect::<Map<_, _>>())
+    }
+
+    /// Returns what came of it, in words.
+    fn said(&self, told: &Value) -> String {
+        let done = match (self.dry_run, self.soft) {
+            (true, false) => "would be purged",
+            (true, true) => "would be stale",
+            (false, false) => "purged",
+            (false, true) => "stale from now on",
+        };
+        let mut text = match told["entries"].as_u64() {
+            Some(1) => format!("1 entry {done}\n"),
+            Some(entries) => format!("{entries} entries {done}\n"),
+            None => format!("{done}\n"),
+        };
+        let samples = told["samples"].as_array().filter(|_| self.dry_run);
+        for sample in samples.into_iter().flatten() {
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "  {}", line(sample));
+        }
+        if told["durable"] == false {
+            text.push_str("the disk does not take it: it holds until Refrain ends\n");
+        }
+        text
+    }
+}
+
+/// Returns a sample as its key and the line that patterns go by.
+fn line(sample: &Value) -> String {
+    let word = |name: &str| sample[name].as_str().unwrap_or_default();
+    let tags = sample["tags"].as_array().into_iter().flatten();
+    let tags: Vec<_> = tags.filter_map(Value::as_str).collect();
+    let parts = ["upstream", "dialect", "model", "namespace"].map(word);
+    let shown = format!("{}/{}", parts.join("/"), tags.join(","));
+    // A tag or namespace is a caller's text, and a terminal obeys more than it shows.
+    format!("{}  {}", word("key"), shown.escape_debug())
+}
+
+/// A count goes through all entries.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        purge: Purge,
+    }
+
+    fn purge(args: &[&str]) -> Option<Purge> {
+        let line = Line::try_parse_from([&["purge"], args].concat());
+        Some(line.ok()?.purge)
+    }
+
+    #[test]
+    fn flags_become_the_members_of_the_body() {
+        for (args, body) in [
+            (&["--all"][..], json!({"all": true})),
+            (&["--tag", "a", "--soft"], json!({"tag": "a", "soft": true})),
+            (
+                &["--older-than", "1d", "--dry-run"],
+                json!({"older_than": "1d", "dry_run": true}),
+            ),
+            (&["--namespace", ""], json!({"namespace": ""})),
+        ] {
+            assert_eq!(purge(args).unwrap().body(), body);
+        }
+        assert!(purge(&[]).is_none(), "nothing is not everything");
+        assert!(purge(&["--all", "--key", "ab"]).is_none());
+    }
+
+    #[test]
+    fn what_came_of_it_is_told_in_words() {
+        let sample = json!({"key": "ab", "upstream": "u", "dialect": "chat", "model": "m\u{1b}", "namespace": "", "tags": ["a", "b"]});
+        let dry = purge(&["--all", "--dry-run"]).unwrap();
+        let told = dry.said(&json!({"entries": 1, "samples": [sample]}));
+        assert_eq!(
+            told,
+            "1 entry would be purged\n  ab  u/chat/m\\u{1b}//a,b\n"
+        );
+        let soft = purge(&["--all", "--soft"]).unwrap();
+        let told = soft.said(&json!({"durable": false}));
+        assert!(told.starts_with("stale from now on\nthe disk"), "{told}");
+    }
+}

@@ -1,0 +1,271 @@
+//! Generations: what was purged, and which entries have seen that.
+//!
+//! A purge gives a name (`all`, a tag, a model, ...) a new random value; an entry counts as having seen the values of
+//! before it was forwarded, and is dead once one of them differs. So a purge touches no entry, and none can escape it: not
+//! one under way, in a queue, or being read.
+//!
+//! # Two clocks
+//! In this process purges are counted: the count of the last one is the **epoch**, and an entry carries the epoch up to
+//! which it is known to be alive ([`Seen`]). On the disk, where a count would not survive a lost write, it carries the values.
+//!
+//! # Scope
+//! Decides what is dead, what is stale, and what may be forgotten. Nothing is deleted here: entries give way lazily, to
+//! reads, to evictions and to the sweep (`store::purge`). A purge may be forgotten once a sweep has found nothing that
+//! it concerns; what has not been looked at since then is dead without a look ([`Registry::floor`](registry::Registry)).
+
+mod name;
+mod registry;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use tokio::time::Instant;
+
+use self::registry::Registry;
+pub use self::{
+    name::{Purge, Selector, Traits},
+    registry::Row,
+};
+use super::{Entry, codec};
+
+/// What was purged; clones share it.
+#[derive(Clone, Debug)]
+pub struct Generations(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// The registry's epoch, to be read without its lock.
+    epoch: AtomicU64,
+    /// The epoch up to which a sweep has found nothing dead any more.
+    settled: AtomicU64,
+    registry: RwLock<Registry>,
+    /// A moment, and its milliseconds of Unix time.
+    anchor: (Instant, u64),
+}
+
+/// Up to which epoch an entry is known to be alive, and whether a soft purge has made it stale. The epoch is all but the
+/// lowest bit.
+#[derive(Debug, Default)]
+pub struct Seen(AtomicU64);
+
+/// What purges have made of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    Alive,
+    /// A soft purge concerns it: it is stale, whatever its lifetime.
+    Stale,
+    /// A purge concerns it.
+    Dead,
+}
+
+/// What is written of an entry beside itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inscription {
+    /// The generations that concern it, as fingerprint of the name and value.
+    pub pairs: Vec<(u64, u64)>,
+    /// Whether a soft purge has made it stale.
+    pub softened: bool,
+}
+
+/// Why a purge was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unpurged {
+    /// More purges are remembered than there is room for, until the next sweep.
+    #[error("too many purges wait for the sweep")]
+    Full,
+    /// The system has no random bytes.
+    #[error("no random bytes")]
+    Random,
+}
+
+impl Generations {
+    /// Makes a registry of no purges; `wall` is the time of day.
+    pub fn new(wall: SystemTime) -> Self {
+        let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(Arc::new(Inner {
+            epoch: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+            registry: RwLock::default(),
+            anchor: (Instant::now(), codec::millis(since)),
+        }))
+    }
+
+    /// Returns the count of the last purge: what begins now has seen that one.
+    pub fn epoch(&self) -> u64 {
+        self.0.epoch.load(Ordering::Acquire)
+    }
+
+    /// Returns the time of day, milliseconds of Unix time.
+    pub fn now(&self) -> u64 {
+        self.wall(Instant::now())
+    }
+
+    /// Does `purge`, from this moment on.
+    pub fn purge(&self, purge: &Purge) -> Result<(), Unpurged> {
+        let value = getrandom::u64().map_err(|_| Unpurged::Random)?;
+        let now = self.now();
+        let mut registry = self.write();
+        registry.purge(purge, value, now)?;
+        self.0.epoch.store(registry.epoch(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Returns what purges have made of `entry`. Costs two loads where nothing was purged since the last look.
+    pub fn standing(&self, entry: &Entry) -> Standing {
+        let (seen, softened) = entry.seen.get();
+        if seen == self.epoch() {
+            return if softened {
+                Standing::Stale
+            } else {
+                Standing::Alive
+            };
+        }
+        self.look(entry, seen, softened)
+    }
+
+    /// Looks an entry up in the registry, and notes that it was.
+    fn look(&self, entry: &Entry, seen: u64, softened: bool) -> Standing {
+        let made = self.wall(entry.made);
+        let registry = self.read();
+        let standing = match registry.standing(&Traits::of(entry, made), seen) {
+            Standing::Alive if softened => Standing::Stale,
+            standing => standing,
+        };
+        if standing != Standing::Dead {
+            let stale = standing == Standing::Stale;
+            entry.seen.advance(registry.epoch(), stale);
+        }
+        standing
+    }
+
+    /// Returns what purges after epoch `seen` have made of something with these traits.
+    pub fn since(&self, traits: &Traits<'_>, seen: u64) -> Standing {
+        if seen == self.epoch() {
+            return Standing::Alive;
+        }
+        self.read().standing(traits, seen)
+    }
+
+    /// Returns what is to be written of `entry`; `None` if it is dead.
+    pub fn inscribe(&self, entry: &Entry) -> Option<Inscription> {
+        let made = self.wall(entry.made);
+        let traits = Traits::of(entry, made);
+        let (seen, softened) = entry.seen.get();
+        // One look for both: a purge between two would be written down as seen.
+        let registry = self.read();
+        match registry.standing(&traits, seen) {
+            Standing::Dead => None,
+            standing => Some(Inscription {
+                pairs: registry.pairs(&traits),
+                softened: softened || standing == Standing::Stale,
+            }),
+        }
+    }
+
+    /// Returns what purges have made of what was written with this inscription.
+    pub fn judge(&self, traits: &Traits<'_>, inscription: &Inscription) -> Standing {
+        self.read().judge(traits, inscription)
+    }
+
+    /// Takes back in what was written with this inscription; `None` if it is dead.
+    pub fn admit(&self, traits: &Traits<'_>, inscription: &Inscription) -> Option<Seen> {
+        let registry = self.read();
+        match registry.judge(traits, inscription) {
+            Standing::Dead => None,
+            standing => Some(Seen::at(registry.epoch(), standing == Standing::Stale)),
+        }
+    }
+
+    /// Takes in what an earlier process has written.
+    pub fn load(&self, rows: impl IntoIterator<Item = Row>) {
+        let mut registry = self.write();
+        registry.load(rows);
+        self.0.epoch.store(registry.epoch(), Ordering::Release);
+    }
+
+    /// Returns the purges after epoch `seen`, and the epoch now.
+    pub fn after(&self, seen: u64) -> (Vec<Row>, u64) {
+        let registry = self.read();
+        (registry.after(seen), registry.epoch())
+    }
+
+    /// Notes that a sweep which began at `epoch` has found nothing dead.
+    pub fn settle(&self, epoch: u64) {
+        self.0.settled.fetch_max(epoch, Ordering::AcqRel);
+    }
+
+    /// Returns up to which epoch nothing dead is left.
+    pub fn settled(&self) -> u64 {
+        self.0.settled.load(Ordering::Acquire)
+    }
+
+    /// Returns the purges that may be forgotten.
+    pub fn forgettable(&self) -> Vec<Row> {
+        self.read().forgettable(self.settled(), self.now())
+    }
+
+    /// Forgets these purges, unless their names were purged again.
+    pub fn forget(&self, rows: &[Row]) {
+        self.write().forget(rows);
+    }
+
+    /// Returns how many purges are remembered.
+    pub fn len(&self) -> usize {
+        self.read().len()
+    }
+
+    /// Returns whether no purge is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns a moment's milliseconds of Unix time.
+    pub fn wall(&self, moment: Instant) -> u64 {
+        let (anchor, wall) = self.0.anchor;
+        let later = codec::millis(moment.saturating_duration_since(anchor));
+        let earlier = codec::millis(anchor.saturating_duration_since(moment));
+        wall.saturating_add(later).saturating_sub(earlier)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Registry> {
+        let registry = self.0.registry.read();
+        registry.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Registry> {
+        let registry = self.0.registry.write();
+        registry.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    /// Returns the mark of what has seen all purges up to `epoch`.
+    pub fn at(epoch: u64, softened: bool) -> Self {
+        Self(AtomicU64::new(epoch << 1 | u64::from(softened)))
+    }
+
+    /// Returns whether a soft purge is known to have made the entry stale.
+    pub fn is_softened(&self) -> bool {
+        self.get().1
+    }
+
+    fn get(&self) -> (u64, bool) {
+        let mark = self.0.load(Ordering::Relaxed);
+        (mark >> 1, mark & 1 == 1)
+    }
+
+    /// Moves on to `epoch`. Whoever gets further has seen all that the others have, stale or not.
+    fn advance(&self, epoch: u64, softened: bool) {
+        let mark = epoch << 1 | u64::from(softened);
+        self.0.fetch_max(mark, Ordering::Relaxed);
+    }
+}

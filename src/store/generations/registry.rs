@@ -1,0 +1,231 @@
+//! The registry behind [`Generations`](super::Generations): names and their present values, within bounds.
+
+use std::collections::HashMap;
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    Inscription, Standing, Unpurged,
+    name::{self, Predicate, Purge, Traits},
+};
+
+/// Names and their present values.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    named: HashMap<Vec<u8>, Mark>,
+    predicates: Vec<(Vec<u8>, Predicate, Mark)>,
+    epoch: u64,
+    /// The last purge that was forgotten: what has not seen it is dead, concerned or not.
+    floor: u64,
+    /// The last purge that was about upstreams: it concerns whatever does not know its own yet.
+    upstreams: u64,
+    /// Whether there are names of soft purges.
+    softens: bool,
+}
+
+/// A purge as the disk keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Its value.
+    pub value: u64,
+    /// When it was done, milliseconds of Unix time.
+    pub at: u64,
+}
+
+/// The last purge of a name.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    /// Chosen at random.
+    value: u64,
+    /// Its count.
+    count: u64,
+    /// When it was done, milliseconds of Unix time.
+    at: u64,
+}
+
+impl Registry {
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.named.len() + self.predicates.len()
+    }
+
+    pub(super) fn purge(&mut self, purge: &Purge, value: u64, at: u64) -> Result<(), Unpurged> {
+        let name = purge.name();
+        let is_known = self.named.contains_key(&name)
+            || self.predicates.iter().any(|(known, ..)| *known == name);
+        let is_full = if purge.selector.is_tried() {
+            self.predicates.len() >= MOST_PREDICATES
+        } else {
+            self.named.len() >= MOST_NAMES
+        };
+        if is_full && !is_known {
+            return Err(Unpurged::Full);
+        }
+        self.set(name, value, at);
+        Ok(())
+    }
+
+    pub(super) fn load(&mut self, rows: impl IntoIterator<Item = Row>) {
+        for Row { name, value, at } in rows {
+            self.set(name, value, at);
+        }
+    }
+
+    fn set(&mut self, name: Vec<u8>, value: u64, at: u64) {
+        self.epoch += 1;
+        let mark = Mark {
+            value,
+            count: self.epoch,
+            at,
+        };
+        self.softens |= name::is_soft(&name);
+        if name::is_about_upstreams(&name) {
+            self.upstreams = self.epoch;
+        }
+        if let Some(predicate) = Predicate::of(&name) {
+            self.predicates.retain(|(known, ..)| *known != name);
+            self.predicates.push((name, predicate, mark));
+        } else {
+            self.named.insert(name, mark);
+        }
+    }
+
+    /// Calls `each` with the name and mark of every purge that concerns what has these traits.
+    fn concerning(&self, traits: &Traits<'_>, mut each: impl FnMut(&[u8], Mark)) {
+        if !self.named.is_empty() {
+            for soft in [false, true]
+                .into_iter()
+                .take(1 + usize::from(self.softens))
+            {
+                traits.names(soft, |name| {
+                    if let Some(mark) = self.named.get(name) {
+                        each(name, *mark);
+                    }
+                });
+            }
+        }
+        for (name, predicate, mark) in &self.predicates {
+            if predicate.concerns(traits) {
+                each(name, *mark);
+            }
+        }
+    }
+
+    /// Returns what purges after epoch `seen` have made of something with these traits.
+    pub(super) fn standing(&self, traits: &Traits<'_>, seen: u64) -> Standing {
+        let unknown = traits.upstream.is_none() && self.upstreams > seen;
+        if seen < self.floor || unknown {
+            return Standing::Dead;
+        }
+        let mut standing = Standing::Alive;
+        self.concerning(traits, |name, mark| {
+            if mark.count > seen {
+                standing = standing.and(name);
+            }
+        });
+        standing
+    }
+
+    /// Returns the pairs of what has seen all purges.
+    pub(super) fn pairs(&self, traits: &Traits<'_>) -> Vec<(u64, u64)> {
+        let mut pairs = Vec::new();
+        self.concerning(traits, |name, mark| {
+            pairs.push((fingerprint(name), mark.value));
+        });
+        pairs
+    }
+
+    /// Returns what purges have made of what was written with this inscription. A name that is not known any more has
+    /// been forgotten, and so has not been purged since.
+    pub(super) fn judge(&self, traits: &Traits<'_>, inscription: &Inscription) -> Standing {
+        let mut standing = if inscription.softened {
+            Standing::Stale
+        } else {
+            Standing::Alive
+        };
+        self.concerning(traits, |name, mark| {
+            let pair = (fingerprint(name), mark.value);
+            if !inscription.pairs.contains(&pair) {
+                standing = standing.and(name);
+            }
+        });
+        standing
+    }
+
+    pub(super) fn after(&self, seen: u64) -> Vec<Row> {
+        let predicates = self.predicates.iter().map(|(name, _, mark)| (name, mark));
+        let mut marks: Vec<_> = self
+            .named
+            .iter()
+            .chain(predicates)
+            .filter(|(_, mark)| mark.count > seen)
+            .collect();
+        marks.sort_unstable_by_key(|(_, mark)| mark.count);
+        marks.into_iter().map(row).collect()
+    }
+
+    /// Returns what may be forgotten once nothing dead is left up to epoch `settled`. It is kept a little longer for
+    /// the flights that began before, unless room is scarce.
+    pub(super) fn forgettable(&self, settled: u64, now: u64) -> Vec<Row> {
+        let old = now.saturating_sub(KEPT);
+        let may_go = |mark: &Mark, scarce: bool| mark.count <= settled && (scarce || mark.at < old);
+        let scarce = self.named.len() > MOST_NAMES / 2;
+        let named = self.named.iter().filter(|(_, mark)| may_go(mark, scarce));
+        let scarce = self.predicates.len() > MOST_PREDICATES / 2;
+        let predicates = self.predicates.iter();
+        let predicates = predicates.filter(|(_, _, mark)| may_go(mark, scarce));
+        let predicates = predicates.map(|(name, _, mark)| (name, mark));
+        named.chain(predicates).map(row).collect()
+    }
+
+    /// Forgets these purges, except for those whose names were purged again.
+    pub(super) fn forget(&mut self, rows: &[Row]) {
+        for Row { name, value, .. } in rows {
+            let named = self.named.get(name);
+            let tried = self.predicates.iter().find(|(known, ..)| known == name);
+            let mark = named.or(tried.map(|(.., mark)| mark)).copied();
+            if let Some(mark) = mark.filter(|mark| mark.value == *value) {
+                self.named.remove(name);
+                self.predicates.retain(|(known, ..)| known != name);
+                self.floor = self.floor.max(mark.count);
+            }
+        }
+        self.softens = self.named.keys().any(|name| name::is_soft(name));
+    }
+}
+
+impl Standing {
+    /// Returns what a purge of this name makes of it.
+    fn and(self, name: &[u8]) -> Self {
+        match self {
+            Self::Alive | Self::Stale if name::is_soft(name) => Self::Stale,
+            _ => Self::Dead,
+        }
+    }
+}
+
+fn row((name, mark): (&Vec<u8>, &Mark)) -> Row {
+    Row {
+        name: name.clone(),
+        value: mark.value,
+        at: mark.at,
+    }
+}
+
+/// Returns what stands for a name in an entry; only its own names are ever compared.
+fn fingerprint(name: &[u8]) -> u64 {
+    let digest: [u8; 32] = Sha256::digest(name).into();
+    u64::from_le_bytes(digest.first_chunk().copied().unwrap_or_default())
+}
+
+/// Names that are remembered; each takes some 150 bytes.
+const MOST_NAMES: usize = 1 << 16;
+/// Patterns and ages that are remembered: each is tried on every entry that is looked at anew.
+const MOST_PREDICATES: usize = 64;
+/// How long a purge is remembered at least for flights under way, milliseconds.
+const KEPT: u64 = 60 * 60 * 1000;

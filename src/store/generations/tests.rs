@@ -1,0 +1,357 @@
+//! The registry by itself, and against a model that remembers everything.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    answer::retold::Retold,
+    call::{Slot, key::Key},
+    dialect::chat::form::Form,
+    store::Label,
+};
+
+fn registry() -> Generations {
+    Generations::new(UNIX_EPOCH + Duration::from_secs(1_000_000))
+}
+
+fn purge(selector: Selector) -> Purge {
+    Purge {
+        selector,
+        within: None,
+        soft: false,
+    }
+}
+
+fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+/// An entry of a scope, with a tag, that has seen the purges up to `seen`.
+fn entry(scope: u8, tag: &str, seen: u64) -> Entry {
+    Entry {
+        slot: Slot {
+            key: Key::from_bytes([scope; 32]),
+            delivery: 0,
+        },
+        form: Form::Plain,
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+        upstream: HeaderValue::from_static("up"),
+        usage: None,
+        made: Instant::now(),
+        lifetime: Duration::from_secs(100),
+        tags: vec![text(tag)],
+        label: Label {
+            scope: vec![scope],
+            dialect: text("chat"),
+            model: text("gpt"),
+            namespace: text("n"),
+        },
+        seen: Seen::at(seen, false),
+        retold: Retold::default(),
+    }
+}
+
+#[test]
+fn each_selector_concerns_what_it_says_and_nothing_else() {
+    let key = Key::from_bytes([1; 32]);
+    let of = |selector, scope: Option<u8>| Purge {
+        within: scope.map(|scope| vec![scope]),
+        ..purge(selector)
+    };
+    let concerned = [
+        of(Selector::All, None),
+        of(Selector::All, Some(1)),
+        of(Selector::Dialect(text("chat")), None),
+        of(Selector::Tag(text("a")), None),
+        of(Selector::Tag(text("a")), Some(1)),
+        of(Selector::Model(text("gpt")), None),
+        of(Selector::Namespace(text("n")), None),
+        of(Selector::Namespace(text("n")), Some(1)),
+        of(Selector::Scope(vec![1]), None),
+        of(Selector::Upstream(text("up")), None),
+        of(Selector::Key(key), None),
+        of(Selector::Pattern(text("up/chat/gpt/n/a")), None),
+        of(Selector::Pattern(text("*/gpt/*")), None),
+        of(Selector::MadeBefore(u64::MAX), None),
+    ];
+    let others = [
+        of(Selector::All, Some(2)),
+        of(Selector::Dialect(text("gpt")), None),
+        of(Selector::Tag(text("b")), None),
+        of(Selector::Tag(text("a")), Some(2)),
+        of(Selector::Model(text("chat")), None),
+        of(Selector::Namespace(text("")), None),
+        of(Selector::Namespace(text("n")), Some(2)),
+        of(Selector::Scope(vec![1, 1]), None),
+        of(Selector::Upstream(text("n")), None),
+        of(Selector::Key(Key::from_bytes([2; 32])), None),
+        of(Selector::Pattern(text("up/chat/gpt")), None),
+        of(Selector::MadeBefore(1), None),
+    ];
+    let all = concerned.iter().map(|purge| (purge, true));
+    for (purge, expected) in all.chain(others.iter().map(|purge| (purge, false))) {
+        for soft in [false, true] {
+            let purge = Purge {
+                soft,
+                ..purge.clone()
+            };
+            let registry = registry();
+            let entry = entry(1, "a", 0);
+            let made = registry.wall(entry.made);
+            registry.purge(&purge).unwrap();
+            let standing = match (expected, soft) {
+                (false, _) => Standing::Alive,
+                (true, true) => Standing::Stale,
+                (true, false) => Standing::Dead,
+            };
+            assert_eq!(purge.concerns(&Traits::of(&entry, made)), expected);
+            assert_eq!(registry.standing(&entry), standing, "{purge:?}");
+            assert_eq!(registry.standing(&entry), standing, "{purge:?}, again");
+        }
+    }
+}
+
+#[test]
+fn what_was_written_before_a_purge_is_dead_when_it_is_read_after_it() {
+    for forgotten in [false, true] {
+        let registry = registry();
+        let before = entry(1, "a", 0);
+        let written = registry.inscribe(&before).unwrap();
+        registry.purge(&purge(Selector::Tag(text("a")))).unwrap();
+        assert_eq!(registry.inscribe(&before), None, "it was in the queue");
+        let after = entry(1, "a", registry.epoch());
+        let renewed = registry.inscribe(&after).unwrap();
+        let traits = Traits::of(&after, 0);
+        assert!(registry.admit(&traits, &written).is_none());
+        assert!(registry.admit(&traits, &renewed).is_some());
+        // Another process, which reads what this one has written.
+        let next = self::registry();
+        next.load(registry.after(0).0);
+        assert!(next.admit(&traits, &written).is_none());
+        assert!(next.admit(&traits, &renewed).is_some());
+        if forgotten {
+            next.settle(next.epoch());
+            next.forget(&next.after(0).0);
+            assert!(next.is_empty());
+            assert!(next.admit(&traits, &renewed).is_some());
+        }
+    }
+}
+
+#[test]
+fn a_soft_purge_stays_with_what_has_seen_it() {
+    let registry = registry();
+    let soft = Purge {
+        soft: true,
+        ..purge(Selector::All)
+    };
+    let old = entry(1, "a", 0);
+    registry.purge(&soft).unwrap();
+    assert_eq!(registry.standing(&old), Standing::Stale);
+    assert!(old.seen.is_softened());
+    registry.purge(&purge(Selector::Tag(text("b")))).unwrap();
+    assert_eq!(registry.standing(&old), Standing::Stale);
+    let written = registry.inscribe(&old).unwrap();
+    assert!(written.softened);
+    let read = registry.admit(&Traits::of(&old, 0), &written).unwrap();
+    assert!(read.is_softened());
+    registry.purge(&purge(Selector::All)).unwrap();
+    assert_eq!(registry.standing(&old), Standing::Dead);
+}
+
+#[test]
+fn what_was_not_looked_at_before_a_purge_was_forgotten_is_dead() {
+    let registry = registry();
+    let (unseen, seen) = (entry(1, "a", 0), entry(1, "a", 0));
+    registry.purge(&purge(Selector::Tag(text("b")))).unwrap();
+    assert_eq!(registry.standing(&seen), Standing::Alive);
+    assert!(registry.forgettable().is_empty(), "nothing was swept");
+    registry.settle(registry.epoch());
+    assert!(
+        registry.forgettable().is_empty(),
+        "flights may be under way"
+    );
+    registry.forget(&registry.after(0).0);
+    registry.purge(&purge(Selector::Tag(text("c")))).unwrap();
+    assert_eq!(registry.standing(&seen), Standing::Alive);
+    assert_eq!(registry.standing(&unseen), Standing::Dead);
+}
+
+#[test]
+fn a_name_that_was_purged_again_is_not_forgotten() {
+    let registry = registry();
+    registry.purge(&purge(Selector::All)).unwrap();
+    let (rows, _) = registry.after(0);
+    registry.purge(&purge(Selector::All)).unwrap();
+    registry.forget(&rows);
+    assert_eq!(registry.len(), 1);
+    assert_eq!(registry.standing(&entry(1, "a", 1)), Standing::Dead);
+}
+
+#[test]
+fn patterns_are_bounded_and_make_room_once_swept() {
+    let registry = registry();
+    let pattern = |number: usize| purge(Selector::Pattern(format!("{number}/*")));
+    let done = (0..1_000).take_while(|number| registry.purge(&pattern(*number)).is_ok());
+    let done = done.count();
+    assert!(done < 100, "{done}");
+    assert_eq!(registry.purge(&pattern(done)), Err(Unpurged::Full));
+    assert_eq!(registry.purge(&pattern(0)), Ok(()), "it is known");
+    assert_eq!(registry.purge(&purge(Selector::All)), Ok(()));
+    registry.settle(registry.epoch());
+    registry.forget(&registry.forgettable());
+    assert_eq!(registry.purge(&pattern(done)), Ok(()));
+}
+
+/// What happens to the entries of the property test, in any order.
+#[derive(Clone, Debug)]
+enum Event {
+    /// A flight begins, for an entry of this scope and tag.
+    Begin(u8, u8),
+    /// A purge: of all, a tag, a scope, a tag in a scope.
+    Purge(u8, u8, u8),
+    /// The oldest flight lands.
+    Land,
+    /// An entry is written, and the one in memory dropped.
+    Evict(usize),
+    /// An entry is read.
+    Read(usize),
+    /// A sweep finds nothing more, and purges are forgotten.
+    Sweep,
+    /// The process dies, and another one takes over what was written.
+    Restart,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        3 => (0..3_u8, 0..3_u8).prop_map(|(scope, tag)| Event::Begin(scope, tag)),
+        2 => (0..4_u8, 0..3_u8, 0..3_u8).prop_map(|(kind, scope, tag)| Event::Purge(kind, scope, tag)),
+        3 => Just(Event::Land),
+        2 => (0..8_usize).prop_map(Event::Evict),
+        3 => (0..8_usize).prop_map(Event::Read),
+        1 => Just(Event::Sweep),
+        1 => Just(Event::Restart),
+    ];
+    prop::collection::vec(event, 1..60)
+}
+
+/// An entry, and whether anything that concerns it was purged since its flight began.
+struct Modelled {
+    entry: Entry,
+    written: Option<Inscription>,
+    scope: u8,
+    tag: u8,
+    purged: bool,
+}
+
+impl Modelled {
+    /// Looks at the entry as a read does; takes it back in if only the disk has it.
+    fn look(&mut self, registry: &Generations) -> Standing {
+        if let Some(written) = &self.written {
+            let Some(seen) = registry.admit(&Traits::of(&self.entry, 0), written) else {
+                return Standing::Dead;
+            };
+            self.entry.seen = seen;
+            self.written = None;
+        }
+        registry.standing(&self.entry)
+    }
+}
+
+fn selected(kind: u8, scope: u8, tag: u8) -> Purge {
+    let tag = Selector::Tag(tag.to_string());
+    match kind {
+        0 => purge(Selector::All),
+        1 => purge(tag),
+        2 => purge(Selector::Scope(vec![scope])),
+        _ => Purge {
+            within: Some(vec![scope]),
+            ..purge(tag)
+        },
+    }
+}
+
+fn is_concerned(kind: u8, scope: u8, tag: u8, of: &Modelled) -> bool {
+    match kind {
+        0 => true,
+        1 => of.tag == tag,
+        2 => of.scope == scope,
+        _ => of.tag == tag && of.scope == scope,
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_order_nothing_purged_is_ever_read(events in events()) {
+        let mut registry = registry();
+        let mut flights: Vec<Modelled> = Vec::new();
+        let mut kept: Vec<Modelled> = Vec::new();
+        for event in events {
+            match event {
+                Event::Begin(scope, tag) => flights.push(Modelled {
+                    entry: entry(scope, &tag.to_string(), registry.epoch()),
+                    written: None,
+                    scope,
+                    tag,
+                    purged: false,
+                }),
+                Event::Purge(kind, scope, tag) => {
+                    registry.purge(&selected(kind, scope, tag)).unwrap();
+                    for one in flights.iter_mut().chain(&mut kept) {
+                        one.purged |= is_concerned(kind, scope, tag, one);
+                    }
+                }
+                Event::Land if !flights.is_empty() => {
+                    let landed = flights.remove(0);
+                    let standing = registry.standing(&landed.entry);
+                    prop_assert!(!landed.purged || standing == Standing::Dead);
+                    if standing != Standing::Dead {
+                        kept.push(landed);
+                    }
+                }
+                Event::Evict(index) => {
+                    if let Some(one) = kept.get_mut(index)
+                        && one.written.is_none()
+                    {
+                        let written = registry.inscribe(&one.entry);
+                        prop_assert_eq!(written.is_none(), one.purged);
+                        if written.is_none() {
+                            kept.remove(index);
+                        } else {
+                            one.written = written;
+                        }
+                    }
+                }
+                Event::Read(index) => {
+                    if let Some(one) = kept.get_mut(index) {
+                        let standing = one.look(&registry);
+                        prop_assert_eq!(standing == Standing::Dead, one.purged);
+                    }
+                }
+                Event::Sweep => {
+                    let dead = |one: &Modelled| match &one.written {
+                        Some(written) => registry.judge(&Traits::of(&one.entry, 0), written),
+                        None => registry.standing(&one.entry),
+                    } == Standing::Dead;
+                    kept.retain(|one| !dead(one));
+                    registry.settle(registry.epoch());
+                    registry.forget(&registry.after(0).0);
+                }
+                Event::Restart => {
+                    let next = self::registry();
+                    next.load(registry.after(0).0);
+                    flights.clear();
+                    kept.retain(|one| one.written.is_some());
+                    registry = next;
+                }
+                Event::Land => {}
+            }
+        }
+    }
+}
