@@ -2,9 +2,10 @@
 //!
 //! # Scope
 //! A caller's credential goes to its upstream unless the proxy has a key of its own for that one; then it stays here,
-//! cookies included, and the proxy's goes.
+//! cookies included, and the proxy's goes. It does not go where it would come back: a TRACE is answered with what was sent
+//! (RFC 9110 §9.3.8).
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::{
     config::{self, ApiKey, BaseUrl, CREDENTIALS},
@@ -40,15 +41,17 @@ impl Credential {
         Ok(Self::Swap(name, value))
     }
 
-    /// Puts it into the `headers` that are to be sent.
-    pub fn put(&self, headers: &mut HeaderMap) {
+    /// Puts it into the `headers` that are to be sent with `method`.
+    pub fn put(&self, method: &Method, headers: &mut HeaderMap) {
         let Self::Swap(name, value) = self else {
             return;
         };
         for credential in CREDENTIALS {
             headers.remove(credential);
         }
-        headers.insert(name, value.clone());
+        if method != Method::TRACE {
+            headers.insert(name, value.clone());
+        }
     }
 }
 
@@ -85,7 +88,7 @@ mod tests {
             headers.append(name, HeaderValue::from_static("theirs, too"));
         }
         headers.insert("x-mine", HeaderValue::from_static("1"));
-        credential.put(&mut headers);
+        credential.put(&Method::POST, &mut headers);
         let line = |(name, value): (&HeaderName, &HeaderValue)| {
             format!("{name}: {}", value.to_str().unwrap())
         };

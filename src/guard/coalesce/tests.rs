@@ -166,7 +166,8 @@ fn call() -> Call {
 
 impl House {
     fn send(&self, call: Call) -> tokio::task::JoinHandle<Result<(Verdict, String), Error>> {
-        let mut service = CoalesceLayer::new(self.flights.clone()).layer(self.upstream.clone());
+        let mut service =
+            CoalesceLayer::new(self.flights.clone(), false).layer(self.upstream.clone());
         let answering = service.call(call);
         spawn(async move {
             let answer = answering.await?;
