@@ -54,9 +54,12 @@ use super::{
     codec::{self, Damage, Record},
     generations::{self as purges, Generations, Inscription, Traits},
 };
-use crate::call::{
-    Slot,
-    key::{Key, Secret},
+use crate::{
+    answer::retold::Retold,
+    call::{
+        Slot,
+        key::{Key, Secret},
+    },
 };
 
 /// The disk tier; clones share it.
@@ -451,6 +454,7 @@ fn restore(found: Found, options: &Options, now: Instant, wall: u64) -> Option<E
         lifetime: record.lifetime.min(options.max_ttl),
         tags: record.tags,
         label: record.label,
+        retold: Retold::default(),
         seen,
     })
 }

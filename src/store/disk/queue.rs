@@ -339,6 +339,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        answer::retold::Retold,
         call::key::Key,
         dialect::chat::form::Form,
         store::{Label, generations::Seen},
@@ -364,6 +365,7 @@ mod tests {
             lifetime: Duration::from_secs(60),
             tags: Vec::new(),
             label: Label::default(),
+            retold: Retold::default(),
             seen: Seen::default(),
         })
     }

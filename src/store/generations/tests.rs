@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    answer::retold::Retold,
     call::{Slot, key::Key},
     dialect::chat::form::Form,
     store::Label,
@@ -52,6 +53,7 @@ fn entry(scope: u8, tag: &str, seen: u64) -> Entry {
             namespace: text("n"),
         },
         seen: Seen::at(seen, false),
+        retold: Retold::default(),
     }
 }
 

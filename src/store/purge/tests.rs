@@ -12,6 +12,10 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::{
+    answer::{
+        retold::{Retold, Teller},
+        tasks::Tasks,
+    },
     dialect::chat::form::Form,
     store::{
         Entry,
@@ -44,7 +48,12 @@ async fn house_in(folder: TempDir) -> House {
         generations: generations.clone(),
     };
     let (disk, _) = Disk::open(options).await.unwrap();
-    let store = Tiered::new(Memory::new(1 << 20, 1 << 10), Some(disk), generations);
+    let store = Tiered::new(
+        Memory::new(1 << 20, 1 << 10),
+        Some(disk),
+        generations,
+        Teller::new(Tasks::default()),
+    );
     House {
         purger: Purger::new(store.clone(), false),
         store,
@@ -77,6 +86,7 @@ fn entry(number: u8, tag: &str, seen: u64) -> Entry {
             ..Label::default()
         },
         seen: Seen::at(seen, false),
+        retold: Retold::default(),
     }
 }
 
@@ -250,6 +260,7 @@ async fn a_disk_that_cannot_be_written_to_is_said_so() {
         Memory::new(1 << 20, 1),
         None,
         house.store.generations.clone(),
+        Teller::new(Tasks::default()),
     );
     for lacks_disk in [false, true] {
         let purger = Purger::new(memory.clone(), lacks_disk);
