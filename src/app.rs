@@ -123,6 +123,7 @@ impl App {
             purger: purger.clone(),
             flights: flights.clone(),
             may_purge: config.cache.allow.contains(&Directive::Purge),
+            proofs: (!upstream.has_one_key()).then(|| prover.proofs().clone()),
         };
         let edge = Edge::new(Parts {
             stack: stack(ledger.clone(), store, prover, refreshes, flights, upstream),

@@ -120,6 +120,7 @@ struct Origin {
 #[derive(Clone, Debug)]
 pub struct CoalesceLayer {
     flights: Flights,
+    one_key: bool,
 }
 
 /// The service.
@@ -127,6 +128,8 @@ pub struct CoalesceLayer {
 pub struct Coalesce<S> {
     inner: S,
     flights: Flights,
+    /// Whether all calls are made with the proxy's own key.
+    one_key: bool,
 }
 
 /// How a call takes part in a flight.
@@ -376,9 +379,9 @@ impl Flight {
 }
 
 impl CoalesceLayer {
-    /// Makes a layer over `flights`.
-    pub fn new(flights: Flights) -> Self {
-        Self { flights }
+    /// Makes a layer over `flights`; `one_key` tells whether all calls are made with the proxy's own key.
+    pub fn new(flights: Flights, one_key: bool) -> Self {
+        Self { flights, one_key }
     }
 }
 
@@ -389,6 +392,7 @@ impl<S> Layer<S> for CoalesceLayer {
         Coalesce {
             inner,
             flights: self.flights.clone(),
+            one_key: self.one_key,
         }
     }
 }
@@ -418,7 +422,7 @@ where
                     passed_over: call.passed_over,
                     alone: call.alone,
                     // What the upstream says to the proxy's own key, it says to all of them.
-                    wide: call.is_wide() && call.caller.credential().is_some(),
+                    wide: call.is_wide() && !self.one_key,
                     apart: Vec::new(),
                     hops: headers::hops(&call.headers),
                 };
@@ -436,7 +440,7 @@ struct Ticket {
     passed_over: Option<std::time::Instant>,
     /// Whether nothing of other calls may answer it.
     alone: bool,
-    /// Whether other credentials share its scope.
+    /// Whether others share its scope, whose credentials the upstream may think otherwise of.
     wide: bool,
     /// Flights that this call cannot join, or could not be served by.
     apart: Vec<u64>,

@@ -89,9 +89,12 @@ fn answer(head: Head, body: Body, key: Key) -> Answer {
     }
 }
 
-/// Statuses that speak of the leader's credential, and so to nobody else.
-const OF_THE_CREDENTIAL: [StatusCode; 3] = [
+/// Statuses that may speak of the leader's credential, and so to nobody else: a model that it has no access to is not
+/// found, and an account without means has to pay.
+const OF_THE_CREDENTIAL: [StatusCode; 5] = [
     StatusCode::UNAUTHORIZED,
+    StatusCode::PAYMENT_REQUIRED,
     StatusCode::FORBIDDEN,
+    StatusCode::NOT_FOUND,
     StatusCode::TOO_MANY_REQUESTS,
 ];

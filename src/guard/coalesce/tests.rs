@@ -173,7 +173,8 @@ fn call() -> Call {
 
 impl House {
     fn send(&self, call: Call) -> tokio::task::JoinHandle<Result<(Verdict, String), Error>> {
-        let mut service = CoalesceLayer::new(self.flights.clone()).layer(self.upstream.clone());
+        let mut service =
+            CoalesceLayer::new(self.flights.clone(), false).layer(self.upstream.clone());
         let answering = service.call(call);
         spawn(async move {
             let answer = answering.await?;
@@ -502,7 +503,8 @@ async fn followers_in_another_form_and_later_hits_share_one_telling() {
     let house = house();
     let leader = house.send(call_for(TELLING));
     settle().await;
-    let mut service = CoalesceLayer::new(house.flights.clone()).layer(house.upstream.clone());
+    let mut service =
+        CoalesceLayer::new(house.flights.clone(), false).layer(house.upstream.clone());
     let followers: Vec<_> = (0..3)
         .map(|_| spawn(service.call(call_for(Form::Plain))))
         .collect();

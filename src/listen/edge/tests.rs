@@ -97,6 +97,7 @@ fn own(config: &Config, tasks: &Tasks) -> Own {
         purger: Purger::new(store.clone(), false),
         flights: Flights::new(tapes, store, never, |_, _, _| false),
         may_purge: true,
+        proofs: None,
     }
 }
 

@@ -209,6 +209,21 @@ fn patterns_are_bounded_and_make_room_once_swept() {
     assert_eq!(registry.purge(&pattern(done)), Ok(()));
 }
 
+#[test]
+fn callers_who_purge_without_end_leave_room_for_the_operator() {
+    let registry = registry();
+    let by_caller = |number: u32| Purge {
+        within: Some(number.to_be_bytes().to_vec()),
+        ..purge(Selector::All)
+    };
+    let done = (0..200_000).take_while(|number| registry.purge(&by_caller(*number)).is_ok());
+    assert!(done.count() < 100_000);
+    for number in 0..1_000 {
+        let tag = Selector::Tag(format!("tag-{number}"));
+        assert_eq!(registry.purge(&purge(tag)), Ok(()), "{number}");
+    }
+}
+
 /// What happens to the entries of the property test, in any order.
 #[derive(Clone, Debug)]
 enum Event {

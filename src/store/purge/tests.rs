@@ -268,3 +268,27 @@ async fn a_disk_that_cannot_be_written_to_is_said_so() {
         assert_eq!(outcome.durable, Some(!lacks_disk));
     }
 }
+
+#[tokio::test]
+async fn callers_who_look_without_end_do_not_keep_the_operator_from_purging() {
+    let house = house().await;
+    for number in 0..=255 {
+        house.store.memory.put(Arc::new(entry(number, "a", 0)));
+    }
+    let looks = |within| Order {
+        purges: vec![Purge {
+            selector: Selector::All,
+            within,
+            soft: false,
+        }],
+        dry_run: true,
+    };
+    let (by_caller, by_operator) = (looks(Some(b"scope".to_vec())), looks(None));
+    let caller = house.purger.run(&by_caller);
+    tokio::pin!(caller);
+    assert!(futures_util::poll!(caller.as_mut()).is_pending());
+    let second = house.purger.run(&by_caller).await;
+    assert_eq!(second, Err(Refused::Busy));
+    assert!(house.purger.run(&by_operator).await.is_ok());
+    assert!(caller.await.is_ok());
+}
