@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use super::{
@@ -64,13 +64,30 @@ impl Callers {
     }
 }
 
-/// Returns the keys that a request presents: `Authorization: Bearer` (RFC 6750 §2.1), Azure's and Anthropic's headers.
+/// Returns the keys that a request presents: `Authorization: Bearer` (RFC 6750 §2.1), Azure's and Anthropic's headers, and
+/// what OpenAI's SDK offers as a protocol, since a browser's WebSocket sends no headers of a page.
 fn presented(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let bearers = headers.get_all(header::AUTHORIZATION).iter();
     let bearers = bearers.filter_map(|value| bearer(value.as_bytes()));
     let plain = ["api-key", "x-api-key"].into_iter();
     let plain = plain.flat_map(|name| headers.get_all(name).iter());
-    bearers.chain(plain.map(|value| value.as_bytes().trim_ascii()))
+    let plain = plain.map(|value| value.as_bytes().trim_ascii());
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let offered = offered.flat_map(protocols).filter_map(key_in);
+    bearers.chain(plain).chain(offered)
+}
+
+/// Returns the protocols that a value of `Sec-WebSocket-Protocol` offers (RFC 6455 §11.3.4).
+pub fn protocols(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    let items = value.as_bytes().split(|byte| *byte == b',');
+    items
+        .map(<[u8]>::trim_ascii)
+        .filter(|item| !item.is_empty())
+}
+
+/// Returns the key that is offered as a `protocol`, where it is one.
+pub fn key_in(protocol: &[u8]) -> Option<&[u8]> {
+    protocol.strip_prefix(b"openai-insecure-api-key.")
 }
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {
@@ -82,8 +99,6 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn callers() -> Callers {
@@ -111,13 +126,20 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_is_known_by_any_of_its_keys_in_any_of_the_three_headers() {
+    fn a_caller_is_known_by_any_of_its_keys_wherever_an_sdk_puts_it() {
         let callers = callers();
         for (pairs, name) in [
             (&[("authorization", "Bearer sk-web-1")][..], "web"),
             (&[("authorization", "bearer  sk-web-2 ")], "web"),
             (&[("api-key", "sk-batch")], "batch"),
             (&[("x-api-key", "sk-web-1")], "web"),
+            (
+                &[(
+                    "sec-websocket-protocol",
+                    "realtime, openai-insecure-api-key.sk-batch",
+                )],
+                "batch",
+            ),
             (
                 &[("authorization", "Bearer other"), ("x-api-key", "sk-batch")],
                 "batch",

@@ -176,7 +176,7 @@ fn bytes(bound: Option<&Scope>) -> &[u8] {
 /// extension that nobody here knows may change the answer, and one caller's must not become another's. `name` is in
 /// lower case.
 pub fn may_change_the_answer(name: &str) -> bool {
-    name.starts_with("x-")
+    EXTENSIONS.iter().any(|prefix| name.starts_with(prefix))
         && !config::CREDENTIALS.contains(&name)
         && !TELEMETRY.contains(&name)
         && !TELEMETRY_PREFIXES
@@ -184,8 +184,18 @@ pub fn may_change_the_answer(name: &str) -> bool {
             .any(|prefix| name.starts_with(prefix))
 }
 
+/// What the names of extensions begin with; in `docs/caching.md`. By theirs gateways are told whom to ask
+/// (`Helicone-Target-Url`).
+const EXTENSIONS: [&str; 3] = ["x-", "cf-aig-", "helicone-"];
+
 /// Headers of SDKs, tracers and proxies that tell about a call and do not change its answer; in `docs/caching.md`.
-pub const TELEMETRY: [&str; 14] = [
+pub const TELEMETRY: [&str; 20] = [
+    "cf-aig-collect-log",
+    "cf-aig-custom-cost",
+    "cf-aig-event-id",
+    "cf-aig-metadata",
+    "helicone-request-id",
+    "helicone-user-id",
     "x-amzn-trace-id",
     "x-client-request-id",
     "x-cloud-trace-context",
@@ -203,7 +213,9 @@ pub const TELEMETRY: [&str; 14] = [
 ];
 
 /// What the names of more of them begin with; in `docs/caching.md`.
-pub const TELEMETRY_PREFIXES: [&str; 6] = [
+pub const TELEMETRY_PREFIXES: [&str; 8] = [
+    "helicone-property-",
+    "helicone-session-",
     "x-b3-",
     "x-datadog-",
     "x-envoy-",

@@ -33,6 +33,12 @@ impl ApiKey {
     /// Returns the key that is meant: `${NAME}` stands for a variable, nothing for none.
     pub(super) fn resolved(self, env: &Environment) -> Result<Option<Self>, Complaint> {
         let key = match variable(&self.0) {
+            Some(name) if !may_be_variable(name) => {
+                return Err(Complaint::new(
+                    "is no variable of the environment",
+                    "write `${NAME}` with a name of letters, digits and `_`, or the key without `${` and `}`",
+                ));
+            }
             Some(name) => env.get(name)?,
             None => self.0,
         };
@@ -82,6 +88,12 @@ impl fmt::Debug for Environment {
     }
 }
 
+/// Returns whether `name` may be repeated: what cannot be a variable may be the key itself.
+fn may_be_variable(name: &str) -> bool {
+    name.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
 fn variable(text: &str) -> Option<&str> {
     text.strip_prefix("${")?.strip_suffix('}')
 }
@@ -113,6 +125,7 @@ mod tests {
             "${NONE}",
             "${EMPTY}",
             "${LINES}",
+            "${sk-canary}",
             "sk 1",
             "a${KEY}",
             "${KEY}b",

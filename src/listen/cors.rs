@@ -2,7 +2,7 @@
 //!
 //! # Scope
 //! For a listed origin Refrain answers preflights itself and says in every answer that the page may read it, whatever the
-//! upstream says about that. For any other origin nothing is answered and nothing changed here. Pages send their
+//! upstream says about that. For any other origin nothing is answered here, and nothing changed but `Vary`. Pages send their
 //! credential as a header, which is the app's to do; cookies are never allowed in (`Access-Control-Allow-Credentials`).
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -48,6 +48,24 @@ impl Cors {
                 .then_some(HeaderValue::from_static("*")),
         }
     }
+
+    /// Lets the page that is `allowed` to, if one is, read an answer with these `headers`; what the upstream says about that
+    /// gives way. Whoever may read it, a cache must not give one origin's answer to another: a browser that kept what an
+    /// image loaded would refuse it to the app.
+    pub fn open(&self, headers: &mut HeaderMap, allowed: Option<HeaderValue>) {
+        if matches!(&self.origins, Origins::Listed(listed) if listed.is_empty()) {
+            return;
+        }
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        let Some(allowed) = allowed else { return };
+        let of_cors = |name: &&HeaderName| name.as_str().starts_with("access-control-");
+        let theirs: Vec<_> = headers.keys().filter(of_cors).cloned().collect();
+        for name in theirs {
+            headers.remove(name);
+        }
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    }
 }
 
 /// Returns the headers that answer a preflight, where the request is one.
@@ -67,18 +85,6 @@ pub fn preflight(method: &Method, headers: &HeaderMap, allowed: &HeaderValue) ->
     answer.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
     answer.insert(header::VARY, PREFLIGHT_VARY);
     Some(answer)
-}
-
-/// Lets the page read an answer with these `headers`; what the upstream says about that gives way.
-pub fn open(headers: &mut HeaderMap, allowed: HeaderValue) {
-    let of_cors = |name: &&HeaderName| name.as_str().starts_with("access-control-");
-    let theirs: Vec<_> = headers.keys().filter(of_cors).cloned().collect();
-    for name in theirs {
-        headers.remove(name);
-    }
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
 const REQUEST_PRIVATE_NETWORK: HeaderName =
@@ -112,12 +118,16 @@ mod tests {
     }
 
     fn allowed(origins: &[&str], origin: Option<&'static str>) -> Option<HeaderValue> {
-        let origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
         let sent: Vec<_> = origin
             .map(|origin| ("origin", origin))
             .into_iter()
             .collect();
-        Cors::new(&config::Cors { origins }).allowed(&headers(&sent))
+        cors(origins).allowed(&headers(&sent))
+    }
+
+    fn cors(origins: &[&str]) -> Cors {
+        let origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
+        Cors::new(&config::Cors { origins })
     }
 
     #[test]
@@ -157,7 +167,8 @@ mod tests {
             ("access-control-expose-headers", "x-request-id"),
             ("vary", "Accept-Encoding"),
         ]);
-        open(&mut answer, HeaderValue::from_static("https://app.example"));
+        let app = "https://app.example";
+        cors(&[app]).open(&mut answer, Some(HeaderValue::from_static(app)));
         let names: Vec<_> = answer.keys().map(HeaderName::as_str).collect();
         assert_eq!(
             answer.get_all("access-control-allow-origin").iter().count(),
@@ -169,5 +180,23 @@ mod tests {
         );
         let vary: Vec<_> = answer.get_all("vary").iter().collect();
         assert_eq!(vary, ["Accept-Encoding", "Origin"]);
+    }
+
+    #[test]
+    fn an_answer_depends_on_the_origin_also_where_none_may_read_it() {
+        for (origins, vary) in [
+            (&["https://app.example"][..], Some("Origin")),
+            (&["*"], Some("Origin")),
+            (&[], None),
+        ] {
+            let mut answer = headers(&[("access-control-allow-origin", "https://other.example")]);
+            cors(origins).open(&mut answer, None);
+            let told = answer.get("vary").map(|value| value.to_str().unwrap());
+            assert_eq!(told, vary, "{origins:?}");
+            assert!(
+                answer.contains_key("access-control-allow-origin"),
+                "not ours to take"
+            );
+        }
     }
 }

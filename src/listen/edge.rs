@@ -116,9 +116,7 @@ impl<S: Answering> Edge<S> {
             return unrecorded(StatusCode::NO_CONTENT, headers, body, line, head.version);
         }
         let mut response = self.0.reply(&mut head, body, foreign, line).await;
-        if let Some(origin) = allowed {
-            cors::open(response.headers_mut(), origin);
-        }
+        cors.open(response.headers_mut(), allowed);
         response
     }
 }

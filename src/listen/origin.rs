@@ -11,7 +11,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use http::{HeaderMap, HeaderName, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
 /// Stands before the proxy's own key.
 #[derive(Clone, Debug)]
@@ -95,19 +95,17 @@ fn is_loopback(host: &str) -> bool {
 }
 
 fn is_foreign_page(uri: &Uri, headers: &HeaderMap) -> bool {
-    if headers.contains_key(header::ORIGIN) {
-        let mut origins = headers.get_all(header::ORIGIN).iter();
-        return !origins.all(|origin| {
-            origin
-                .to_str()
-                .is_ok_and(|origin| is_own(origin, uri, headers))
-        });
-    }
+    let mut origins = headers.get_all(header::ORIGIN).iter();
     let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
-    sites.any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
+    let is_own = |origin: &HeaderValue| {
+        let origin = origin.to_str();
+        origin.is_ok_and(|origin| is_own(origin, uri, headers))
+    };
+    !origins.all(is_own) || sites.any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
 }
 
-/// Returns whether `origin` is that of the request's own address.
+/// Returns whether `origin` is that of the request's own address. Which scheme that is, nobody says here: a page at the
+/// other scheme's default port of the same host looks the same, and only `Sec-Fetch-Site` tells.
 fn is_own(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
     let host = headers
         .get(header::HOST)
@@ -121,8 +119,6 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn refused(target: &str, pairs: &[(&'static str, &'static str)]) -> Option<Foreign> {
@@ -230,6 +226,19 @@ mod tests {
             refused(h2, &[("origin", "http://localhost")]),
             Some(Foreign::Origin)
         );
+    }
+
+    #[test]
+    fn a_page_of_the_other_scheme_at_the_same_host_is_foreign() {
+        let page = [("host", "localhost"), ("origin", "https://localhost")];
+        assert_eq!(refused("/", &page), None, "TLS may end before the proxy");
+        let [host, origin] = page;
+        for site in ["same-site", "cross-site"] {
+            let told = [host, origin, ("sec-fetch-site", site)];
+            assert_eq!(refused("/", &told), Some(Foreign::Origin), "{site}");
+        }
+        let own = [host, origin, ("sec-fetch-site", "same-origin")];
+        assert_eq!(refused("/", &own), None);
     }
 
     #[test]

@@ -12,7 +12,13 @@ use super::{
     generations::{Generations, Standing},
     memory::Memory,
 };
-use crate::{answer::verdict::Tier, call::Slot};
+use crate::{
+    answer::{
+        retold::{Retold, Teller},
+        verdict::Tier,
+    },
+    call::Slot,
+};
 
 /// Both tiers; clones share them.
 #[derive(Clone, Debug)]
@@ -20,15 +26,35 @@ pub struct Tiered {
     pub(super) memory: Memory,
     pub(super) disk: Option<Disk>,
     pub(super) generations: Generations,
+    teller: Teller,
 }
 
 impl Tiered {
-    /// Puts `memory` in front of `disk`; `generations` says what was purged in both.
-    pub fn new(memory: Memory, disk: Option<Disk>, generations: Generations) -> Self {
+    /// Puts `memory` in front of `disk`; `generations` says what was purged in both, `teller` tells
+    /// entries in other forms.
+    pub fn new(
+        memory: Memory,
+        disk: Option<Disk>,
+        generations: Generations,
+        teller: Teller,
+    ) -> Self {
         Self {
             memory,
             disk,
             generations,
+            teller,
+        }
+    }
+
+    /// Returns who tells recordings in other forms.
+    pub fn teller(&self) -> &Teller {
+        &self.teller
+    }
+
+    /// Has the entry at `slot` count for what was told of it, if it is the one of `retold`.
+    pub fn recount(&self, slot: &Slot, retold: &Retold) {
+        if retold.counted() != retold.bytes() {
+            self.memory.recount(slot, retold);
         }
     }
 

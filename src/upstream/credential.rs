@@ -2,11 +2,16 @@
 //!
 //! # Scope
 //! A caller's credential goes to its upstream unless the proxy has a key of its own for that one; then it stays here,
-//! cookies included, and the proxy's goes.
+//! cookies included, and the proxy's goes. The proxy's key goes with no `TRACE`: whatever answers that sends back what it
+//! got, the key included (RFC 9110 §9.3.8).
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{self, Entry},
+};
 
 use crate::{
+    call::callers,
     config::{self, ApiKey, BaseUrl, CREDENTIALS},
     error::{Error, Kind},
 };
@@ -40,15 +45,41 @@ impl Credential {
         Ok(Self::Swap(name, value))
     }
 
-    /// Puts it into the `headers` that are to be sent.
-    pub fn put(&self, headers: &mut HeaderMap) {
+    /// Puts it into the `headers` that are to be sent with `method`.
+    pub fn put(&self, method: &Method, headers: &mut HeaderMap) {
         let Self::Swap(name, value) = self else {
             return;
         };
         for credential in CREDENTIALS {
             headers.remove(credential);
         }
-        headers.insert(name, value.clone());
+        drop_key_protocols(headers);
+        if method != Method::TRACE {
+            headers.insert(name, value.clone());
+        }
+    }
+}
+
+/// Takes out the keys that browsers offer as protocols of a WebSocket; the other protocols stay.
+fn drop_key_protocols(headers: &mut HeaderMap) {
+    let Entry::Occupied(offered) = headers.entry(header::SEC_WEBSOCKET_PROTOCOL) else {
+        return;
+    };
+    let is_key = |protocol: &&[u8]| callers::key_in(protocol).is_some();
+    if !offered
+        .iter()
+        .flat_map(callers::protocols)
+        .any(|p| is_key(&p))
+    {
+        return;
+    }
+    let values: Vec<_> = offered.remove_entry_mult().1.collect();
+    let protocols = values.iter().flat_map(callers::protocols);
+    let kept: Vec<_> = protocols.filter(|protocol| !is_key(protocol)).collect();
+    if !kept.is_empty()
+        && let Ok(value) = HeaderValue::from_bytes(&kept.join(&b", "[..]))
+    {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
     }
 }
 
@@ -79,13 +110,17 @@ mod tests {
     }
 
     fn sent(credential: &Credential) -> Vec<String> {
+        sent_by(&Method::POST, credential)
+    }
+
+    fn sent_by(method: &Method, credential: &Credential) -> Vec<String> {
         let mut headers = HeaderMap::new();
         for name in CREDENTIALS {
             headers.append(name, HeaderValue::from_static("theirs"));
             headers.append(name, HeaderValue::from_static("theirs, too"));
         }
         headers.insert("x-mine", HeaderValue::from_static("1"));
-        credential.put(&mut headers);
+        credential.put(method, &mut headers);
         let line = |(name, value): (&HeaderName, &HeaderValue)| {
             format!("{name}: {}", value.to_str().unwrap())
         };
@@ -114,6 +149,38 @@ mod tests {
             sent(&lookalike),
             ["authorization: Bearer sk-proxy", "x-mine: 1"]
         );
+    }
+
+    #[test]
+    fn no_trace_takes_the_proxys_key_to_where_it_would_be_told() {
+        let openai = credential("https://api.openai.com/v1", "sk-proxy");
+        assert_eq!(sent_by(&Method::TRACE, &openai), ["x-mine: 1"]);
+    }
+
+    #[test]
+    fn a_key_that_a_browser_offers_as_a_protocol_stays_here() {
+        let openai = credential("https://api.openai.com/v1", "sk-proxy");
+        for (offered, kept) in [
+            (
+                &["realtime, openai-insecure-api-key.theirs, openai-beta.realtime-v1"][..],
+                &["realtime, openai-beta.realtime-v1"][..],
+            ),
+            (
+                &["realtime", "openai-insecure-api-key.theirs"],
+                &["realtime"],
+            ),
+            (&["openai-insecure-api-key.theirs"], &[]),
+            (&["realtime,v1", "v2"], &["realtime,v1", "v2"]),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in offered {
+                let value = HeaderValue::from_static(value);
+                headers.append(header::SEC_WEBSOCKET_PROTOCOL, value);
+            }
+            openai.put(&Method::GET, &mut headers);
+            let sent = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
+            assert_eq!(sent.iter().collect::<Vec<_>>(), kept, "{offered:?}");
+        }
     }
 
     #[test]

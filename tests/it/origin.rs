@@ -138,6 +138,48 @@ async fn where_a_key_has_to_be_shown_the_page_is_nobodys_concern() {
 }
 
 #[tokio::test]
+async fn the_proxys_key_is_not_read_back_by_a_trace() {
+    let caller = format!(
+        "{KEY}[[caller]]\nname = \"web\"\nkeys = \"{}\"\n",
+        KeyHash::of(b"sk-web")
+    );
+    for (config, key) in [(KEY, "sk-any"), (caller.as_str(), "sk-web")] {
+        let (up, proxy) = house(config).await;
+        let trace = request("TRACE", "/v1/models").with_bearer(key);
+        assert_eq!(proxy.send(&trace).await.status, 200);
+        let seen = up.last();
+        assert_eq!(
+            (seen.method.as_str(), seen.headers.get("authorization")),
+            ("TRACE", None)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_page_shows_its_key_as_a_protocol_of_its_socket_and_the_upstream_gets_the_proxys() {
+    let caller = format!(
+        "{KEY}[[caller]]\nname = \"web\"\nkeys = \"{}\"\n",
+        KeyHash::of(b"sk-web")
+    );
+    let (up, proxy) = house(&caller).await;
+    let socket = |key: &str| {
+        let offered = format!("realtime, openai-insecure-api-key.{key}");
+        request("GET", "/v1/realtime")
+            .header("Origin", APP)
+            .header("Upgrade", "websocket")
+            .header("Connection", "Upgrade")
+            .header("Sec-WebSocket-Protocol", &offered)
+    };
+    let stranger = proxy.send(&socket("sk-webb")).await;
+    assert_refused(&stranger, 401, "invalid_api_key");
+    assert_eq!(up.count(), 0);
+    proxy.send(&socket("sk-web")).await;
+    let seen = up.last().headers;
+    assert_eq!(seen.all("sec-websocket-protocol"), ["realtime"]);
+    assert_eq!(seen.all("authorization"), ["Bearer sk-proxy"]);
+}
+
+#[tokio::test]
 async fn a_browser_app_of_a_listed_origin_works() {
     let config = format!("{KEY}[cors]\norigins = [\"{APP}\"]\n");
     let (up, proxy) = house(&config).await;
@@ -176,6 +218,16 @@ async fn a_browser_app_of_a_listed_origin_works() {
             );
         }
     }
+    let elsewhere = proxy.send(&chat("hi")).await;
+    assert_verdict(&elsewhere, "HIT");
+    assert_eq!(
+        (
+            elsewhere.header("access-control-allow-origin"),
+            elsewhere.header("vary")
+        ),
+        (None, Some("Origin")),
+        "who sends no origin gets nobody's, and no cache gives this answer to the app"
+    );
     let refused = proxy
         .send(&from_page(APP).header("X-Cache-TTL", "soon"))
         .await;

@@ -2,9 +2,11 @@
 //
 // The scripted upstream answers a chat call by its model: `text` is `fixtures/text.json`, or `fixtures/text.sse` when
 // a stream is asked for, without its usage unless that is asked for, too. `cut` is the stream of `text` broken off after three events, `hold` the same kept open.
+// What has no body, such as a list of models, gets an empty object.
 
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { EventEmitter, on } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -29,13 +31,26 @@ const silent = (name) =>
     .map((event) => event.replace(',"usage":null', ''))
     .join('');
 
-/** Runs a scripted upstream; `calls` counts the chat calls, `givenUp` settles when a held stream loses its client. */
+/**
+ * Runs a scripted upstream; `calls` counts the calls, without the icons that a browser asks for itself, `credentials` are what they brought as `Authorization`, `givenUp`
+ * settles when a held stream loses its client.
+ */
 export async function scripted() {
-  const upstream = { calls: 0 };
+  const upstream = { calls: 0, credentials: [] };
   const noticed = Promise.withResolvers();
   const server = http.createServer(async (request, answer) => {
-    const asked = JSON.parse((await request.toArray()).join(''));
+    if (request.url === '/favicon.ico') {
+      answer.writeHead(404).end();
+      return;
+    }
     upstream.calls += 1;
+    upstream.credentials.push(request.headers.authorization);
+    const body = (await request.toArray()).join('');
+    if (!body) {
+      answer.end('{}');
+      return;
+    }
+    const asked = JSON.parse(body);
     const streams = asked.stream || ['cut', 'hold'].includes(asked.model);
     answer.writeHead(200, {
       'content-type': streams ? 'text/event-stream' : 'application/json',
@@ -65,13 +80,14 @@ export async function scripted() {
 }
 
 /** Runs the binary until its banner has a line that begins with each of `announced`; returns the rests of those. */
-async function refrain(args, announced) {
+async function refrain(args, announced, settings = '') {
   const home = mkdtempSync(join(tmpdir(), 'refrain-'));
+  writeFileSync(join(home, 'proxy.toml'), settings);
   const ours = Object.entries(process.env).filter(([name]) => !name.startsWith('REFRAIN_'));
   const child = spawn(BINARY, args, {
     cwd: home,
     env: { ...Object.fromEntries(ours), XDG_CACHE_HOME: home },
-    stdio: ['ignore', 'pipe', 'ignore'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   });
   const gone = new Promise((ended) => child.on('exit', ended));
   const stop = async () => {
@@ -79,6 +95,8 @@ async function refrain(args, announced) {
     await gone;
     rmSync(home, { recursive: true });
   };
+  const log = new EventEmitter();
+  createInterface({ input: child.stderr }).on('line', (line) => log.emit('line', line));
   const found = {};
   for await (const line of createInterface({ input: child.stdout })) {
     for (const start of announced) {
@@ -86,22 +104,57 @@ async function refrain(args, announced) {
     }
     if (Object.keys(found).length === announced.length) {
       child.stdout.resume();
-      return { urls: announced.map((start) => found[start]), stop };
+      return { urls: announced.map((start) => found[start]), log, stop };
     }
   }
   await stop();
   throw new Error(`the binary ended before it announced ${announced}`);
 }
 
-/** Runs the proxy in front of `upstream`. */
-export async function proxy(upstream) {
+/**
+ * Runs the proxy in front of `upstream`, with these lines of configuration. `calls` yields the log's line of each call from
+ * then on.
+ */
+export async function proxy(upstream, settings = '') {
   const listen = ['--listen', '127.0.0.1:0', '--admin', '127.0.0.1:0', '--upstream', upstream];
-  const { urls, stop } = await refrain(listen, ['export OPENAI_BASE_URL=', 'admin ']);
-  return { url: urls[0], admin: urls[1], stop };
+  const args = [...listen, '--log-format', 'json', '--config', 'proxy.toml'];
+  const { urls, log, stop } = await refrain(args, ['export OPENAI_BASE_URL=', 'admin '], settings);
+  const calls = async function* () {
+    for await (const [line] of lines) {
+      const entry = JSON.parse(line);
+      if (entry.message === 'call') yield entry;
+    }
+  };
+  const lines = on(log, 'line');
+  return { url: urls[0], admin: urls[1], calls: calls(), stop };
 }
 
 /** Runs the mock. */
 export async function mock() {
   const { urls, stop } = await refrain(['mock', '--listen', '127.0.0.1:0'], ['mock ']);
   return { url: urls[0], stop };
+}
+
+/** Runs a web server with an empty page, and with the SDK's modules below `/openai/`. */
+export async function website() {
+  const modules = join(HERE, 'node_modules');
+  const server = http.createServer((request, answer) => {
+    const path = new URL(request.url, 'http://localhost').pathname;
+    const file = resolve(join(modules, path));
+    if (path === '/') {
+      answer.setHeader('content-type', 'text/html').end('<!doctype html><title>an app</title>');
+    } else if (file.startsWith(join(modules, 'openai/')) && existsSync(file)) {
+      answer.setHeader('content-type', 'text/javascript').end(readFileSync(file));
+    } else {
+      answer.writeHead(404).end();
+    }
+  });
+  await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+  return {
+    port: server.address().port,
+    stop: () => {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
 }

@@ -6,7 +6,11 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use refrain::{
     call::{Slot, key::Key},
-    store::disk::{Disk, Options},
+    ledger::clock,
+    store::{
+        disk::{Disk, Options},
+        generations::Generations,
+    },
 };
 use tokio::time::sleep;
 
@@ -21,8 +25,8 @@ pub(super) async fn fill(home: &Path, count: u64) -> Result<()> {
         max_ttl: Duration::MAX,
         keep_stale: Duration::ZERO,
         budget: refrain::store::disk::BUDGET,
-        generations: refrain::store::generations::Generations::new(refrain::ledger::clock::wall()),
-        clock: Arc::new(refrain::ledger::clock::wall),
+        clock: Arc::new(clock::wall),
+        generations: Generations::new(clock::wall()),
     };
     let (disk, _) = Disk::open(options).await?;
     let body = Bytes::from(script::completion(script::ANSWER));

@@ -210,6 +210,8 @@ fn an_extension_may_change_the_answer_and_telemetry_does_not() {
         "x-original-url",
         "x-title",
         "x-",
+        "helicone-target-url",
+        "cf-aig-custom-provider",
     ] {
         assert!(may_change_the_answer(name), "{name}");
     }
@@ -221,6 +223,8 @@ fn an_extension_may_change_the_answer_and_telemetry_does_not() {
     for name in [
         "x-api-key",
         "x-goog-api-key",
+        "helicone-auth",
+        "cf-aig-authorization",
         "traceparent",
         "user-agent",
         "accept",

@@ -46,7 +46,7 @@ use tokio::{
 
 use self::{
     circuit::Circuit,
-    looks::{Look, Looks},
+    looks::Looks,
     queue::Queue,
     reader::{Ask, Failed, Found, Reader},
     record::restore,
@@ -378,7 +378,7 @@ impl Disk {
     async fn look(&self, slot: Slot, speaks: &mut bool) -> Result<Option<Arc<Found>>, Failed> {
         let looks = &self.0.shared.looks;
         loop {
-            let look: Look = looks.join(slot);
+            let look = looks.join(slot);
             *speaks = look.speaks;
             if look.is_first {
                 let duty = looks.duty(slot);

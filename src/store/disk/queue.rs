@@ -66,6 +66,8 @@ pub(super) struct Put {
     pub(super) made: u64,
     /// Whether an older version of it may lie on the disk.
     replaces: bool,
+    /// What it was weighed at: what is told of an entry while it waits makes it heavier.
+    weight: u64,
 }
 
 /// Something for the writer to do about purges; whatever was purged and is not yet written down is written with it.
@@ -112,6 +114,7 @@ impl Queue {
                 entry,
                 made,
                 replaces,
+                weight,
             };
             state.add(slot, Job::Put(put));
         } else if replaces {
@@ -280,7 +283,7 @@ impl State {
         let job = self.jobs.remove(slot)?;
         self.order.retain(|waiting| waiting != slot);
         if let Job::Put(put) = &job {
-            self.bytes -= put.entry.weight();
+            self.bytes -= put.weight;
         }
         Some(job)
     }
@@ -296,9 +299,8 @@ impl State {
                 continue;
             };
             if let Job::Put(put) = &job {
-                let weight = put.entry.weight();
-                self.bytes -= weight;
-                bytes += weight;
+                self.bytes -= put.weight;
+                bytes += put.weight;
             }
             self.under_way.insert(slot);
             jobs.push((slot, job));
@@ -372,6 +374,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        answer::retold::Retold,
         call::key::Key,
         dialect::chat::form::Form,
         store::{Label, generations::Seen},
@@ -397,6 +400,7 @@ mod tests {
             lifetime: Duration::from_secs(60),
             tags: Vec::new(),
             label: Label::default(),
+            retold: Retold::default(),
             seen: Seen::default(),
         })
     }
@@ -520,6 +524,29 @@ mod tests {
         assert!(room < MOST_BYTES >> 20 && room > 50, "{room}");
         while !taken(&queue).is_empty() {}
         assert!(queue.put(entry(0, body), 0), "there is room again");
+    }
+
+    #[test]
+    fn an_entry_that_is_told_anew_while_it_waits_does_not_upset_the_account() {
+        let queue = Queue::default();
+        let body = Bytes::from_static(
+            br#"{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}"#,
+        );
+        for round in 0..2 {
+            let waiting = entry(1, body.clone());
+            queue.put(waiting.clone(), 0);
+            let form = Form::Stream { usage: false };
+            let telling = waiting.retold.at_once(&body, Form::Plain, form);
+            assert!(telling.unwrap().is_ok());
+            waiting.retold.count();
+            if round == 0 {
+                assert_eq!(taken(&queue), [(slot(1), "put")]);
+            } else {
+                queue.put(small(1), 1);
+                assert_eq!(taken(&queue), [(slot(1), "put")]);
+            }
+            assert_eq!(queue.state().bytes, 0);
+        }
     }
 
     #[test]

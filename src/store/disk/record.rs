@@ -5,10 +5,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Options, SKEW, reader::Found};
-use crate::store::{
-    Entry,
-    codec::{self, Record},
-    generations::{Inscription, Traits},
+use crate::{
+    answer::retold::Retold,
+    store::{
+        Entry,
+        codec::{self, Record},
+        generations::{Inscription, Traits},
+    },
 };
 
 impl Record {
@@ -68,6 +71,7 @@ pub(super) fn restore(found: &Found, options: &Options, now: Instant, wall: u64)
         lifetime: record.lifetime.min(options.max_ttl),
         tags: record.tags.clone(),
         label: record.label.clone(),
+        retold: Retold::default(),
         seen,
     })
 }

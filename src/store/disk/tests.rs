@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    answer::retold::Retold,
     call::key::Key,
     dialect::chat::form::Form,
     store::{Label, codec::Record, generations::Seen},
@@ -144,6 +145,7 @@ fn entry(number: u16) -> Entry {
             model: "m".to_owned(),
             ..Label::default()
         },
+        retold: Retold::default(),
         seen: Seen::default(),
     }
 }
@@ -387,8 +389,8 @@ async fn a_database_that_another_is_put_in_place_of_is_let_go_and_the_other_left
     fs::rename(other.path(), house.path()).unwrap();
     let theirs = house.bytes();
     disk.put(Arc::new(entry(2)));
-    until(|| disk.counts().dropped == 1).await;
-    assert!(!disk.counts().up && !disk.holds(&slot(1)));
+    until(|| disk.counts().dropped == 1 && !disk.counts().up).await;
+    assert!(!disk.holds(&slot(1)));
     closed(disk).await;
     assert_eq!(house.bytes(), theirs);
 }
