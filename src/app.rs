@@ -322,7 +322,7 @@ async fn open_disk(config: &Config, generations: Generations) -> Result<Opened, 
         max_entry: config.cache.max_entry,
         max_ttl: config.cache.max_ttl,
         keep_stale: keep_stale(config),
-        budget: disk::BUDGET,
+        budget: settings.budget,
         clock: Arc::new(clock::wall),
         generations,
     };

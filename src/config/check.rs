@@ -465,7 +465,12 @@ fn memory(file: &file::File, container: Option<u64>, findings: &mut Findings) ->
 
 /// Returns the disk tier, if there is to be one.
 fn disk(file: &file::File, state: Option<PathBuf>, findings: &mut Findings) -> Option<Disk> {
-    let file::Store { path, max_size, .. } = &file.store;
+    let file::Store {
+        path,
+        max_size,
+        budget,
+        ..
+    } = &file.store;
     if path.is_empty() || path.ends_with('/') {
         findings.add(
             "store.path",
@@ -476,6 +481,11 @@ fn disk(file: &file::File, state: Option<PathBuf>, findings: &mut Findings) -> O
     if path == OFF {
         return None;
     }
+    findings.positive(
+        "store.budget",
+        *budget,
+        "for no disk, write `path = \"off\"`",
+    );
     if file.cache.max_entry.0 > max_size.0 / DISK_SHARE {
         findings.clash(
             ["store.max_size", "cache.max_entry"],
@@ -493,6 +503,7 @@ fn disk(file: &file::File, state: Option<PathBuf>, findings: &mut Findings) -> O
     Some(Disk {
         path,
         max_size: max_size.0,
+        budget: budget.0,
     })
 }
 

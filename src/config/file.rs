@@ -116,6 +116,7 @@ pub(super) struct Store {
     pub(super) memory: Auto<Size>,
     pub(super) path: String,
     pub(super) max_size: Size,
+    pub(super) budget: Span,
 }
 
 /// `[limits]`.
@@ -261,6 +262,7 @@ impl Default for Store {
             memory: Auto::Auto,
             path: "auto".to_owned(),
             max_size: Size(4 << 30),
+            budget: Span(Duration::from_millis(50)),
         }
     }
 }

@@ -265,6 +265,8 @@ pub struct Disk {
     pub path: PathBuf,
     /// Its bound, bytes.
     pub max_size: u64,
+    /// For all that a call may wait for it.
+    pub budget: Duration,
 }
 
 /// `[limits]`.

@@ -74,7 +74,7 @@ impl Tiered {
     }
 
     /// Returns the entry at `slot`, brought from behind the memory, and where it was: while it was looked for there, it may
-    /// have come to memory. It does not take longer than [`BUDGET`](super::disk::BUDGET).
+    /// have come to memory. It does not take longer than the disk's budget.
     pub async fn fetch(&self, slot: &Slot) -> Option<(Arc<Entry>, Tier)> {
         match self.disk.as_ref()?.get(slot).await {
             Some(entry) => {

@@ -86,7 +86,7 @@ async function refrain(args, announced, settings = '') {
   const ours = Object.entries(process.env).filter(([name]) => !name.startsWith('REFRAIN_'));
   const child = spawn(BINARY, args, {
     cwd: home,
-    env: { ...Object.fromEntries(ours), XDG_CACHE_HOME: home },
+    env: { ...Object.fromEntries(ours), XDG_CACHE_HOME: home, REFRAIN_STORE__BUDGET: '10s' },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const gone = new Promise((ended) => child.on('exit', ended));

@@ -117,7 +117,7 @@ def refrain(*args, announces):
         process = subprocess.Popen(
             [BINARY, *args],
             cwd=home,
-            env={**environment, "XDG_CACHE_HOME": home},
+            env={**environment, "XDG_CACHE_HOME": home, "REFRAIN_STORE__BUDGET": "10s"},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

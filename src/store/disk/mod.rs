@@ -6,9 +6,8 @@
 //! ```
 //!
 //! # Scope
-//! A put never waits: what finds the queue full is dropped and counted. A get waits for at most [`BUDGET`], together with all
-//! who ask for the same; a disk that
-//! keeps calls waiting is skipped for a while (`circuit`). Whatever is wrong with the disk is a miss, one warning and a
+//! A put never waits: what finds the queue full is dropped and counted. A get waits for at most
+//! [`Options::budget`], together with all who ask for the same; a disk that keeps calls waiting is skipped for a while (`circuit`). Whatever is wrong with the disk is a miss, one warning and a
 //! count, never an error of a call. What is read is verified (`store::codec`); what does not verify is deleted.
 
 mod circuit;
@@ -84,7 +83,7 @@ pub struct Options {
     pub max_ttl: Duration,
     /// How long an entry is kept past its lifetime.
     pub keep_stale: Duration,
-    /// For all that a call may wait for the disk: [`BUDGET`].
+    /// For all that a call may wait for the disk.
     pub budget: Duration,
     /// The wall clock. Only what lies on the disk is dated by it; in memory time is monotonic.
     pub clock: Clock,
@@ -471,8 +470,6 @@ fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     builder.spawn(work).map(drop)
 }
 
-/// For all that a call may wait for the disk.
-pub const BUDGET: Duration = Duration::from_millis(50);
 /// For the database to open.
 const PATIENCE: Duration = Duration::from_secs(10);
 const READERS: usize = 2;

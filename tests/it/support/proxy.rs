@@ -395,6 +395,8 @@ fn prepared(mut command: Command, home: &TempDir) -> Command {
     }
     command
         .env("XDG_CACHE_HOME", home.path())
+        // A busy machine is no slow disk.
+        .env("REFRAIN_STORE__BUDGET", "10s")
         .env_remove("STATE_DIRECTORY")
         .current_dir(home.path())
         .stdin(Stdio::null())

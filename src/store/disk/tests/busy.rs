@@ -160,3 +160,6 @@ async fn what_is_being_read_while_it_is_replaced_is_asked_for_again() {
     tokio::task::yield_now().await;
     assert_eq!(asked(&mut questions), [slot(1), slot(1)]);
 }
+
+/// What a call may wait for the disk, where that is what a test is about.
+const BUDGET: Duration = Duration::from_millis(50);
