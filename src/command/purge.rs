@@ -1,4 +1,8 @@
 //! `refrain purge`: has a running Refrain forget answers, by its admin listener.
+//!
+//! # Scope
+//! Address and token are the configuration's, as file and environment give it, unless flags name them; where both flags
+//! are given, no configuration is read.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -8,7 +12,7 @@ use super::{
     ConfigArgs,
     client::client,
     failure::Failure,
-    health::{admin, root_cause},
+    health::{admin, origin, root_cause},
     print,
 };
 
@@ -55,13 +59,8 @@ pub struct Purge {
     /// Ask this admin listener, whatever the configuration says
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// Its token
-    #[arg(
-        long,
-        env = "REFRAIN_ADMIN__TOKEN",
-        hide_env_values = true,
-        value_name = "TOKEN"
-    )]
+    /// Its token; without it, the configuration's, which `REFRAIN_ADMIN__TOKEN` can be
+    #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
 }
 
@@ -71,19 +70,35 @@ impl Purge {
     /// # Errors
     /// When Refrain does not answer, or refuses, and when the configuration is wrong.
     pub async fn run(self) -> anyhow::Result<()> {
-        let admin = admin(self.url.as_deref(), &self.config)?;
-        let told = self.ask(&format!("{admin}/api/purge")).await?;
+        let (admin, token) = self.whom()?;
+        let url = format!("{admin}/api/purge");
+        let told = self.ask(&url, token.as_deref()).await?;
         Ok(print(&self.said(&told))?)
     }
 
-    async fn ask(&self, url: &str) -> Result<Value, Failure> {
+    /// Returns the origin of the admin listener, and its token.
+    fn whom(&self) -> anyhow::Result<(String, Option<String>)> {
+        if let (Some(url), Some(token)) = (&self.url, &self.token) {
+            return Ok((origin(url), Some(token.clone())));
+        }
+        let config = self.config.load(Vec::new())?;
+        let origin = match &self.url {
+            Some(url) => origin(url),
+            None => admin(&config)?,
+        };
+        let configured = config.admin.token.as_ref();
+        let configured = configured.map(|token| token.expose().to_owned());
+        Ok((origin, self.token.clone().or(configured)))
+    }
+
+    async fn ask(&self, url: &str, token: Option<&str>) -> Result<Value, Failure> {
         let unreachable = |error: reqwest::Error| {
             Failure::new(format!("no answer from `{url}`: {}", root_cause(&error))).hint(
                 "is `refrain` running, and is this its `[admin] listen`? `--url` names another address",
             )
         };
         let mut request = client(TIMEOUT)?.post(url).json(&self.body());
-        if let Some(token) = self.token.as_ref().filter(|token| !token.is_empty()) {
+        if let Some(token) = token.filter(|token| !token.is_empty()) {
             request = request.bearer_auth(token);
         }
         let response = request.send().await.map_err(unreachable)?;

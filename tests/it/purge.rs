@@ -1,7 +1,10 @@
 //! What was purged is not served again: whatever was under way, and whatever happens to the process.
 
+use std::fs;
+
 use refrain::config::KeyHash;
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use crate::support::{
     client::{Answer, Request, assert_refused, assert_verdict, chat, request},
@@ -423,6 +426,28 @@ async fn in_a_wider_scope_only_who_is_known_here_purges_what_is_shared() {
     assert_verdict(&named.send(&bob).await, "HIT");
     assert_eq!(named.send(&all.with_bearer("sk-bob")).await.status, 200);
     assert_verdict(&named.send(&ann).await, "MISS");
+}
+
+#[tokio::test]
+async fn the_command_takes_the_token_of_the_configuration_unless_a_flag_names_one() {
+    let up = counting().await;
+    let token = "[admin]\ntoken = \"0123456789abcdef-token\"";
+    let proxy = proxy(&up).with(token).start().await;
+    let file = NamedTempFile::new().unwrap();
+    let config = format!("{token}\nlisten = \"{}\"", proxy.admin);
+    fs::write(file.path(), config).unwrap();
+    let path = file.path().to_str().unwrap();
+    let url = format!("http://{}", proxy.admin);
+    for more in [&[][..], &["--url", &url]] {
+        proxy.send(&marked("hi")).await;
+        let done = run(&[&["purge", "--all", "--config", path], more].concat()).await;
+        assert_eq!(done.code, Some(0), "{done:?}");
+        assert_verdict(&proxy.send(&marked("hi")).await, "MISS");
+    }
+    let wrong = ["--token", "0123456789abcdef-tokeN"];
+    let refused = run(&[&["purge", "--all", "--config", path][..], &wrong].concat()).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(!refused.err.contains("0123456789"), "{refused:?}");
 }
 
 #[tokio::test]
