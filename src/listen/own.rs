@@ -6,7 +6,8 @@
 //! ```
 //!
 //! # Scope
-//! A caller's own scope and nothing beyond it, whatever is asked for: the scope is an equality filter, and a key of another's
+//! A caller's own scope and nothing beyond it; where its calls are answered from entries that others share, it is refused.
+//! Within it, whatever is asked for: the scope is an equality filter, and a key of another's
 //! is as unknown as one that never was. A credential that its upstream has not accepted has nothing here, and starts no work.
 
 use bytes::Bytes;
@@ -67,6 +68,26 @@ struct Wish {
     dry_run: bool,
 }
 
+/// Why a caller purges nothing.
+#[derive(Clone, Copy)]
+enum Barred {
+    /// No upstream has vouched for it.
+    Unproven,
+    /// It is answered from entries that are not its alone.
+    Shared,
+}
+
+impl Barred {
+    fn message(self) -> &'static str {
+        match self {
+            Self::Unproven => {
+                "the upstream has not accepted this credential, so nothing here is its own\nhint: make a call with it first"
+            }
+            Self::Shared => "entries that callers share are the operator's to purge",
+        }
+    }
+}
+
 impl Own {
     /// Answers a request to a path below `/_refrain/`.
     pub async fn answer(
@@ -80,10 +101,8 @@ impl Own {
         let path = request.uri.path();
         if path == "/_refrain/purge" && request.method == Method::POST {
             self.may_purge()?;
-            let scope = self.scope(caller, request, keying).ok_or_else(|| {
-                let message = "the upstream has not accepted this credential, so nothing here is its own\nhint: make a call with it first";
-                Error::new(Kind::Forbidden, message)
-            })?;
+            let scope = self.scope(caller, request, keying);
+            let scope = scope.map_err(|why| Error::new(Kind::Forbidden, why.message()))?;
             return self.purge(request, body, scope.as_bytes(), budget).await;
         }
         let key = path.strip_prefix("/_refrain/cache/");
@@ -91,7 +110,11 @@ impl Own {
             && request.method == Method::DELETE
         {
             self.may_purge()?;
-            let scope = self.scope(caller, request, keying).ok_or_else(unknown)?;
+            let scope = self.scope(caller, request, keying);
+            let scope = scope.map_err(|why| match why {
+                Barred::Unproven => unknown(),
+                Barred::Shared => Error::new(Kind::Forbidden, why.message()),
+            })?;
             return self.delete(key, scope.as_bytes()).await;
         }
         let message = format!("nothing lives at `{path}`");
@@ -106,15 +129,24 @@ impl Own {
     }
 
     /// Returns the scope that a caller may purge in: its own, as far as it is proven. Where several credentials share
-    /// entries, that is only whoever the proxy itself knows; anybody else has the narrowest scope there is. What a rule
-    /// says about single calls does not count, nor does a value in their bodies.
-    fn scope(&self, caller: &Caller, request: &request::Parts, keying: &Keying) -> Option<Scope> {
-        let narrowest = match caller.credential() {
-            Some(credential) if self.is_proven(credential) => Some(&config::Scope::Credential),
-            Some(_) => return None,
-            None => None,
+    /// entries, that is only whoever the proxy itself knows; anybody else has the narrowest scope there is, or none where
+    /// its calls go by another. What a rule says about single calls does not count, nor does a value in their bodies.
+    fn scope(
+        &self,
+        caller: &Caller,
+        request: &request::Parts,
+        keying: &Keying,
+    ) -> Result<Scope, Barred> {
+        let scope = |wanted| keying.scope(wanted, caller, &request.headers, b"{}");
+        let usual = scope(None);
+        let Some(credential) = caller.credential() else {
+            return Ok(usual);
         };
-        Some(keying.scope(narrowest, caller, &request.headers, b"{}"))
+        if !self.is_proven(credential) {
+            return Err(Barred::Unproven);
+        }
+        let narrowest = scope(Some(&config::Scope::Credential));
+        (usual == narrowest).then_some(usual).ok_or(Barred::Shared)
     }
 
     fn is_proven(&self, credential: &Fingerprint) -> bool {

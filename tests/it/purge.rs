@@ -408,10 +408,16 @@ async fn in_a_wider_scope_only_who_is_known_here_purges_what_is_shared() {
     let up = counting().await;
     let by_credential = proxy(&up).with("[cache]\nscope = \"shared\"");
     let by_credential = by_credential.start().await;
-    by_credential.send(&marked("hi")).await;
-    let all = own(&json!({"all": true, "dry_run": true}));
-    let told = by_credential.send(&all).await;
-    assert_eq!(told.json()["entries"], 0, "it is not this caller's alone");
+    let key = by_credential.send(&marked("hi")).await;
+    let key = key.expect("x-cache-key").to_owned();
+    let delete = request("DELETE", &format!("/_refrain/cache/{key}"))
+        .header("Authorization", "Bearer sk-test-alice");
+    for refused in [own(&json!({"all": true})), delete] {
+        let told = by_credential.send(&refused).await;
+        assert_refused(&told, 403, "forbidden");
+        assert!(told.text().contains("the operator's to purge"));
+    }
+    assert_verdict(&by_credential.send(&marked("hi")).await, "HIT");
     let callers = ["ann", "bob"].map(|name| {
         let hash = KeyHash::of(format!("sk-{name}").as_bytes());
         format!("[[caller]]\nname = \"{name}\"\nkeys = \"{hash}\"\nscope = \"team\"\n")
@@ -426,6 +432,23 @@ async fn in_a_wider_scope_only_who_is_known_here_purges_what_is_shared() {
     assert_verdict(&named.send(&bob).await, "HIT");
     assert_eq!(named.send(&all.with_bearer("sk-bob")).await.status, 200);
     assert_verdict(&named.send(&ann).await, "MISS");
+}
+
+#[tokio::test]
+async fn where_a_header_widens_the_scope_a_caller_without_it_purges_its_own() {
+    let up = counting().await;
+    let config = "[cache]\nscope = \"header:X-Team\"";
+    let proxy = proxy(&up).with(config).start().await;
+    let shared = marked("hi").header("X-Team", "red");
+    for call in [&shared, &marked("hi")] {
+        assert_verdict(&proxy.send(call).await, "MISS");
+    }
+    let all = own(&json!({"all": true}));
+    let told = proxy.send(&all.clone().header("X-Team", "red")).await;
+    assert_refused(&told, 403, "forbidden");
+    assert_eq!(proxy.send(&all).await.status, 200);
+    assert_verdict(&proxy.send(&marked("hi")).await, "MISS");
+    assert_verdict(&proxy.send(&shared).await, "HIT");
 }
 
 #[tokio::test]
