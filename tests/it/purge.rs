@@ -316,6 +316,18 @@ async fn an_answer_on_its_way_can_be_deleted_by_its_key() {
 }
 
 #[tokio::test]
+async fn a_purge_is_logged_by_its_kind_without_what_it_names() {
+    let up = counting().await;
+    let proxy = proxy(&up).start().await;
+    proxy.send(&marked("hi")).await;
+    proxy.send(&own(&json!({"tags": ["canary"]}))).await;
+    let line = proxy.logged("\"purged\"").await;
+    assert_eq!(line["level"], "INFO", "{line}");
+    assert!(line.to_string().contains("\"kind\":\"tag\""), "{line}");
+    assert!(!proxy.printed().contains("canary"));
+}
+
+#[tokio::test]
 async fn the_operator_may_take_purging_from_callers() {
     let up = counting().await;
     let proxy = proxy(&up).with("[cache]\nallow = [\"tags\"]").start().await;
@@ -505,7 +517,18 @@ async fn the_command_purges_like_the_api() {
         (Some(0), "0 entries purged\n")
     );
     let done = purge(&["--all", "--token", token]).await;
-    assert_eq!((done.code, done.out.as_str()), (Some(0), "purged\n"));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(
+        done.out.starts_with("purged: everything, from now on\n"),
+        "{done:?}"
+    );
     assert_verdict(&proxy.send(&marked("hi")).await, "MISS");
+    let more = ["--dialect", "--scope", "--upstream"];
+    for (flag, value) in more.into_iter().zip(["other", "00", "other"]) {
+        proxy.send(&marked("hi")).await;
+        let done = purge(&[flag, value, "--token", token]).await;
+        assert_eq!(done.code, Some(0), "{flag}: {done:?}");
+        assert_verdict(&proxy.send(&marked("hi")).await, "HIT");
+    }
     assert_eq!(purge(&["--all", "--tag", "a"]).await.code, Some(2));
 }
