@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DELETE /_refrain/cache/KEY     204, or 404 where that is no entry of the caller's
-//! POST   /_refrain/purge         {"tags": ["a"]} | {"namespace": "n"} | {"all": true}, and "dry_run"
+//! POST   /_refrain/purge         {"tags": ["a"]} | {"tag": "a"} | {"namespace": "n"} | {"all": true}, and "dry_run"
 //! ```
 //!
 //! # Scope
@@ -64,6 +64,7 @@ pub struct Said {
 struct Wish {
     all: Option<bool>,
     namespace: Option<String>,
+    tag: Option<String>,
     tags: Option<Vec<String>>,
     dry_run: bool,
 }
@@ -207,7 +208,11 @@ fn order(body: &[u8], scope: &[u8]) -> Result<Order, purge::BadOrder> {
         Ok(wish) => wish,
         Err(error) => return bad(format!("the body cannot be read: {error}")),
     };
-    let selectors = match (wish.all, wish.namespace, wish.tags) {
+    let tags = match (wish.tag, wish.tags) {
+        (Some(_), Some(_)) => return bad(UNCLEAR.to_owned()),
+        (one, many) => one.map(|tag| vec![tag]).or(many),
+    };
+    let selectors = match (wish.all, wish.namespace, tags) {
         (Some(true), None, None) => vec![Selector::All],
         (None, Some(namespace), None) if namespace.len() <= MAX_NAME => {
             vec![Selector::Namespace(namespace)]
@@ -221,7 +226,7 @@ fn order(body: &[u8], scope: &[u8]) -> Result<Order, purge::BadOrder> {
             }
             tags.into_iter().map(Selector::Tag).collect()
         }
-        _ => return bad("the body does not name one thing to purge".to_owned()),
+        _ => return bad(UNCLEAR.to_owned()),
     };
     let purge = |selector| Purge {
         selector,
@@ -242,7 +247,8 @@ fn refused(why: Refused) -> Error {
     Error::new(kind, why.to_string())
 }
 
-const HINT: &str = "name exactly one of `\"all\": true`, `\"namespace\": \"NAME\"` and `\"tags\": [\"a\", ...]` (at \
+const UNCLEAR: &str = "the body does not name one thing to purge";
+const HINT: &str = "name exactly one of `\"all\": true`, `\"namespace\": \"NAME\"`, `\"tag\": \"a\"` and `\"tags\": [\"a\", ...]` (at \
     most 16), and `\"dry_run\": true` beside it";
 /// Largest body, bytes.
 const LARGEST: u64 = 64 << 10;
@@ -258,6 +264,7 @@ mod tests {
             (r#"{"namespace": "n"}"#, 1),
             (r#"{"namespace": "", "dry_run": true}"#, 1),
             (r#"{"tags": ["a", "b"]}"#, 2),
+            (r#"{"tag": "a"}"#, 1),
         ] {
             let order = order(body.as_bytes(), b"mine").unwrap();
             assert_eq!(order.purges.len(), count, "{body}");
@@ -278,6 +285,9 @@ mod tests {
             r#"{"all": true, "namespace": "n"}"#,
             r#"{"tags": []}"#,
             r#"{"tags": [""]}"#,
+            r#"{"tag": ""}"#,
+            r#"{"tag": "a", "tags": ["b"]}"#,
+            r#"{"tag": "a", "all": true}"#,
             r#"{"scope": "another"}"#,
             r#"{"soft": true, "all": true}"#,
             &many,

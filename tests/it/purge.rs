@@ -59,6 +59,7 @@ async fn each_selector_purges_what_it_says_and_nothing_else() {
         (json!({"all": true}), json!({"dialect": "embeddings"})),
         (json!({"dialect": "chat"}), json!({"tag": "c"})),
         (json!({"tag": "b"}), json!({"model": "gpt"})),
+        (json!({"tags": ["x", "b"]}), json!({"tags": ["c", "d"]})),
         (json!({"model": "gpt-test"}), json!({"namespace": ""})),
         (json!({"namespace": "n"}), json!({"scope": "00"})),
         (json!({"scope": scope}), json!({"upstream": "other"})),
@@ -203,6 +204,7 @@ async fn callers_purge_their_own_and_nothing_else() {
     for body in [
         json!({"all": true}),
         json!({"tags": ["x", "b"]}),
+        json!({"tag": "a"}),
         json!({"namespace": "n"}),
     ] {
         verdicts("HIT", "HIT").await;
