@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     call::key::Key,
-    config::MAX_NAME,
+    config::{MAX_NAME, MAX_TAGS},
     store::purge::{Order, Outcome, Purge, Sample, Selector},
 };
 
@@ -30,6 +30,7 @@ struct Wish {
     all: Option<bool>,
     dialect: Option<String>,
     tag: Option<String>,
+    tags: Option<Vec<String>>,
     model: Option<String>,
     namespace: Option<String>,
     scope: Option<String>,
@@ -56,22 +57,24 @@ pub fn order(body: &[u8], ago: impl FnOnce(Duration) -> u64) -> Result<Order, Ba
     let wish: Wish = serde_json::from_slice(body)
         .map_err(|error| BadOrder::new(format!("the body cannot be read: {error}"), HINT))?;
     let (dry_run, soft) = (wish.dry_run, wish.soft);
-    let purge = Purge {
-        selector: selector(wish, ago)?,
+    let purge = |selector| Purge {
+        selector,
         within: None,
         soft,
     };
+    let selectors = selectors(wish, ago)?.into_iter();
     Ok(Order {
-        purges: vec![purge],
+        purges: selectors.map(purge).collect(),
         dry_run,
     })
 }
 
-fn selector(wish: Wish, ago: impl FnOnce(Duration) -> u64) -> Result<Selector, BadOrder> {
+fn selectors(wish: Wish, ago: impl FnOnce(Duration) -> u64) -> Result<Vec<Selector>, BadOrder> {
     let Wish {
         all,
         dialect,
         tag,
+        tags,
         model,
         namespace,
         scope,
@@ -82,7 +85,7 @@ fn selector(wish: Wish, ago: impl FnOnce(Duration) -> u64) -> Result<Selector, B
         dry_run: _,
         soft: _,
     } = wish;
-    let found = [
+    let one = [
         all.map(all_of),
         dialect.map(|text| named(text, Selector::Dialect)),
         tag.map(|text| named(text, Selector::Tag)),
@@ -94,15 +97,25 @@ fn selector(wish: Wish, ago: impl FnOnce(Duration) -> u64) -> Result<Selector, B
         pattern.map(|text| named(text, Selector::Pattern)),
         older_than.map(|text| made_before(&text, ago)),
     ];
-    let mut found = found.into_iter().flatten();
+    let one = one.into_iter().flatten().map(|one| Ok(vec![one?]));
+    let mut found = one.chain(tags.map(tagged));
     match (found.next(), found.next()) {
-        (Some(one), None) => one,
+        (Some(found), None) => found,
         (None, _) => Err(BadOrder::new("the body names nothing to purge", HINT)),
         (Some(_), Some(_)) => Err(BadOrder::new(
             "the body names more than one thing to purge",
             HINT,
         )),
     }
+}
+
+fn tagged(tags: Vec<String>) -> Result<Vec<Selector>, BadOrder> {
+    if !(1..=MAX_TAGS).contains(&tags.len()) {
+        let hint = "write `\"tags\": [\"a\", ...]`, at most 16";
+        return Err(BadOrder::new("`tags` lists none, or too many", hint));
+    }
+    let tags = tags.into_iter();
+    tags.map(|tag| named(tag, Selector::Tag)).collect()
 }
 
 fn all_of(all: bool) -> Result<Selector, BadOrder> {
@@ -199,7 +212,7 @@ fn hex(bytes: &[u8]) -> String {
     digits
 }
 
-const HINT: &str = "name exactly one of `all`, `dialect`, `tag`, `model`, `namespace`, `scope`, `upstream`, `key`, \
+const HINT: &str = "name exactly one of `all`, `dialect`, `tag`, `tags`, `model`, `namespace`, `scope`, `upstream`, `key`, \
     `pattern` and `older_than`, and `dry_run` or `soft` beside it";
 /// Longest name, bytes.
 const LONGEST: usize = 8 * MAX_NAME;
@@ -264,14 +277,27 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_tags_is_a_purge_for_each() {
+        let order = read(r#"{"tags": ["a", "b"], "soft": true}"#).unwrap();
+        let found: Vec<_> = order.purges.iter().map(|purge| &purge.selector).collect();
+        let tags = ["a", "b"].map(|tag| Selector::Tag(tag.to_owned()));
+        assert_eq!(found, tags.iter().collect::<Vec<_>>());
+        assert!(order.purges.iter().all(|purge| purge.soft));
+    }
+
+    #[test]
     fn what_is_not_understood_is_refused_with_a_hint() {
+        let many = format!(r#"{{"tags": {:?}}}"#, vec!["t"; MAX_TAGS + 1]);
         for body in [
             "",
             "[]",
             "{}",
             r#"{"all": false}"#,
             r#"{"all": true, "tag": "t"}"#,
-            r#"{"tags": ["t"]}"#,
+            r#"{"tags": []}"#,
+            r#"{"tags": "t"}"#,
+            r#"{"tag": "t", "tags": ["t"]}"#,
+            &many,
             r#"{"tag": "a", "tag": "b"}"#,
             r#"{"key": "ab"}"#,
             r#"{"scope": "abc"}"#,

@@ -48,7 +48,7 @@ impl Health {
 }
 
 /// Returns the origin that the flag means, with or without a scheme.
-fn origin(flag: &str) -> String {
+pub(super) fn origin(flag: &str) -> String {
     let flag = flag.trim_end_matches('/');
     if flag.contains("://") {
         return flag.to_owned();
@@ -56,14 +56,10 @@ fn origin(flag: &str) -> String {
     format!("http://{flag}")
 }
 
-/// Returns the origin of the admin listener: the flag's, else the configuration's.
-pub(super) fn admin(flag: Option<&str>, config: &ConfigArgs) -> anyhow::Result<String> {
-    if let Some(flag) = flag {
-        return Ok(origin(flag));
-    }
-    let config = config.load(Vec::new())?;
+/// Returns the origin of the configuration's admin listener.
+pub(super) fn admin(config: &Config) -> Result<String, Failure> {
     let off = || Failure::new("the admin listener is switched off").hint("set `[admin] listen`");
-    Ok(url(config.admin.listen.as_ref().ok_or_else(off)?, "")?)
+    url(config.admin.listen.as_ref().ok_or_else(off)?, "")
 }
 
 /// Returns the URL that a Refrain of this configuration tells its readiness at.

@@ -1,4 +1,8 @@
 //! `refrain purge`: has a running Refrain forget answers, by its admin listener.
+//!
+//! # Scope
+//! Address and token are the configuration's, as file and environment give it, unless flags name them; where both flags
+//! are given, no configuration is read.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -8,7 +12,7 @@ use super::{
     ConfigArgs,
     client::client,
     failure::Failure,
-    health::{admin, root_cause},
+    health::{admin, origin, root_cause},
     print,
 };
 
@@ -31,12 +35,21 @@ pub struct Purge {
     /// Purge the answers with this tag
     #[arg(long, group = "selector")]
     tag: Option<String>,
+    /// Purge the answers of this dialect, such as `chat`
+    #[arg(long, group = "selector")]
+    dialect: Option<String>,
     /// Purge the answers of this model
     #[arg(long, group = "selector")]
     model: Option<String>,
     /// Purge the answers of this namespace
     #[arg(long, group = "selector", value_name = "NAME")]
     namespace: Option<String>,
+    /// Purge the answers of this scope, as a dry run of the API shows it
+    #[arg(long, group = "selector", value_name = "HEX")]
+    scope: Option<String>,
+    /// Purge the answers that this upstream has made
+    #[arg(long, group = "selector", value_name = "NAME")]
+    upstream: Option<String>,
     /// Purge the answers of this key, as `X-Cache-Key` says it
     #[arg(long, group = "selector", value_name = "HEX")]
     key: Option<String>,
@@ -55,13 +68,8 @@ pub struct Purge {
     /// Ask this admin listener, whatever the configuration says
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// Its token
-    #[arg(
-        long,
-        env = "REFRAIN_ADMIN__TOKEN",
-        hide_env_values = true,
-        value_name = "TOKEN"
-    )]
+    /// Its token; without it, the configuration's, which `REFRAIN_ADMIN__TOKEN` can be
+    #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
 }
 
@@ -71,19 +79,35 @@ impl Purge {
     /// # Errors
     /// When Refrain does not answer, or refuses, and when the configuration is wrong.
     pub async fn run(self) -> anyhow::Result<()> {
-        let admin = admin(self.url.as_deref(), &self.config)?;
-        let told = self.ask(&format!("{admin}/api/purge")).await?;
+        let (admin, token) = self.whom()?;
+        let url = format!("{admin}/api/purge");
+        let told = self.ask(&url, token.as_deref()).await?;
         Ok(print(&self.said(&told))?)
     }
 
-    async fn ask(&self, url: &str) -> Result<Value, Failure> {
+    /// Returns the origin of the admin listener, and its token.
+    fn whom(&self) -> anyhow::Result<(String, Option<String>)> {
+        if let (Some(url), Some(token)) = (&self.url, &self.token) {
+            return Ok((origin(url), Some(token.clone())));
+        }
+        let config = self.config.load(Vec::new())?;
+        let origin = match &self.url {
+            Some(url) => origin(url),
+            None => admin(&config)?,
+        };
+        let configured = config.admin.token.as_ref();
+        let configured = configured.map(|token| token.expose().to_owned());
+        Ok((origin, self.token.clone().or(configured)))
+    }
+
+    async fn ask(&self, url: &str, token: Option<&str>) -> Result<Value, Failure> {
         let unreachable = |error: reqwest::Error| {
             Failure::new(format!("no answer from `{url}`: {}", root_cause(&error))).hint(
                 "is `refrain` running, and is this its `[admin] listen`? `--url` names another address",
             )
         };
         let mut request = client(TIMEOUT)?.post(url).json(&self.body());
-        if let Some(token) = self.token.as_ref().filter(|token| !token.is_empty()) {
+        if let Some(token) = token.filter(|token| !token.is_empty()) {
             request = request.bearer_auth(token);
         }
         let response = request.send().await.map_err(unreachable)?;
@@ -98,25 +122,46 @@ impl Purge {
     }
 
     fn body(&self) -> Value {
-        let named = [
-            ("tag", &self.tag),
-            ("model", &self.model),
-            ("namespace", &self.namespace),
-            ("key", &self.key),
-            ("pattern", &self.pattern),
-            ("older_than", &self.older_than),
-        ];
         let flags = [
             ("all", self.all),
             ("dry_run", self.dry_run),
             ("soft", self.soft),
         ];
-        let named = named
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), Value::from(value.as_deref()?))));
+        let named = self
+            .named()
+            .map(|(name, value)| (name.to_owned(), Value::from(value)));
         let flags = flags.into_iter().filter(|(_, is_set)| *is_set);
         let flags = flags.map(|(name, _)| (name.to_owned(), Value::Bool(true)));
         Value::Object(named.chain(flags).collect::<Map<_, _>>())
+    }
+
+    /// Returns the selector by its member in the body, and its value; nothing for `--all`.
+    fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let named = [
+            ("tag", &self.tag),
+            ("dialect", &self.dialect),
+            ("model", &self.model),
+            ("namespace", &self.namespace),
+            ("scope", &self.scope),
+            ("upstream", &self.upstream),
+            ("key", &self.key),
+            ("pattern", &self.pattern),
+            ("older_than", &self.older_than),
+        ];
+        let named = named.into_iter();
+        named.filter_map(|(name, value)| Some((name, value.as_deref()?)))
+    }
+
+    /// Returns what is purged, in words.
+    fn what(&self) -> String {
+        let Some((name, value)) = self.named().next() else {
+            return "everything".to_owned();
+        };
+        let name = name.replace('_', " ");
+        if value.is_empty() {
+            return format!("whatever has no {name}");
+        }
+        format!("whatever has {name} {}", value.escape_debug())
     }
 
     /// Returns what came of it, in words.
@@ -125,12 +170,15 @@ impl Purge {
             (true, false) => "would be purged",
             (true, true) => "would be stale",
             (false, false) => "purged",
-            (false, true) => "stale from now on",
+            (false, true) => "stale",
         };
         let mut text = match told["entries"].as_u64() {
             Some(1) => format!("1 entry {done}\n"),
             Some(entries) => format!("{entries} entries {done}\n"),
-            None => format!("{done}\n"),
+            None => {
+                let what = self.what();
+                format!("{done}: {what}, from now on\nhow many that are, `--dry-run` counts\n")
+            }
         };
         let samples = told["samples"].as_array().filter(|_| self.dry_run);
         for sample in samples.into_iter().flatten() {
@@ -186,11 +234,15 @@ mod tests {
                 json!({"older_than": "1d", "dry_run": true}),
             ),
             (&["--namespace", ""], json!({"namespace": ""})),
+            (&["--dialect", "chat"], json!({"dialect": "chat"})),
+            (&["--scope", "00ff"], json!({"scope": "00ff"})),
+            (&["--upstream", "u"], json!({"upstream": "u"})),
         ] {
             assert_eq!(purge(args).unwrap().body(), body);
         }
         assert!(purge(&[]).is_none(), "nothing is not everything");
         assert!(purge(&["--all", "--key", "ab"]).is_none());
+        assert!(purge(&["--dialect", "chat", "--scope", "00"]).is_none());
     }
 
     #[test]
@@ -204,6 +256,30 @@ mod tests {
         );
         let soft = purge(&["--all", "--soft"]).unwrap();
         let told = soft.said(&json!({"durable": false}));
-        assert!(told.starts_with("stale from now on\nthe disk"), "{told}");
+        assert!(
+            told.starts_with("stale: everything, from now on\n"),
+            "{told}"
+        );
+        assert!(told.contains("\nthe disk does not take it"), "{told}");
+    }
+
+    #[test]
+    fn a_purge_that_counts_nothing_says_what_it_was_about() {
+        for (args, told) in [
+            (&["--all"][..], "purged: everything, from now on"),
+            (&["--tag", "x"], "purged: whatever has tag x, from now on"),
+            (
+                &["--namespace", ""],
+                "purged: whatever has no namespace, from now on",
+            ),
+            (
+                &["--upstream", "a\u{1b}"],
+                "purged: whatever has upstream a\\u{1b}, from now on",
+            ),
+        ] {
+            let said = purge(args).unwrap().said(&json!({"durable": true}));
+            let lines: Vec<_> = said.lines().collect();
+            assert_eq!(lines, [told, "how many that are, `--dry-run` counts"]);
+        }
     }
 }

@@ -38,10 +38,10 @@ pub struct ServeArgs {
     pub log_level: Option<String>,
 }
 
-/// Serves until SIGINT or SIGTERM, then drains; a second signal ends at once.
+/// Serves until SIGINT or SIGTERM, then drains; a second of them ends at once. A SIGHUP changes nothing.
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.config()?;
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen()?.outliving_hangups()?;
     let (log, flush) = Log::start(&config.log, io::stderr().is_terminal(), io::stderr());
     log.trace(&config.log.level);
     for warning in &config.warnings {

@@ -25,6 +25,12 @@ impl ApiKey {
         Self(String::new())
     }
 
+    /// Returns the key that is written as `text`.
+    #[cfg(test)]
+    pub(super) fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// Returns the key, to be sent to its upstream and nowhere else: at least one character, all of visible ASCII.
     pub fn expose(&self) -> &str {
         &self.0

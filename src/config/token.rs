@@ -1,4 +1,4 @@
-//! The operator's token: known by its digest alone, so that it can be shown nowhere.
+//! The operator's token: compared by its digest, shown by nothing.
 
 use std::fmt;
 
@@ -11,19 +11,19 @@ use super::{
 
 /// A token that opens the admin listener.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token([u8; 32]);
+pub struct Token {
+    digest: [u8; 32],
+    text: ApiKey,
+}
 
 impl Token {
     /// Returns the token that is meant: `${NAME}` stands for a variable, nothing for none.
     pub(super) fn resolved(written: ApiKey, env: &Environment) -> Result<Option<Self>, Complaint> {
-        let token = written.resolved(env)?;
-        Self::check(token.as_ref().map_or("", ApiKey::expose))
+        written.resolved(env)?.map(Self::check).transpose()
     }
 
-    fn check(text: &str) -> Result<Option<Self>, Complaint> {
-        if text.is_empty() {
-            return Ok(None);
-        }
+    fn check(key: ApiKey) -> Result<Self, Complaint> {
+        let text = key.expose();
         if text.len() < LEAST || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Complaint::new(
                 "is no token",
@@ -32,14 +32,22 @@ impl Token {
                 ),
             ));
         }
-        Ok(Some(Self(Sha256::digest(text).into())))
+        Ok(Self {
+            digest: Sha256::digest(text).into(),
+            text: key,
+        })
+    }
+
+    /// Returns the token, to be sent to the admin listener that it opens and nowhere else.
+    pub fn expose(&self) -> &str {
+        self.text.expose()
     }
 
     /// Returns whether `presented` is the token. How long that takes says nothing about it: digests are compared, and
     /// each to its end.
     pub fn is(&self, presented: &[u8]) -> bool {
         let presented: [u8; 32] = Sha256::digest(presented).into();
-        let pairs = self.0.iter().zip(presented);
+        let pairs = self.digest.iter().zip(presented);
         pairs.fold(0, |differs, (one, other)| differs | (one ^ other)) == 0
     }
 }
@@ -57,9 +65,13 @@ const LEAST: usize = 16;
 mod tests {
     use super::*;
 
+    fn token(text: &str) -> Result<Option<Token>, Complaint> {
+        Token::resolved(ApiKey::of(text), &Environment::default())
+    }
+
     #[test]
     fn only_the_token_itself_is_it() {
-        let token = Token::check("0123456789abcdef").unwrap().unwrap();
+        let token = token("0123456789abcdef").unwrap().unwrap();
         assert!(token.is(b"0123456789abcdef"));
         for other in [
             "",
@@ -75,8 +87,8 @@ mod tests {
     #[test]
     fn a_short_token_or_one_with_blanks_is_refused() {
         for text in ["short", "0123456789 abcdef", "0123456789abcd\u{e9}f"] {
-            assert!(Token::check(text).is_err(), "{text}");
+            assert!(token(text).is_err(), "{text}");
         }
-        assert_eq!(Token::check(""), Ok(None));
+        assert_eq!(token(""), Ok(None));
     }
 }

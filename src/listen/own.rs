@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! DELETE /_refrain/cache/KEY     204, or 404 where that is no entry of the caller's
-//! POST   /_refrain/purge         {"tags": ["a"]} | {"namespace": "n"} | {"all": true}, and "dry_run"
+//! POST   /_refrain/purge         {"tags": ["a"]} | {"tag": "a"} | {"namespace": "n"} | {"all": true}, and "dry_run"
 //! ```
 //!
 //! # Scope
-//! A caller's own scope and nothing beyond it, whatever is asked for: the scope is an equality filter, and a key of another's
+//! A caller's own scope and nothing beyond it; where its calls are answered from entries that others share, it is refused.
+//! Within it, whatever is asked for: the scope is an equality filter, and a key of another's
 //! is as unknown as one that never was. A credential that its upstream has not accepted has nothing here, and starts no work.
 
 use bytes::Bytes;
@@ -63,8 +64,29 @@ pub struct Said {
 struct Wish {
     all: Option<bool>,
     namespace: Option<String>,
+    tag: Option<String>,
     tags: Option<Vec<String>>,
     dry_run: bool,
+}
+
+/// Why a caller purges nothing.
+#[derive(Clone, Copy)]
+enum Barred {
+    /// No upstream has vouched for it.
+    Unproven,
+    /// It is answered from entries that are not its alone.
+    Shared,
+}
+
+impl Barred {
+    fn message(self) -> &'static str {
+        match self {
+            Self::Unproven => {
+                "the upstream has not accepted this credential, so nothing here is its own\nhint: make a call with it first"
+            }
+            Self::Shared => "entries that callers share are the operator's to purge",
+        }
+    }
 }
 
 impl Own {
@@ -80,10 +102,8 @@ impl Own {
         let path = request.uri.path();
         if path == "/_refrain/purge" && request.method == Method::POST {
             self.may_purge()?;
-            let scope = self.scope(caller, request, keying).ok_or_else(|| {
-                let message = "the upstream has not accepted this credential, so nothing here is its own\nhint: make a call with it first";
-                Error::new(Kind::Forbidden, message)
-            })?;
+            let scope = self.scope(caller, request, keying);
+            let scope = scope.map_err(|why| Error::new(Kind::Forbidden, why.message()))?;
             return self.purge(request, body, scope.as_bytes(), budget).await;
         }
         let key = path.strip_prefix("/_refrain/cache/");
@@ -91,7 +111,11 @@ impl Own {
             && request.method == Method::DELETE
         {
             self.may_purge()?;
-            let scope = self.scope(caller, request, keying).ok_or_else(unknown)?;
+            let scope = self.scope(caller, request, keying);
+            let scope = scope.map_err(|why| match why {
+                Barred::Unproven => unknown(),
+                Barred::Shared => Error::new(Kind::Forbidden, why.message()),
+            })?;
             return self.delete(key, scope.as_bytes()).await;
         }
         let message = format!("nothing lives at `{path}`");
@@ -106,15 +130,24 @@ impl Own {
     }
 
     /// Returns the scope that a caller may purge in: its own, as far as it is proven. Where several credentials share
-    /// entries, that is only whoever the proxy itself knows; anybody else has the narrowest scope there is. What a rule
-    /// says about single calls does not count, nor does a value in their bodies.
-    fn scope(&self, caller: &Caller, request: &request::Parts, keying: &Keying) -> Option<Scope> {
-        let narrowest = match caller.credential() {
-            Some(credential) if self.is_proven(credential) => Some(&config::Scope::Credential),
-            Some(_) => return None,
-            None => None,
+    /// entries, that is only whoever the proxy itself knows; anybody else has the narrowest scope there is, or none where
+    /// its calls go by another. What a rule says about single calls does not count, nor does a value in their bodies.
+    fn scope(
+        &self,
+        caller: &Caller,
+        request: &request::Parts,
+        keying: &Keying,
+    ) -> Result<Scope, Barred> {
+        let scope = |wanted| keying.scope(wanted, caller, &request.headers, b"{}");
+        let usual = scope(None);
+        let Some(credential) = caller.credential() else {
+            return Ok(usual);
         };
-        Some(keying.scope(narrowest, caller, &request.headers, b"{}"))
+        if !self.is_proven(credential) {
+            return Err(Barred::Unproven);
+        }
+        let narrowest = scope(Some(&config::Scope::Credential));
+        (usual == narrowest).then_some(usual).ok_or(Barred::Shared)
     }
 
     fn is_proven(&self, credential: &Fingerprint) -> bool {
@@ -175,7 +208,11 @@ fn order(body: &[u8], scope: &[u8]) -> Result<Order, purge::BadOrder> {
         Ok(wish) => wish,
         Err(error) => return bad(format!("the body cannot be read: {error}")),
     };
-    let selectors = match (wish.all, wish.namespace, wish.tags) {
+    let tags = match (wish.tag, wish.tags) {
+        (Some(_), Some(_)) => return bad(UNCLEAR.to_owned()),
+        (one, many) => one.map(|tag| vec![tag]).or(many),
+    };
+    let selectors = match (wish.all, wish.namespace, tags) {
         (Some(true), None, None) => vec![Selector::All],
         (None, Some(namespace), None) if namespace.len() <= MAX_NAME => {
             vec![Selector::Namespace(namespace)]
@@ -189,7 +226,7 @@ fn order(body: &[u8], scope: &[u8]) -> Result<Order, purge::BadOrder> {
             }
             tags.into_iter().map(Selector::Tag).collect()
         }
-        _ => return bad("the body does not name one thing to purge".to_owned()),
+        _ => return bad(UNCLEAR.to_owned()),
     };
     let purge = |selector| Purge {
         selector,
@@ -210,7 +247,8 @@ fn refused(why: Refused) -> Error {
     Error::new(kind, why.to_string())
 }
 
-const HINT: &str = "name exactly one of `\"all\": true`, `\"namespace\": \"NAME\"` and `\"tags\": [\"a\", ...]` (at \
+const UNCLEAR: &str = "the body does not name one thing to purge";
+const HINT: &str = "name exactly one of `\"all\": true`, `\"namespace\": \"NAME\"`, `\"tag\": \"a\"` and `\"tags\": [\"a\", ...]` (at \
     most 16), and `\"dry_run\": true` beside it";
 /// Largest body, bytes.
 const LARGEST: u64 = 64 << 10;
@@ -226,6 +264,7 @@ mod tests {
             (r#"{"namespace": "n"}"#, 1),
             (r#"{"namespace": "", "dry_run": true}"#, 1),
             (r#"{"tags": ["a", "b"]}"#, 2),
+            (r#"{"tag": "a"}"#, 1),
         ] {
             let order = order(body.as_bytes(), b"mine").unwrap();
             assert_eq!(order.purges.len(), count, "{body}");
@@ -246,6 +285,9 @@ mod tests {
             r#"{"all": true, "namespace": "n"}"#,
             r#"{"tags": []}"#,
             r#"{"tags": [""]}"#,
+            r#"{"tag": ""}"#,
+            r#"{"tag": "a", "tags": ["b"]}"#,
+            r#"{"tag": "a", "all": true}"#,
             r#"{"scope": "another"}"#,
             r#"{"soft": true, "all": true}"#,
             &many,

@@ -182,7 +182,7 @@ impl Purger {
             if let Some(count) = done.get(usize::from(purge.selector.number())) {
                 count.fetch_add(1, Ordering::Relaxed);
             }
-            tracing::debug!(kind = purge.selector.kind(), soft = purge.soft, "purged");
+            tracing::info!(kind = purge.selector.kind(), soft = purge.soft, "purged");
         }
         Ok(match &store.disk {
             Some(disk) => disk.save().await,

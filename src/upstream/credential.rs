@@ -45,6 +45,11 @@ impl Credential {
         Ok(Self::Swap(name, value))
     }
 
+    /// Returns whether a call with `method` takes the proxy's own key.
+    pub fn is_own(&self, method: &Method) -> bool {
+        matches!(self, Self::Swap(..)) && method != Method::TRACE
+    }
+
     /// Puts it into the `headers` that are to be sent with `method`.
     pub fn put(&self, method: &Method, headers: &mut HeaderMap) {
         let Self::Swap(name, value) = self else {
@@ -54,7 +59,7 @@ impl Credential {
             headers.remove(credential);
         }
         drop_key_protocols(headers);
-        if method != Method::TRACE {
+        if self.is_own(method) {
             headers.insert(name, value.clone());
         }
     }

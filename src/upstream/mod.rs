@@ -11,6 +11,7 @@ pub mod connect;
 pub mod credential;
 pub mod flow;
 pub mod headers;
+pub mod refusals;
 pub mod target;
 
 use std::{
@@ -40,6 +41,7 @@ use self::{
     connect::{Connector, TimedOut},
     credential::Credential,
     flow::{Flow, Progress, Upload},
+    refusals::Refusals,
 };
 use crate::{
     answer::{Answer, Body, Head, Timing, verdict::Served},
@@ -57,6 +59,7 @@ struct Inner {
     config: config::Upstream,
     name: HeaderValue,
     credential: Credential,
+    refusals: Refusals,
     policy: Arc<Policy>,
     /// What the connector itself waits for a connection, at most.
     connect: Option<Duration>,
@@ -81,6 +84,7 @@ impl Upstream {
         Ok(Self(Arc::new(Inner {
             name,
             credential: Credential::of(config)?,
+            refusals: Refusals::default(),
             policy,
             connect,
             client: client(config, config.http, connect)?,
@@ -142,6 +146,7 @@ impl Inner {
         let deadline = timeouts.total.map(|total| started + total);
         let unkeyed = call.keyed.as_ref().err().copied();
         let upgrade = call.upgrade;
+        let with_own_key = self.credential.is_own(&call.method);
         let client = if upgrade {
             &self.switching
         } else {
@@ -152,6 +157,9 @@ impl Inner {
 
         let exchange = self.exchange(client, request, &progress, timeouts, deadline);
         let response = exchange.await?;
+        if with_own_key {
+            self.refusals.note(response.status(), &self.config.name);
+        }
         let timing = Arc::new(Timing::default());
         timing.note(started.elapsed());
         let content = |body: Incoming| {

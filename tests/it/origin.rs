@@ -280,3 +280,25 @@ async fn what_comes_from_no_listed_origin_is_left_to_the_upstream() {
         assert_eq!(up.count(), 3, "{config}");
     }
 }
+
+#[tokio::test]
+async fn an_upstream_that_refuses_the_proxys_key_is_warned_about_and_not_each_time() {
+    let warning = "the upstream refuses the proxy's key";
+    for (config, count) in [(KEY, 1), ("", 0)] {
+        let up = upstream().by(|_, number| status(if number == 0 { 403 } else { 401 }));
+        let up = up.start().await;
+        let proxy = proxy(&up).with(config).start().await;
+        for expected in [403, 401] {
+            assert_eq!(proxy.send(&chat("hi")).await.status, expected);
+        }
+        // The log is written in order, so that by now the warning is there.
+        proxy.call_lines(2).await;
+        let printed = proxy.printed();
+        assert_eq!(printed.matches(warning).count(), count, "{printed}");
+        if count > 0 {
+            let line = proxy.logged(warning).await;
+            assert_eq!(line["level"], "WARN", "{line}");
+            assert!(!printed.contains("sk-proxy"), "{printed}");
+        }
+    }
+}

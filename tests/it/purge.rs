@@ -1,7 +1,10 @@
 //! What was purged is not served again: whatever was under way, and whatever happens to the process.
 
+use std::fs;
+
 use refrain::config::KeyHash;
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use crate::support::{
     client::{Answer, Request, assert_refused, assert_verdict, chat, request},
@@ -56,6 +59,7 @@ async fn each_selector_purges_what_it_says_and_nothing_else() {
         (json!({"all": true}), json!({"dialect": "embeddings"})),
         (json!({"dialect": "chat"}), json!({"tag": "c"})),
         (json!({"tag": "b"}), json!({"model": "gpt"})),
+        (json!({"tags": ["x", "b"]}), json!({"tags": ["c", "d"]})),
         (json!({"model": "gpt-test"}), json!({"namespace": ""})),
         (json!({"namespace": "n"}), json!({"scope": "00"})),
         (json!({"scope": scope}), json!({"upstream": "other"})),
@@ -200,6 +204,7 @@ async fn callers_purge_their_own_and_nothing_else() {
     for body in [
         json!({"all": true}),
         json!({"tags": ["x", "b"]}),
+        json!({"tag": "a"}),
         json!({"namespace": "n"}),
     ] {
         verdicts("HIT", "HIT").await;
@@ -313,6 +318,18 @@ async fn an_answer_on_its_way_can_be_deleted_by_its_key() {
 }
 
 #[tokio::test]
+async fn a_purge_is_logged_by_its_kind_without_what_it_names() {
+    let up = counting().await;
+    let proxy = proxy(&up).start().await;
+    proxy.send(&marked("hi")).await;
+    proxy.send(&own(&json!({"tags": ["canary"]}))).await;
+    let line = proxy.logged("\"purged\"").await;
+    assert_eq!(line["level"], "INFO", "{line}");
+    assert!(line.to_string().contains("\"kind\":\"tag\""), "{line}");
+    assert!(!proxy.printed().contains("canary"));
+}
+
+#[tokio::test]
 async fn the_operator_may_take_purging_from_callers() {
     let up = counting().await;
     let proxy = proxy(&up).with("[cache]\nallow = [\"tags\"]").start().await;
@@ -405,10 +422,16 @@ async fn in_a_wider_scope_only_who_is_known_here_purges_what_is_shared() {
     let up = counting().await;
     let by_credential = proxy(&up).with("[cache]\nscope = \"shared\"");
     let by_credential = by_credential.start().await;
-    by_credential.send(&marked("hi")).await;
-    let all = own(&json!({"all": true, "dry_run": true}));
-    let told = by_credential.send(&all).await;
-    assert_eq!(told.json()["entries"], 0, "it is not this caller's alone");
+    let key = by_credential.send(&marked("hi")).await;
+    let key = key.expect("x-cache-key").to_owned();
+    let delete = request("DELETE", &format!("/_refrain/cache/{key}"))
+        .header("Authorization", "Bearer sk-test-alice");
+    for refused in [own(&json!({"all": true})), delete] {
+        let told = by_credential.send(&refused).await;
+        assert_refused(&told, 403, "forbidden");
+        assert!(told.text().contains("the operator's to purge"));
+    }
+    assert_verdict(&by_credential.send(&marked("hi")).await, "HIT");
     let callers = ["ann", "bob"].map(|name| {
         let hash = KeyHash::of(format!("sk-{name}").as_bytes());
         format!("[[caller]]\nname = \"{name}\"\nkeys = \"{hash}\"\nscope = \"team\"\n")
@@ -423,6 +446,45 @@ async fn in_a_wider_scope_only_who_is_known_here_purges_what_is_shared() {
     assert_verdict(&named.send(&bob).await, "HIT");
     assert_eq!(named.send(&all.with_bearer("sk-bob")).await.status, 200);
     assert_verdict(&named.send(&ann).await, "MISS");
+}
+
+#[tokio::test]
+async fn where_a_header_widens_the_scope_a_caller_without_it_purges_its_own() {
+    let up = counting().await;
+    let config = "[cache]\nscope = \"header:X-Team\"";
+    let proxy = proxy(&up).with(config).start().await;
+    let shared = marked("hi").header("X-Team", "red");
+    for call in [&shared, &marked("hi")] {
+        assert_verdict(&proxy.send(call).await, "MISS");
+    }
+    let all = own(&json!({"all": true}));
+    let told = proxy.send(&all.clone().header("X-Team", "red")).await;
+    assert_refused(&told, 403, "forbidden");
+    assert_eq!(proxy.send(&all).await.status, 200);
+    assert_verdict(&proxy.send(&marked("hi")).await, "MISS");
+    assert_verdict(&proxy.send(&shared).await, "HIT");
+}
+
+#[tokio::test]
+async fn the_command_takes_the_token_of_the_configuration_unless_a_flag_names_one() {
+    let up = counting().await;
+    let token = "[admin]\ntoken = \"0123456789abcdef-token\"";
+    let proxy = proxy(&up).with(token).start().await;
+    let file = NamedTempFile::new().unwrap();
+    let config = format!("{token}\nlisten = \"{}\"", proxy.admin);
+    fs::write(file.path(), config).unwrap();
+    let path = file.path().to_str().unwrap();
+    let url = format!("http://{}", proxy.admin);
+    for more in [&[][..], &["--url", &url]] {
+        proxy.send(&marked("hi")).await;
+        let done = run(&[&["purge", "--all", "--config", path], more].concat()).await;
+        assert_eq!(done.code, Some(0), "{done:?}");
+        assert_verdict(&proxy.send(&marked("hi")).await, "MISS");
+    }
+    let wrong = ["--token", "0123456789abcdef-tokeN"];
+    let refused = run(&[&["purge", "--all", "--config", path][..], &wrong].concat()).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(!refused.err.contains("0123456789"), "{refused:?}");
 }
 
 #[tokio::test]
@@ -457,7 +519,18 @@ async fn the_command_purges_like_the_api() {
         (Some(0), "0 entries purged\n")
     );
     let done = purge(&["--all", "--token", token]).await;
-    assert_eq!((done.code, done.out.as_str()), (Some(0), "purged\n"));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(
+        done.out.starts_with("purged: everything, from now on\n"),
+        "{done:?}"
+    );
     assert_verdict(&proxy.send(&marked("hi")).await, "MISS");
+    let more = ["--dialect", "--scope", "--upstream"];
+    for (flag, value) in more.into_iter().zip(["other", "00", "other"]) {
+        proxy.send(&marked("hi")).await;
+        let done = purge(&[flag, value, "--token", token]).await;
+        assert_eq!(done.code, Some(0), "{flag}: {done:?}");
+        assert_verdict(&proxy.send(&marked("hi")).await, "HIT");
+    }
     assert_eq!(purge(&["--all", "--tag", "a"]).await.code, Some(2));
 }

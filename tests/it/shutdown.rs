@@ -1,4 +1,4 @@
-//! SIGTERM drains: what runs is finished, what is new is refused, and the exit code is 0.
+//! SIGTERM drains: what runs is finished, what is new is refused, and the exit code is 0. SIGHUP ends nothing.
 
 use tokio::net::TcpStream;
 
@@ -42,6 +42,24 @@ async fn a_call_that_waits_for_its_head_is_finished_too() {
     proxy.refusing().await;
     gate.open();
     assert_eq!(exchange.finish().await.body, completion("hello").bytes());
+    assert_eq!(proxy.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_hangup_is_warned_about_and_ends_neither_the_process_nor_a_call() {
+    let gate = gate();
+    let held = completion("hello").after(&gate);
+    let up = upstream().answers(held).start().await;
+    let proxy = proxy(&up).start().await;
+    let exchange = proxy.open(&chat("hi")).await;
+    up.arrived(1).await;
+    proxy.hang_up();
+    let line = proxy.logged("no reload: restart to take up changes").await;
+    assert_eq!(line["level"], "WARN", "{line}");
+    gate.open();
+    assert_eq!(exchange.finish().await.body, completion("hello").bytes());
+    assert_eq!(proxy.admin("/readyz").await.status, 200);
+    proxy.terminate();
     assert_eq!(proxy.exit().await.code(), Some(0));
 }
 

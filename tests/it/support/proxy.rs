@@ -241,6 +241,11 @@ impl Proxy {
         kill_process(self.pid(), Signal::TERM).expect("a child of ours can be signalled");
     }
 
+    /// Asks the process to reload, as other servers understand it (SIGHUP).
+    pub(crate) fn hang_up(&self) {
+        kill_process(self.pid(), Signal::HUP).expect("a child of ours can be signalled");
+    }
+
     /// Ends the process as a crash would (SIGKILL), and waits until it is gone.
     pub(crate) async fn kill(&mut self) {
         let killed = within("the process to be gone", self.child.kill()).await;
