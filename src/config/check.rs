@@ -202,7 +202,7 @@ fn check_listeners(file: &file::File, findings: &mut Findings) {
     if let Some(taken) = listen.find(|address| address::collide(address, admin)) {
         findings.clash(
             ["admin.listen", "listen"],
-            format!("`{admin}` takes the same place as `{taken}` of `listen`"),
+            format!("`admin.listen` (`{admin}`) takes the same place as `listen` (`{taken}`)"),
             "give the admin listener an address of its own, or `off`",
         );
     }

@@ -249,7 +249,7 @@ memory = "16MiB"
 [log]
 level = "inof"
 "#), @"
-    error: proxy.toml:1:10: listen: `127.0.0.1:8081` takes the same place as `127.0.0.1:8081` of `listen`
+    error: proxy.toml:1:10: listen: `admin.listen` (`127.0.0.1:8081`) takes the same place as `listen` (`127.0.0.1:8081`)
       hint: give the admin listener an address of its own, or `off`
     error: proxy.toml:1:44: listen[2]: `127.0.0.1:9` takes the same place as `127.0.0.1:9`
       hint: leave one of the two out
@@ -301,6 +301,14 @@ fn a_section_that_is_none_is_told() {
       hint: expected a section, `[[upstream]]`
     error: proxy.toml:4:7: log: a list does not fit
       hint: expected a section, `[log]`
+    ");
+}
+
+#[test]
+fn a_truth_in_quotes_is_told() {
+    insta::assert_snapshot!(told("cache.enabled = 'true'"), @"
+    error: proxy.toml:1:17: cache.enabled: `true` does not fit
+      hint: expected `true` or `false`, without quotes
     ");
 }
 
