@@ -6,6 +6,7 @@
 //! to each other.
 
 mod access;
+mod doubt;
 mod rule;
 
 use std::{path::PathBuf, time::Duration};
@@ -65,12 +66,6 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Chec
     let cache = cache(file.cache, memory, &mut findings);
     let callers = access::callers(file.caller, &mut findings);
     let cors = access::cors(file.cors, &mut findings);
-    access::check_tenants("cache.scope", &cache.scope, &callers, &mut findings);
-    for (i, rule) in rules.iter().enumerate() {
-        let key = format!("{}.scope", item_key("rule", i, rules.len()));
-        let scope = rule.scope.as_ref().unwrap_or(&Scope::Credential);
-        access::check_tenants(&key, scope, &callers, &mut findings);
-    }
     access::check_together(
         &file.listen,
         upstream
@@ -107,6 +102,9 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Chec
         log,
         warnings: Vec::new(),
     });
+    if let Some(config) = &config {
+        doubt::check(config, &mut findings);
+    }
     let Findings { problems, doubts } = findings;
     config
         .filter(|_| problems.is_empty())
@@ -330,6 +328,7 @@ fn cache(cache: file::Cache, memory: u64, findings: &mut Findings) -> Cache {
 fn check_lifetimes(cache: &file::Cache, findings: &mut Findings) {
     const NOTHING_STORED: &str = "to store nothing, write `enabled = false`";
     findings.positive("cache.max_ttl", cache.max_ttl, NOTHING_STORED);
+    check_stale(cache, findings);
     let Some(ttl) = cache.ttl.given() else { return };
     findings.positive("cache.ttl", ttl, NOTHING_STORED);
     if ttl > cache.max_ttl {
@@ -338,6 +337,37 @@ fn check_lifetimes(cache: &file::Cache, findings: &mut Findings) {
             format!("`ttl` ({ttl}) is longer than `max_ttl` ({})", cache.max_ttl),
             "shorten the one or lengthen the other",
         );
+    }
+}
+
+/// Warns of what `max_ttl` cuts, unless it is what holds where nothing is written.
+fn check_stale(cache: &file::Cache, findings: &mut Findings) {
+    let default = file::Cache::default();
+    for (name, stale, default) in [
+        (
+            "stale_while_revalidate",
+            cache.stale_while_revalidate,
+            default.stale_while_revalidate,
+        ),
+        (
+            "stale_if_error",
+            cache.stale_if_error,
+            default.stale_if_error,
+        ),
+    ] {
+        let Some(span) = stale.on().filter(|span| *span > cache.max_ttl) else {
+            continue;
+        };
+        if stale != default {
+            findings.warn(
+                &[&format!("cache.{name}"), "cache.max_ttl"],
+                format!(
+                    "`{name}` ({span}) is longer than `max_ttl` ({}), and cut to it",
+                    cache.max_ttl
+                ),
+                "shorten the one or lengthen the other",
+            );
+        }
     }
 }
 
