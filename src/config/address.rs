@@ -54,6 +54,16 @@ pub(super) fn collide(one: &str, other: &str) -> bool {
     }
 }
 
+/// Returns whether a call of `target` is known to arrive at `listen` of this machine. Of every interface only loopback is
+/// known to be this machine's.
+pub(super) fn leads_to(listen: &str, target: &str) -> bool {
+    let takes_all = |text: &str| {
+        let address = text.parse::<SocketAddr>();
+        address.is_ok_and(|address| address.ip().is_unspecified())
+    };
+    collide(listen, target) && (!takes_all(listen) || takes_all(target) || is_loopback(target))
+}
+
 /// Returns host and port of an address to listen on, the host as all its spellings are compared.
 fn parts(text: &str) -> Option<(String, u16)> {
     match text.parse::<SocketAddr>() {
@@ -142,6 +152,23 @@ fn parse_port(text: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_target_leads_here_where_it_is_known_to() {
+        for (listen, target, expected) in [
+            ("127.0.0.1:8080", "localhost:8080", true),
+            ("127.0.0.1:8080", "127.0.0.1:8000", false),
+            ("10.0.0.7:8080", "10.0.0.7:8080", true),
+            ("refrain.internal:80", "Refrain.Internal:80", true),
+            ("0.0.0.0:8080", "127.0.0.1:8080", true),
+            ("0.0.0.0:8080", "0.0.0.0:8080", true),
+            ("0.0.0.0:8080", "10.0.0.7:8080", false),
+            ("0.0.0.0:8080", "api.example:8080", false),
+            ("[::1]:8080", "[::1]:8080", true),
+        ] {
+            assert_eq!(leads_to(listen, target), expected, "{listen} {target}");
+        }
+    }
 
     #[test]
     fn two_listeners_collide_where_that_is_known_without_a_name_server() {

@@ -21,6 +21,19 @@ pub struct BaseUrl {
     pub path: String,
 }
 
+impl BaseUrl {
+    /// Returns host and port, the scheme's where none is written.
+    pub(super) fn address(&self) -> String {
+        let default = if self.scheme == Scheme::HTTPS {
+            443
+        } else {
+            80
+        };
+        let port = self.authority.port_u16().unwrap_or(default);
+        format!("{}:{port}", self.authority.host())
+    }
+}
+
 impl FromStr for BaseUrl {
     type Err = Complaint;
 

@@ -8,8 +8,10 @@
 use std::ffi::OsString;
 
 use super::{
+    file::File,
     problem::{Complaint, Place, Problem},
-    tree::Override,
+    read,
+    tree::{Node, Override},
 };
 
 /// Names the configuration file; read by the command line.
@@ -31,7 +33,10 @@ pub(super) fn overrides(variables: &[(OsString, OsString)]) -> (Vec<Override>, V
             Some(_) if name.bytes().any(|b| b.is_ascii_lowercase()) => {
                 problems.push(not_capitals(name));
             }
-            Some(value) => settings.push(setting(name, value)),
+            Some(value) => match with_sections(name) {
+                Some(meant) => problems.push(unknown(name, &meant)),
+                None => settings.push(setting(name, value)),
+            },
             None => problems.push(problem(name, "is not valid UTF-8", String::new())),
         }
     }
@@ -52,6 +57,49 @@ fn setting(name: &str, value: &str) -> Override {
         path: key.split("__").map(str::to_ascii_lowercase).collect(),
         values: vec![value.to_owned()],
     }
+}
+
+/// Returns the variable that was meant by one that names no setting but would with two underscores behind its sections.
+fn with_sections(name: &str) -> Option<String> {
+    let path = setting(name, "").path;
+    if name.len() > LONGEST || is_known(&path) {
+        return None;
+    }
+    let path = split(&[], &path.join("_"))?;
+    Some(name_of(&path.join(".")))
+}
+
+/// Cuts `rest` at underscores so that, behind `sections`, it is the way to a setting.
+fn split(sections: &[String], rest: &str) -> Option<Vec<String>> {
+    let path = |name: &str| [sections, &[name.to_owned()]].concat();
+    if is_known(&path(rest)) {
+        return Some(path(rest));
+    }
+    rest.match_indices('_').find_map(|(at, _)| {
+        let section = path(rest.get(..at)?);
+        let rest = rest.get(at + 1..)?;
+        is_known(&section).then(|| split(&section, rest)).flatten()
+    })
+}
+
+/// Returns whether there is a setting or a section at the end of `path`: whatever stands there, it is read so far.
+fn is_known(path: &[String]) -> bool {
+    let place = Place::Environment(String::new());
+    let mut tree = Node::empty(place.clone());
+    tree.put(Override {
+        place,
+        path: path.to_vec(),
+        values: vec![String::new()],
+    });
+    let (_, problems) = read::read::<File>(&tree);
+    let key = path.join(".");
+    problems
+        .iter()
+        .all(|problem| problem.key == key && problem.complaint.what != read::UNKNOWN)
+}
+
+fn unknown(name: &str, meant: &str) -> Problem {
+    problem(name, read::UNKNOWN, format!("did you mean `{meant}`?"))
 }
 
 fn not_capitals(name: &str) -> Problem {
@@ -84,6 +132,9 @@ fn is_service_link(name: &str, value: &str) -> bool {
 }
 
 const PREFIX: &str = "REFRAIN_";
+
+/// No setting has a longer variable.
+const LONGEST: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -134,6 +185,31 @@ mod tests {
             ["port"],
             "a guess at a setting is no service link"
         );
+    }
+
+    #[test]
+    fn one_underscore_in_place_of_two_is_told() {
+        for (variable, meant) in [
+            ("CACHE_TTL", "CACHE__TTL"),
+            ("CACHE_MAX_TTL", "CACHE__MAX_TTL"),
+            ("UPSTREAM_BASE_URL", "UPSTREAM__BASE_URL"),
+            (
+                "UPSTREAM_TIMEOUTS_FIRST_BYTE",
+                "UPSTREAM__TIMEOUTS__FIRST_BYTE",
+            ),
+            ("UPSTREAM__TIMEOUTS_TOTAL", "UPSTREAM__TIMEOUTS__TOTAL"),
+            ("ADMIN_LISTEN", "ADMIN__LISTEN"),
+        ] {
+            let name = format!("{PREFIX}{variable}");
+            let meant = format!("{PREFIX}{meant}");
+            let (settings, problems) = overrides(&[(name.clone().into(), "1".into())]);
+            assert!(settings.is_empty(), "{name}");
+            assert_eq!(problems, [unknown(&name, &meant)]);
+        }
+        for other in ["LISTEN_ADDRESS", "CACHE_TLL", "CACHE__TLL", "CACHE_", "_"] {
+            let name = format!("{PREFIX}{other}");
+            assert_eq!(with_sections(&name), None, "{name}");
+        }
     }
 
     #[test]

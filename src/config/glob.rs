@@ -1,5 +1,7 @@
 //! Patterns as rules have them: `*` stands for any text, `?` for any one character, everything else for itself. Pure.
 
+use std::fmt;
+
 /// A pattern for a whole text, letter case included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob(String);
@@ -36,6 +38,12 @@ impl Glob {
                 }
             }
         }
+    }
+}
+
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

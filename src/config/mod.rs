@@ -383,8 +383,9 @@ impl Config {
         }
         match checked {
             Ok(Checked { mut config, doubts }) if problems.is_empty() => {
-                let warning = |doubt| Warning::of(placed(doubt, tree));
-                config.warnings = doubts.iter().map(warning).collect();
+                let mut doubts: Vec<_> = doubts.iter().map(|doubt| placed(doubt, tree)).collect();
+                doubts.sort();
+                config.warnings = doubts.into_iter().map(Warning::of).collect();
                 Ok(config)
             }
             _ => Err(Problems::of(problems)),

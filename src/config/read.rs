@@ -125,6 +125,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Value::Boolean(value) => visitor.visit_bool(*value),
             Value::Loose(text) if text == "true" => visitor.visit_bool(true),
             Value::Loose(text) if text == "false" => visitor.visit_bool(false),
+            Value::Text(text) if text == "true" || text == "false" => {
+                Err(self.misfit(&"`true` or `false`, without quotes"))
+            }
             _ => Err(self.misfit(&"`true` or `false`")),
         }
     }
@@ -348,7 +351,7 @@ impl Error for Mistake {
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         Self::Fresh(Box::new(Fresh {
-            complaint: Complaint::new("unknown key", ""),
+            complaint: Complaint::new(UNKNOWN, ""),
             known: Some((field.to_owned(), expected)),
             spot: None,
         }))
@@ -399,6 +402,9 @@ fn join(key: &str, name: &str) -> String {
         format!("{key}.{name}")
     }
 }
+
+/// What is said of a name that no setting has.
+pub(super) const UNKNOWN: &str = "unknown key";
 
 /// Who has made a hundred mistakes has given the wrong file.
 const MOST_PROBLEMS: usize = 100;

@@ -249,7 +249,7 @@ memory = "16MiB"
 [log]
 level = "inof"
 "#), @"
-    error: proxy.toml:1:10: listen: `127.0.0.1:8081` takes the same place as `127.0.0.1:8081` of `listen`
+    error: proxy.toml:1:10: listen: `admin.listen` (`127.0.0.1:8081`) takes the same place as `listen` (`127.0.0.1:8081`)
       hint: give the admin listener an address of its own, or `off`
     error: proxy.toml:1:44: listen[2]: `127.0.0.1:9` takes the same place as `127.0.0.1:9`
       hint: leave one of the two out
@@ -301,6 +301,14 @@ fn a_section_that_is_none_is_told() {
       hint: expected a section, `[[upstream]]`
     error: proxy.toml:4:7: log: a list does not fit
       hint: expected a section, `[log]`
+    ");
+}
+
+#[test]
+fn a_truth_in_quotes_is_told() {
+    insta::assert_snapshot!(told("cache.enabled = 'true'"), @"
+    error: proxy.toml:1:17: cache.enabled: `true` does not fit
+      hint: expected `true` or `false`, without quotes
     ");
 }
 
@@ -750,17 +758,17 @@ fn claims_of_tokens_that_nobody_verifies_are_no_identity() {
     ");
 }
 
+/// Returns what the operator is warned of.
+fn warnings(text: &str) -> String {
+    let config = checked(text).unwrap();
+    let shown = |warning: &Warning| format!("{warning}\n");
+    config.warnings.iter().map(shown).collect()
+}
+
+const CALLER: &str = "\n[[caller]]\nname = 'web'\nkeys = 'sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'\n";
+
 #[test]
 fn what_can_hardly_be_meant_is_a_warning_with_its_place() {
-    let warnings = |text: &str| {
-        let shown = |warning: &Warning| format!("{warning}\n");
-        checked(text)
-            .unwrap()
-            .warnings
-            .iter()
-            .map(shown)
-            .collect::<String>()
-    };
     insta::assert_snapshot!(
         warnings("[upstream]\napi_key = '${KEY}'\n[cache]\nscope = 'body:/user'\n[cors]\norigins = '*'\n"),
         @r"
@@ -770,14 +778,100 @@ fn what_can_hardly_be_meant_is_a_warning_with_its_place() {
           hint: list the origins of the pages that may
         "
     );
-    let callers = "\n[[caller]]\nname = 'web'\nkeys = 'sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'\n";
     for text in ["cache.scope = 'shared'", "cors.origins = '*'"] {
         assert_eq!(warnings(text), "", "{text}");
     }
     for text in [
-        "cache.scope = 'header:x-tenant'",
+        "upstream.api_key = 'sk-1'\ncache.scope = 'header:x-tenant'",
         "upstream.api_key = 'sk-1'\ncors.origins = '*'",
     ] {
-        assert_eq!(warnings(&format!("{text}{callers}")), "", "{text}");
+        assert_eq!(warnings(&format!("{text}{CALLER}")), "", "{text}");
+    }
+}
+
+#[test]
+fn a_callers_key_that_leaves_the_machine_is_a_warning() {
+    insta::assert_snapshot!(warnings(CALLER), @r#"
+    warning: proxy.toml:2:1: caller: without `[[upstream]] api_key` the callers' keys, which are the proxy's own, are sent upstream
+      hint: set `api_key`, which is sent in their place
+    "#);
+    for text in [
+        "upstream.base_url = 'http://localhost:11434'",
+        "upstream.base_url = 'http://[::1]'",
+        "upstream.api_key = 'sk-1'",
+    ] {
+        assert_eq!(warnings(&format!("{text}{CALLER}")), "", "{text}");
+    }
+}
+
+#[test]
+fn shared_entries_that_a_made_up_key_reads_are_a_warning() {
+    let off = "upstream.proof = 'off'\n";
+    for scope in ["shared", "header:x-tenant", "body:/user"] {
+        let told = warnings(&format!("{off}cache.scope = '{scope}'"));
+        assert_eq!(told.matches("any made-up key").count(), 1, "{told}");
+        let rule = warnings(&format!("{off}[[rule]]\nscope = '{scope}'"));
+        assert_eq!(rule.matches("any made-up key").count(), 1, "{rule}");
+        let fine = format!("{off}cache.scope = '{scope}'\nupstream.base_url = 'http://[::1]:1'");
+        assert_eq!(warnings(&format!("{fine}{CALLER}")), "", "{scope}");
+    }
+    insta::assert_snapshot!(warnings(&format!("{off}cache.scope = 'shared'")), @r#"
+    warning: proxy.toml:2:15: cache.scope: `shared` beside `proof = "off"` and without a `[[caller]]` protects nothing: any made-up key counts as proven, and whoever reaches the listener reads what others were answered
+      hint: leave `proof` at `auto`, or name the callers
+    "#);
+    assert_eq!(warnings(off), "", "everybody has entries of its own");
+}
+
+#[test]
+fn rules_that_are_never_tried_or_name_nobody_are_warnings() {
+    let rules = "upstream.api_key = 'sk-1'\n[[rule]]\nttl = '1h'\nmatch = { path = ['/x', '*'] }\n[[rule]]\nmatch = { caller = ['wbe', 'w*', 'b*'] }\n[[rule]]\n";
+    insta::assert_snapshot!(warnings(&format!("{rules}{CALLER}")), @r#"
+    warning: proxy.toml:2:1: rule[0]: matches every call, so the rules behind it are never tried
+      hint: move it to the end, or say in `match` which calls it is for
+    warning: proxy.toml:6:21: rule[1].match.caller[0]: `wbe` fits no `[[caller]]`
+      hint: did you mean `web`?
+    warning: proxy.toml:6:34: rule[1].match.caller[2]: `b*` fits no `[[caller]]`
+      hint: expected one of `web`
+    "#);
+    let fine = "[[rule]]\nmatch = { caller = 'wbe', model = '*' }\n[[rule]]\nttl = '1h'\n";
+    assert_eq!(warnings(fine), "", "callers are known by other names");
+}
+
+#[test]
+fn an_upstream_that_is_refrain_itself_is_a_warning() {
+    insta::assert_snapshot!(warnings("upstream.base_url = 'http://localhost:8080/v1'"), @r#"
+    warning: proxy.toml:1:21: upstream.base_url: leads to `127.0.0.1:8080` of `listen`: every call would come back to Refrain
+      hint: name the API that calls are for
+    "#);
+    assert_eq!(
+        warnings("upstream.base_url = 'http://localhost:8000/v1'"),
+        ""
+    );
+}
+
+#[test]
+fn staleness_that_is_cut_is_a_warning_where_it_was_written() {
+    let text = "[cache]\nmax_ttl = '1h'\nstale_while_revalidate = '2h'\nstale_if_error = '3h'";
+    insta::assert_snapshot!(warnings(text), @r#"
+    warning: proxy.toml:3:26: cache.stale_while_revalidate: `stale_while_revalidate` (2h) is longer than `max_ttl` (1h), and cut to it
+      hint: shorten the one or lengthen the other
+    warning: proxy.toml:4:18: cache.stale_if_error: `stale_if_error` (3h) is longer than `max_ttl` (1h), and cut to it
+      hint: shorten the one or lengthen the other
+    "#);
+    assert_eq!(warnings("cache.max_ttl = '1h'"), "");
+}
+
+#[test]
+fn an_admin_listener_whose_api_nobody_can_use_is_a_warning() {
+    insta::assert_snapshot!(warnings("admin.listen = '0.0.0.0:8081'"), @"
+    warning: proxy.toml:1:16: admin.listen: `0.0.0.0:8081` is not on loopback, and without a token `/api` is closed there
+      hint: set `token` where `/api` is to be used; the rest of the listener needs none
+    ");
+    for text in [
+        "admin.listen = 'off'",
+        "admin.listen = '[::1]:8081'",
+        "admin.listen = '0.0.0.0:8081'\nadmin.token = '0123456789abcdef'",
+    ] {
+        assert_eq!(warnings(text), "", "{text}");
     }
 }

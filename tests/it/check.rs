@@ -55,7 +55,7 @@ async fn two_listeners_that_take_the_same_place_by_another_name_are_found() {
     assert_eq!(run.code, Some(78), "{run:?}");
     for problem in [
         "listen[1]: `127.0.0.1:8080` takes the same place as `localhost:8080`",
-        "`LOCALHOST:8080` takes the same place as `localhost:8080` of `listen`",
+        "`admin.listen` (`LOCALHOST:8080`) takes the same place as `listen` (`localhost:8080`)",
     ] {
         assert!(run.err.contains(problem), "{}", run.err);
     }

@@ -2,8 +2,8 @@
 
 use super::{Findings, is_name};
 use crate::config::{
-    ApiKey, Caller, Complaint, Cors, Identity, KeyHash, Proof, Scope, address, file,
-    read::item_key, secret::Environment,
+    ApiKey, Caller, Complaint, Cors, Identity, KeyHash, Proof, address, file, read::item_key,
+    secret::Environment,
 };
 
 /// Returns the proxy's own callers.
@@ -64,17 +64,6 @@ pub(super) fn cors(cors: file::Cors, findings: &mut Findings) -> Cors {
         }
     }
     Cors { origins }
-}
-
-/// Warns where any caller that is accepted can claim to be of any tenant; `key` is the setting that says `scope`.
-pub(super) fn check_tenants(key: &str, scope: &Scope, callers: &[Caller], findings: &mut Findings) {
-    if callers.is_empty() && matches!(scope, Scope::Header(_) | Scope::Body(_)) {
-        findings.warn(
-            &[key],
-            format!("`{scope}` without a `[[caller]]`: whoever the upstream accepts can name any tenant and read its entries"),
-            "name the callers, or let something in front of Refrain set the value",
-        );
-    }
 }
 
 /// Refuses to go by the claims of tokens that nobody verifies: anybody could claim to be anybody.

@@ -140,10 +140,12 @@ fn one_rule_alone_needs_no_brackets() {
 
 #[test]
 fn a_rule_under_which_tenants_can_be_claimed_is_doubtful() {
-    let config: Config = "[[rule]]\n[[rule]]\nscope = 'body:/user'".parse().unwrap();
+    let config: Config = "[[rule]]\nmatch.tools = true\n[[rule]]\nscope = 'body:/user'"
+        .parse()
+        .unwrap();
     let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(warnings.join("\n"), @"
-    warning: proxy.toml:3:9: rule[1].scope: `body:/user` without a `[[caller]]`: whoever the upstream accepts can name any tenant and read its entries
+    warning: proxy.toml:4:9: rule[1].scope: `body:/user` without a `[[caller]]`: whoever the upstream accepts can name any tenant and read its entries
       hint: name the callers, or let something in front of Refrain set the value
     ");
 }
