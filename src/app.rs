@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use crate::{
     admin::{self, Readiness, Views},
     answer::{
+        retold::Teller,
         tape::{Limits, Tapes, Told},
         tasks::Tasks,
     },
@@ -92,7 +93,12 @@ impl App {
             refused,
         } = open_disk(config, generations.clone()).await?;
         let prover = prover(config, &kept, disk.clone(), &tasks);
-        let store = Tiered::new(memory.clone(), disk.clone(), generations);
+        let store = Tiered::new(
+            memory.clone(),
+            disk.clone(),
+            generations,
+            Teller::new(tasks.clone()),
+        );
         let lacks_disk = disk.is_none() && config.store.disk.is_some();
         let purger = Purger::new(store.clone(), lacks_disk);
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
@@ -117,6 +123,7 @@ impl App {
             purger: purger.clone(),
             flights: flights.clone(),
             may_purge: config.cache.allow.contains(&Directive::Purge),
+            proofs: (!upstream.has_one_key()).then(|| prover.proofs().clone()),
         };
         let edge = Edge::new(Parts {
             stack: stack(ledger.clone(), store, prover, refreshes, flights, upstream),
@@ -315,6 +322,7 @@ async fn open_disk(config: &Config, generations: Generations) -> Result<Opened, 
         max_entry: config.cache.max_entry,
         max_ttl: config.cache.max_ttl,
         keep_stale: keep_stale(config),
+        budget: disk::BUDGET,
         clock: Arc::new(clock::wall),
         generations,
     };

@@ -26,15 +26,16 @@ pub fn stack(
     upstream: Upstream,
 ) -> Stack {
     let proofs = prover.proofs().clone();
+    let one_key = upstream.has_one_key();
     ServiceBuilder::new()
         // One line per call, also for those that fail or whose client hangs up: so it sees everything.
         .layer(RecordLayer::new(ledger))
         // A hit ends here and waits for nothing below.
         .layer(CacheLayer::new(store, prover, refreshes))
         // Below the cache, so that only misses are joined; above everything that costs the upstream something.
-        .layer(CoalesceLayer::new(flights))
+        .layer(CoalesceLayer::new(flights, one_key))
         // Below both, so that it hears of each credential what the upstream said to it, and not to another's call.
-        .layer(WitnessLayer::new(proofs))
+        .layer(WitnessLayer::new(proofs, one_key))
         // The only station that leaves the machine.
         .service(upstream)
 }

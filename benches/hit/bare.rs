@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use refrain::{
+    answer::retold::Retold,
     call::{
         Slot,
         canon::{self, Options, Scratch},
@@ -130,6 +131,7 @@ pub(crate) fn entry(slot: Slot, body: Bytes) -> Entry {
         lifetime: LIFETIME,
         tags: Vec::new(),
         label: Label::default(),
+        retold: Retold::default(),
         seen: Seen::default(),
     }
 }

@@ -4,6 +4,7 @@
 //! reader, or a tunnel.
 
 pub mod replay;
+pub mod retold;
 pub mod tape;
 pub mod tasks;
 pub mod verdict;

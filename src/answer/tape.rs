@@ -265,6 +265,37 @@ impl Reader {
         }
     }
 
+    /// Waits for the end of the answer without reading it, and returns whether all of it is there: not where the tape has
+    /// had to let go of its beginning.
+    pub async fn complete(&mut self) -> Result<bool, Error> {
+        poll_fn(|cx| self.poll_complete(cx)).await
+    }
+
+    fn poll_complete(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
+        loop {
+            {
+                let mut state = self.shared.state();
+                if state.windowed {
+                    return Poll::Ready(Ok(false));
+                }
+                if let Some(end) = state.end.clone() {
+                    return Poll::Ready(end.map(|()| true));
+                }
+                if state.wait_for_the_end(self.id, cx) {
+                    return Poll::Pending;
+                }
+            }
+            if self.shared.poll_source(Driver::Inline, cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Returns what is recorded, in one piece; it is copied together unless it was stored.
+    pub fn whole(&self) -> Bytes {
+        self.shared.state().whole()
+    }
+
     /// Withholds the usage of the stream, none of which has been read yet, from this reader.
     pub fn withhold_usage(&mut self) {
         self.strip = Some(Box::default());

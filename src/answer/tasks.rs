@@ -2,6 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
+use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Spawns tasks and waits for them.
@@ -23,6 +24,14 @@ impl Tasks {
         self.tracker.spawn(async move {
             stop.run_until_cancelled(work).await;
         });
+    }
+
+    /// Runs `work` on a thread where it may take its time. It runs to its end, whoever waits for it.
+    pub fn spawn_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tracker.spawn_blocking(work)
     }
 
     /// Returns how many tasks are running.

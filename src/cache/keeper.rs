@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue};
 
 use crate::{
-    answer::verdict::NotStored,
+    answer::{retold::Retold, verdict::NotStored},
     cache::storable::{Facts, Rules, storable},
     guard::coalesce::Flown,
     store::{Entry, generations::Seen},
@@ -43,6 +43,7 @@ pub fn keep(flown: Flown<'_>, rules: &Rules) -> Result<Entry, NotStored> {
         lifetime,
         tags: wishes.tags.clone(),
         label: label.clone(),
+        retold: Retold::default(),
         seen: Seen::default(),
     })
 }

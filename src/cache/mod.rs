@@ -39,7 +39,7 @@ use crate::{
     },
     call::{Call, Keyed, plan::Plan},
     error::{Error, Kind},
-    store::{Entry, Unlent, tiered::Tiered},
+    store::{Entry, Lent, tiered::Tiered},
 };
 
 /// The layer.
@@ -76,6 +76,8 @@ struct Miss {
     old: Option<(Arc<Entry>, Tier)>,
     /// Held by the call that renews a proof.
     turn: Option<Turn>,
+    /// Whether the entry fits once it is told in the form asked for, which takes its time.
+    untold: bool,
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
@@ -151,8 +153,7 @@ where
     /// Looks in memory.
     fn look_up(&self, call: &Call, asked: &Keyed, case: Case) -> Result<Answer, Miss> {
         let found = self.store.get(&asked.slot);
-        let hit = look(found, asked, &call.plan, Tier::Memory)?;
-        self.give(call, case, hit)
+        self.try_to_give(found, call, asked, case, Tier::Memory)
     }
 
     /// Gives a hit to a caller whose proof allows that.
@@ -174,6 +175,7 @@ where
             reason: Reason::Unproven,
             old: Some((hit.entry, hit.tier)),
             turn,
+            untold: false,
         })
     }
 
@@ -186,25 +188,49 @@ where
         hit.answer
     }
 
-    /// Looks behind the memory, and goes on if nothing there fits.
+    /// Looks behind the memory, has told anew what has to be, and goes on if nothing fits.
     async fn look_deeper(
         self,
         call: Call,
         asked: Arc<Keyed>,
         case: Case,
-        miss: Miss,
+        mut miss: Miss,
     ) -> Result<Answer, Error> {
         // Who wants a new answer has no use for an old one, so it is not looked for any deeper.
-        if miss.old.is_some() || call.plan.refresh || !self.store.lies_deeper(&asked.slot) {
-            return self.go_on(call, asked, case, miss).await;
+        if miss.old.is_none() && !call.plan.refresh && self.store.lies_deeper(&asked.slot) {
+            let found = self.store.fetch(&asked.slot).await;
+            let (found, tier) =
+                found.map_or((None, Tier::Disk), |(found, tier)| (Some(found), tier));
+            match self.try_to_give(found, &call, &asked, case, tier) {
+                Ok(answer) => return Ok(answer),
+                Err(deeper) => miss = deeper,
+            }
         }
-        let found = self.store.fetch(&asked.slot).await;
-        let given =
-            look(found, &asked, &call.plan, Tier::Disk).and_then(|hit| self.give(&call, case, hit));
-        match given {
-            Ok(answer) => Ok(answer),
-            Err(miss) => self.go_on(call, asked, case, miss).await,
+        if miss.untold
+            && let Some((entry, tier)) = miss.old.take()
+        {
+            // What comes of it is kept, so that now the answer is there at once, or the reason why there is none.
+            let _ = self.store.tell(&entry, asked.request.form()).await;
+            let found = Some(entry).filter(|entry| !self.store.is_dead(entry));
+            match self.try_to_give(found, &call, &asked, case, tier) {
+                Ok(answer) => return Ok(answer),
+                Err(told) => miss = told,
+            }
         }
+        self.go_on(call, asked, case, miss).await
+    }
+
+    /// Gives what was `found` in this `tier`, if it fits and the caller's proof allows that.
+    fn try_to_give(
+        &self,
+        found: Option<Arc<Entry>>,
+        call: &Call,
+        asked: &Keyed,
+        case: Case,
+        tier: Tier,
+    ) -> Result<Answer, Miss> {
+        let hit = look(&self.store, found, asked, &call.plan, tier)?;
+        self.give(call, case, hit)
     }
 
     /// Has the proof of a call renewed before anything is looked up for it; without one the call keeps to itself.
@@ -247,18 +273,21 @@ where
         case: Case,
         miss: Miss,
     ) -> Result<Answer, Error> {
-        let Miss { reason, old, turn } = miss;
+        let Miss {
+            reason, old, turn, ..
+        } = miss;
         if call.plan.only_if_cached {
             return Err(not_cached(reason));
         }
         let plan = call.plan.clone();
         call.passed_over = old.as_ref().map(|(entry, _)| entry.made.into_std());
         let result = self.inner.oneshot(call).await;
-        let renews = reason == Reason::Unproven;
-        if renews && said_nothing(&result) {
+        let in_vain = reason == Reason::Unproven && said_nothing(&result);
+        if in_vain {
             self.prover.in_vain(case);
         }
         drop(turn);
+        let has_failed = failed(&result);
         let now = Instant::now();
         if let Some(old) = old
             // It was in hand all the while.
@@ -266,7 +295,8 @@ where
             && self
                 .prover
                 .holds(case, now.saturating_duration_since(old.0.made))
-            && let Some(answer) = stand_in(&result, &old, &asked, &plan, renews)
+            && let Some(answer) =
+                stand_in(&self.store, &old, &asked, &plan, has_failed, in_vain).await
         {
             return Ok(answer);
         }
@@ -280,12 +310,19 @@ impl Miss {
             reason,
             old,
             turn: None,
+            untold: false,
         }
     }
 }
 
 /// Answers from `found` in this `tier`, if it fits.
-fn look(found: Option<Arc<Entry>>, asked: &Keyed, plan: &Plan, tier: Tier) -> Result<Hit, Miss> {
+fn look(
+    store: &Tiered,
+    found: Option<Arc<Entry>>,
+    asked: &Keyed,
+    plan: &Plan,
+    tier: Tier,
+) -> Result<Hit, Miss> {
     let Some(entry) = found else {
         let reason = if plan.refresh {
             Reason::Refresh
@@ -302,38 +339,43 @@ fn look(found: Option<Arc<Entry>>, asked: &Keyed, plan: &Plan, tier: Tier) -> Re
         Fit::StaleWhileRevalidate => (Verdict::Stale, Some(Reason::StaleWhileRevalidate)),
         Fit::No(reason) => return Err(Miss::of(reason, Some((entry, tier)))),
     };
-    match from_entry(&entry, asked, why, tier, now) {
-        Ok(answer) => Ok(Hit {
-            answer,
+    match store.lend(&entry, asked.request.form()) {
+        Ok(Some(lent)) => Ok(Hit {
+            answer: from_entry(lent, &entry, asked, why, tier, now),
             age: facts(&entry, now).age,
             entry,
             tier,
             now,
             ages: fit == Fit::StaleWhileRevalidate,
         }),
+        Ok(None) => Err(Miss {
+            untold: true,
+            ..Miss::of(Reason::Unconvertible, Some((entry, tier)))
+        }),
         Err(unlent) => Err(Miss::of(unlent.reason(), Some((entry, tier)))),
     }
 }
 
 /// Answers from an entry that was passed over, if the upstream failed and the entry may stand in. What was passed over
-/// only to renew a proof (`renews`) is as good as before.
-fn stand_in(
-    result: &Result<Answer, Error>,
+/// only to renew a proof `in_vain` is as good as before.
+async fn stand_in(
+    store: &Tiered,
     (entry, tier): &(Arc<Entry>, Tier),
     asked: &Keyed,
     plan: &Plan,
-    renews: bool,
+    has_failed: bool,
+    in_vain: bool,
 ) -> Option<Answer> {
     let now = Instant::now();
-    if renews
-        && said_nothing(result)
-        && let Ok(hit) = look(Some(entry.clone()), asked, plan, *tier)
-    {
+    let stands_in = has_failed && freshness::stands_in(facts(entry, now), plan);
+    if !stands_in && !in_vain {
+        return None;
+    }
+    let lent = store.tell(entry, asked.request.form()).await.ok()?;
+    if in_vain && let Ok(hit) = look(store, Some(entry.clone()), asked, plan, *tier) {
         return Some(hit.answer);
     }
-    let stands_in = failed(result) && freshness::stands_in(facts(entry, now), plan);
-    let answer = stands_in.then(|| from_entry(entry, asked, FALLBACK, *tier, now));
-    answer?.ok()
+    stands_in.then(|| from_entry(lent, entry, asked, FALLBACK, *tier, now))
 }
 
 /// Returns whether an entry is fresh enough for a call.
@@ -372,15 +414,15 @@ fn said_nothing(result: &Result<Answer, Error>) -> bool {
 }
 
 fn from_entry(
+    (head, replay): Lent,
     entry: &Entry,
     asked: &Keyed,
     (verdict, reason): (Verdict, Option<Reason>),
     tier: Tier,
     now: Instant,
-) -> Result<Answer, Unlent> {
-    let (head, replay) = entry.lend(asked.request.form())?;
+) -> Answer {
     let facts = facts(entry, now);
-    Ok(Answer {
+    Answer {
         head,
         body: Body::Replay(replay),
         served: Served {
@@ -392,7 +434,7 @@ fn from_entry(
             key: Some(asked.slot.key),
             upstream: Some(entry.upstream.clone()),
         },
-    })
+    }
 }
 
 /// The layers below do not know why the cache passed.

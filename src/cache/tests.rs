@@ -12,7 +12,12 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    answer::{Head, replay::Replay, tasks::Tasks},
+    answer::{
+        Head,
+        replay::Replay,
+        retold::{Retold, SMALL, Teller},
+        tasks::Tasks,
+    },
     call::{
         Payload, Slot, Unkeyed,
         caller::Caller,
@@ -84,11 +89,15 @@ fn house_with(status: Option<StatusCode>, form: Form, body: &'static str) -> Hou
         body: Bytes::from_static(body.as_bytes()),
         ..entry()
     }));
-    house_over(Tiered::new(memory, None, generations()), status)
+    house_over(Tiered::new(memory, None, generations(), teller()), status)
 }
 
 fn generations() -> Generations {
     Generations::new(std::time::UNIX_EPOCH)
+}
+
+fn teller() -> Teller {
+    Teller::new(Tasks::default())
 }
 
 /// A prover that knows nothing yet; an entry's age is what it goes by, for an hour.
@@ -123,6 +132,7 @@ fn entry() -> Entry {
         lifetime: Duration::from_secs(100),
         tags: Vec::new(),
         label: Label::default(),
+        retold: Retold::default(),
         seen: Seen::default(),
     }
 }
@@ -246,6 +256,7 @@ async fn house_with_disk(status: Option<StatusCode>, age: u64) -> (House, TempDi
             max_entry: 1 << 10,
             max_ttl: Duration::MAX,
             keep_stale: Duration::MAX,
+            budget: Duration::from_secs(10),
             generations: generations(),
             clock: Arc::new(move || UNIX_EPOCH + Duration::from_secs(now)),
         };
@@ -257,7 +268,10 @@ async fn house_with_disk(status: Option<StatusCode>, age: u64) -> (House, TempDi
     let disk = open(1_000 + age).await;
     let memory = Memory::new(1 << 20, 1 << 10);
     (
-        house_over(Tiered::new(memory, Some(disk), generations()), status),
+        house_over(
+            Tiered::new(memory, Some(disk), generations(), teller()),
+            status,
+        ),
         folder,
     )
 }
@@ -359,6 +373,33 @@ async fn an_entry_that_cannot_be_told_anew_is_a_miss_and_never_an_error() {
     let mut house = house_with(Some(StatusCode::OK), Form::Plain, "no completion");
     let answer = house.ask(call_for(silent)).await.unwrap();
     assert_eq!(answer, said(Verdict::Miss, Some("unconvertible"), "new"));
+}
+
+#[tokio::test]
+async fn a_large_entry_is_told_anew_once_and_not_on_the_spot() {
+    let silent = Form::Stream { usage: false };
+    let content = "x".repeat(SMALL);
+    let completion = format!(
+        r#"{{"choices":[{{"message":{{"content":"{content}"}},"finish_reason":"stop"}}]}}"#
+    );
+    for (body, reason) in [(completion, None), (content, Some("unconvertible"))] {
+        let memory = Memory::new(16 << 20, 1 << 20);
+        let entry = Arc::new(Entry {
+            body: Bytes::from(body),
+            ..entry()
+        });
+        memory.put(entry.clone());
+        let before = memory.bytes();
+        let store = Tiered::new(memory.clone(), None, generations(), teller());
+        let mut house = house_over(store, Some(StatusCode::OK));
+        for _ in 0..2 {
+            let (_, told, _) = house.ask(call_for(silent)).await.unwrap();
+            assert_eq!(told, reason);
+        }
+        assert_eq!(memory.bytes(), before + entry.retold.bytes());
+        assert_eq!(entry.retold.bytes() > 0, reason.is_none());
+        assert_eq!(house.calls(), if reason.is_some() { 2 } else { 0 });
+    }
 }
 
 #[tokio::test(start_paused = true)]

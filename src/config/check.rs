@@ -244,6 +244,12 @@ fn the_upstream(
     let base_url = findings.unless_ok("upstream.base_url", upstream.base_url.parse());
     let proof = findings.unless_ok("upstream.proof", upstream.proof.parse());
     let api_key = access::api_key(upstream.api_key, env, findings);
+    access::check_identity(
+        upstream.identity,
+        proof.as_ref(),
+        api_key.as_ref(),
+        findings,
+    );
     Some(Upstream {
         name: upstream.name,
         base_url: base_url?,

@@ -29,6 +29,16 @@ pub struct Rule {
     pub timeouts: Timers,
 }
 
+impl Rule {
+    /// Returns the request header that names the tenant, if the rule takes it from one.
+    pub fn tenant(&self) -> Option<&HeaderName> {
+        match &self.scope {
+            Some(Scope::Header(name)) => Some(name),
+            _ => None,
+        }
+    }
+}
+
 /// What a call has to be for a rule: everything that is stated. Of several patterns one has to fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {

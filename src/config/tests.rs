@@ -737,6 +737,20 @@ name = "anonymous"
 }
 
 #[test]
+fn claims_of_tokens_that_nobody_verifies_are_no_identity() {
+    let jwt = "upstream.identity = 'jwt'\n";
+    assert!(checked(jwt).is_ok());
+    insta::assert_snapshot!(checked(&format!("{jwt}upstream.api_key = 'sk-1'")).unwrap_err(), @r"
+    error: proxy.toml:1:21: upstream.identity: nobody verifies the tokens whose claims are to count: the upstream never sees the callers' tokens
+      hint: leave one of the two out
+    ");
+    insta::assert_snapshot!(checked(&format!("{jwt}upstream.proof = 'off'")).unwrap_err(), @r"
+    error: proxy.toml:1:21: upstream.identity: nobody verifies the tokens whose claims are to count: a token counts that the upstream has not accepted
+      hint: leave one of the two out
+    ");
+}
+
+#[test]
 fn what_can_hardly_be_meant_is_a_warning_with_its_place() {
     let warnings = |text: &str| {
         let shown = |warning: &Warning| format!("{warning}\n");

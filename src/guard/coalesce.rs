@@ -4,9 +4,9 @@
 //! A call joins the flight of its slot unless it asked for a refresh; it gets what is there at once and the rest as it
 //! comes. Entries have one place for all forms of an answer, flights one for each form: a call looks for a flight of its
 //! own form first, then for one whose recording will have what it is entitled to ([`Form::joins`]), and leads its own
-//! beside the others where there is none. Following in another form is `follow`'s. A call that comes after a purge of
-//! what a flight will bring does not join it. The flight is stored iff a member
-//! wants it, with the least lifetime and all tags of its members. A refresh leads a flight of its own, which replaces the
+//! beside the others where there is none. Following in another form is `follow`'s, what becomes of the members' wishes
+//! `wishes`'. A call that comes after a purge of what a flight will bring does not join it. A refresh leads a flight of its own,
+//! which replaces the
 //! slot's in every form. A leader that hangs up leaves a flight that goes on while anybody reads it; one that fails inside
 //! Refrain leaves followers that go on by themselves.
 //!
@@ -16,6 +16,7 @@
 //! it take the place of a flight under way. A call without a key passes.
 
 mod follow;
+mod wishes;
 
 use std::{
     collections::HashMap,
@@ -27,17 +28,18 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 
-use self::follow::Following;
+pub use self::wishes::Wishes;
+use self::wishes::Wishing;
 use crate::{
     answer::{
         Answer, Body, Head,
+        retold::Retold,
         tape::{Keep, Reader, Recording, Source, Tape, Tapes},
         verdict::{NotStored, Reason, Served, Verdict},
     },
@@ -79,17 +81,6 @@ pub struct Flown<'a> {
     pub now: Instant,
 }
 
-/// What the members of a flight that want it stored want together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
-    /// The least of their lifetimes.
-    pub lifetime: Option<Duration>,
-    /// All their tags, sorted.
-    pub tags: Vec<String>,
-    /// The entry has been made of them: they cannot change any more.
-    granted: bool,
-}
-
 struct Inner {
     tapes: Tapes,
     store: Tiered,
@@ -110,7 +101,9 @@ struct Flight {
     form: Form,
     hops: u8,
     tape: Tape,
-    wishes: Arc<Mutex<Wishes>>,
+    wishes: Arc<Mutex<Wishing>>,
+    /// Its recording in other forms; its entry shares them.
+    retold: Retold,
     of: Arc<Origin>,
 }
 
@@ -127,6 +120,7 @@ struct Origin {
 #[derive(Clone, Debug)]
 pub struct CoalesceLayer {
     flights: Flights,
+    one_key: bool,
 }
 
 /// The service.
@@ -134,6 +128,8 @@ pub struct CoalesceLayer {
 pub struct Coalesce<S> {
     inner: S,
     flights: Flights,
+    /// Whether all calls are made with the proxy's own key.
+    one_key: bool,
 }
 
 /// How a call takes part in a flight.
@@ -197,7 +193,7 @@ impl Flights {
             return false;
         }
         let Origin { slot, label, seen } = &*flight.of;
-        let tags = [&lock(&flight.wishes).tags[..], &call.plan.tags].concat();
+        let tags = lock(&flight.wishes).tags_with(&call.plan.tags);
         let traits = Traits {
             key: &slot.key,
             upstream: None,
@@ -218,7 +214,7 @@ impl Flights {
             // A landing flight holds its tape and wants the board: never hold the board and want the tape.
             drop(board);
             if !self.is_outdated(&flight, call)
-                && flight.wish(&call.plan)
+                && lock(&flight.wishes).wish(&call.plan, flight.form, call.form())
                 && let Some(reader) = flight.tape.join(call.plan.store)
             {
                 self.0.joined.fetch_add(1, Ordering::Relaxed);
@@ -250,13 +246,15 @@ impl Flights {
         }
         let (slot, form) = (call.keyed.slot, call.form());
         let number = self.0.number.fetch_add(1, Ordering::Relaxed);
-        let wishes = Arc::new(Mutex::new(Wishes::default()));
+        let mut wishes = Wishing::default();
+        wishes.wish(&call.plan, form, form);
+        let (wishes, retold) = (Arc::new(Mutex::new(wishes)), Retold::default());
         let of = Arc::new(Origin {
             slot,
             label: call.label(),
             seen: self.0.store.generations().epoch(),
         });
-        let keep = self.keep(call.form(), number, of.clone(), wishes.clone());
+        let keep = self.keep(form, number, of.clone(), wishes.clone(), retold.clone());
         let (tape, reader) = self.0.tapes.record(source(), keep, call.plan.store);
         let flight = Flight {
             number,
@@ -264,9 +262,9 @@ impl Flights {
             hops: call.hops,
             tape,
             wishes,
+            retold,
             of,
         };
-        flight.wish(&call.plan);
         if call.plan.refresh && !call.alone {
             // No form of the answer is newer than the one that was asked for anew.
             for other in Form::ALL {
@@ -283,7 +281,14 @@ impl Flights {
 
     /// What happens when a flight's tape is complete. However the tape ends, the flight is taken off the board when
     /// its keeper is gone.
-    fn keep(&self, form: Form, number: u64, of: Arc<Origin>, wishes: Arc<Mutex<Wishes>>) -> Keep {
+    fn keep(
+        &self,
+        form: Form,
+        number: u64,
+        of: Arc<Origin>,
+        wishes: Arc<Mutex<Wishing>>,
+        retold: Retold,
+    ) -> Keep {
         let landing = Landing {
             flights: self.clone(),
             of,
@@ -294,18 +299,26 @@ impl Flights {
         Box::new(move |recording: Recording<'_>| {
             let inner = &landing.flights.0;
             let mut wishes = lock(&wishes);
-            wishes.granted = true;
+            let wishes = wishes.grant(|asked| serves(&recording, &retold, landing.form, asked));
             let entry = (inner.judge)(Flown {
                 slot: landing.of.slot,
                 form: landing.form,
                 label: &landing.of.label,
-                wishes: &wishes,
+                wishes,
                 recording,
                 now: Instant::now(),
             })?;
-            landing.land(entry)
+            landing.land(Entry { retold, ..entry })
         })
     }
+}
+
+/// Returns whether a recording answers a call that asked for another form. A large one is told later, so of that it is
+/// assumed that it can be.
+fn serves(recording: &Recording<'_>, retold: &Retold, flown: Form, asked: Form) -> bool {
+    let has_usage = recording.outcome.usage.is_some();
+    let is_told = || retold.at_once(&recording.body, flown, asked);
+    flown.lends(has_usage, asked) && is_told().is_none_or(|telling| telling.is_ok())
 }
 
 /// Takes its flight off the board when dropped, unless a later flight has replaced it.
@@ -363,32 +376,12 @@ impl Flight {
     fn takes(&self, call: &Ticket) -> bool {
         !call.plan.refresh && !call.alone && self.hops >= call.hops
     }
-
-    /// Adds a member's wishes; returns whether they will be heard.
-    fn wish(&self, plan: &Plan) -> bool {
-        if !plan.store {
-            return true;
-        }
-        let mut wishes = lock(&self.wishes);
-        if wishes.granted {
-            let lives_as_long = wishes.lifetime.is_some_and(|least| least <= plan.lifetime);
-            return lives_as_long && plan.tags.iter().all(|tag| wishes.tags.contains(tag));
-        }
-        let least = wishes
-            .lifetime
-            .map_or(plan.lifetime, |known| known.min(plan.lifetime));
-        wishes.lifetime = Some(least);
-        wishes.tags.extend_from_slice(&plan.tags);
-        wishes.tags.sort_unstable();
-        wishes.tags.dedup();
-        true
-    }
 }
 
 impl CoalesceLayer {
-    /// Makes a layer over `flights`.
-    pub fn new(flights: Flights) -> Self {
-        Self { flights }
+    /// Makes a layer over `flights`; `one_key` tells whether all calls are made with the proxy's own key.
+    pub fn new(flights: Flights, one_key: bool) -> Self {
+        Self { flights, one_key }
     }
 }
 
@@ -399,6 +392,7 @@ impl<S> Layer<S> for CoalesceLayer {
         Coalesce {
             inner,
             flights: self.flights.clone(),
+            one_key: self.one_key,
         }
     }
 }
@@ -428,7 +422,7 @@ where
                     passed_over: call.passed_over,
                     alone: call.alone,
                     // What the upstream says to the proxy's own key, it says to all of them.
-                    wide: call.is_wide() && call.caller.credential().is_some(),
+                    wide: call.is_wide() && !self.one_key,
                     apart: Vec::new(),
                     hops: headers::hops(&call.headers),
                 };
@@ -446,7 +440,7 @@ struct Ticket {
     passed_over: Option<std::time::Instant>,
     /// Whether nothing of other calls may answer it.
     alone: bool,
-    /// Whether other credentials share its scope.
+    /// Whether others share its scope, whose credentials the upstream may think otherwise of.
     wide: bool,
     /// Flights that this call cannot join, or could not be served by.
     apart: Vec<u64>,
@@ -465,16 +459,6 @@ impl Ticket {
             dialect: self.dialect.map_or("", Dialect::as_str).to_owned(),
             model: self.keyed.request.model.clone(),
             namespace: self.plan.namespace.clone(),
-        }
-    }
-
-    /// Returns what the call wants of a flight that it follows.
-    fn following(&self, limit: usize) -> Following {
-        Following {
-            asked: self.form(),
-            key: self.keyed.slot.key,
-            limit,
-            wide: self.wide,
         }
     }
 
@@ -497,6 +481,7 @@ where
 {
     let key = ticket.keyed.slot.key;
     let limit = flights.0.tapes.max_entry();
+    let store = &flights.0.store;
     let mut ready = Some((inner, call));
     loop {
         let part = flights.take_part(&mut ticket, || match ready.take() {
@@ -509,7 +494,7 @@ where
                 return Ok(led(&head, reader, key));
             }
             Part::Follows(reader, flight) => {
-                match follow::follow(reader, flight.form, &ticket.following(limit)).await {
+                match follow::follow(reader, &flight, &ticket, store).await {
                     Ok(Some(answer)) => return Ok(answer),
                     Ok(None) => ticket.apart.push(flight.number),
                     // The leader's own misfortune; nothing was sent to this client yet.
@@ -517,7 +502,7 @@ where
                     Err(error) => return Err(error),
                 }
             }
-            Part::Landed(entry) => match landed(&entry, ticket.form(), key) {
+            Part::Landed(entry) => match landed(store, &entry, ticket.form(), key).await {
                 Ok(answer) => return Ok(answer),
                 Err(_) => ticket.passed_over = Some(entry.made.into_std()),
             },
@@ -558,8 +543,8 @@ fn led(head: &Head, reader: Reader, key: Key) -> Answer {
     }
 }
 
-fn landed(entry: &Entry, asked: Form, key: Key) -> Result<Answer, Unlent> {
-    let (head, replay) = entry.lend(asked)?;
+async fn landed(store: &Tiered, entry: &Entry, asked: Form, key: Key) -> Result<Answer, Unlent> {
+    let (head, replay) = store.tell(entry, asked).await?;
     Ok(Answer {
         head,
         body: Body::Replay(replay),

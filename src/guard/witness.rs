@@ -4,6 +4,7 @@
 //! It sees what really left for the upstream, and changes nothing. Only calls of a known dialect say something: any other
 //! path may be open to all, or may want another kind of key. A 2xx accepts the credential (and for it the model, where the
 //! call has a key), a 401 refuses it, a 403 refuses it the model. In which scope the call was made says nothing of that.
+//! With a key of the proxy's own no caller's credential leaves, and no answer says anything of it.
 
 use std::{
     future::Future,
@@ -26,6 +27,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct WitnessLayer {
     proofs: Proofs,
+    one_key: bool,
 }
 
 /// The service.
@@ -33,6 +35,8 @@ pub struct WitnessLayer {
 pub struct Witness<S> {
     inner: S,
     proofs: Proofs,
+    /// Whether all calls are made with the proxy's own key.
+    one_key: bool,
 }
 
 /// Whom an answer is about.
@@ -43,9 +47,9 @@ struct About {
 }
 
 impl WitnessLayer {
-    /// Makes a layer that tells `proofs`.
-    pub fn new(proofs: Proofs) -> Self {
-        Self { proofs }
+    /// Makes a layer that tells `proofs`; with `one_key`, the proxy's own, there is nothing to tell.
+    pub fn new(proofs: Proofs, one_key: bool) -> Self {
+        Self { proofs, one_key }
     }
 }
 
@@ -56,6 +60,7 @@ impl<S> Layer<S> for WitnessLayer {
         Witness {
             inner,
             proofs: self.proofs.clone(),
+            one_key: self.one_key,
         }
     }
 }
@@ -90,7 +95,7 @@ where
 
 impl<S> Witness<S> {
     fn about(&self, call: &Call) -> Option<About> {
-        call.dialect?;
+        call.dialect.filter(|_| !self.one_key)?;
         let credential = call.caller.credential()?;
         Some(About {
             credential: self.proofs.credential(credential),

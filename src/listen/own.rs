@@ -7,11 +7,12 @@
 //!
 //! # Scope
 //! A caller's own scope and nothing beyond it, whatever is asked for: the scope is an equality filter, and a key of another's
-//! is as unknown as one that never was. Whoever invents a credential has the empty scope of that credential.
+//! is as unknown as one that never was. A credential that its upstream has not accepted has nothing here, and starts no work.
 
 use bytes::Bytes;
 use http::{Method, StatusCode, request};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::{
     arriving::Arriving,
@@ -21,14 +22,17 @@ use crate::{
     admin::{guard::is_json, purge},
     call::{
         caller::Caller,
-        key::Key,
+        key::{Fingerprint, Key},
         keying::Keying,
-        scope::{Breadth, Scope},
+        scope::Scope,
     },
-    config::{MAX_NAME, MAX_TAGS},
+    config::{self, MAX_NAME, MAX_TAGS},
     error::{Error, Kind},
     guard::coalesce::Flights,
-    store::purge::{Order, Purge, Purger, Refused, Selector},
+    store::{
+        proofs::{Known, Proofs},
+        purge::{Order, Purge, Purger, Refused, Selector},
+    },
 };
 
 /// What callers may do here themselves.
@@ -40,6 +44,8 @@ pub struct Own {
     pub flights: Flights,
     /// Whether the operator lets callers purge.
     pub may_purge: bool,
+    /// What the upstream has said of credentials; `None` where it gets the proxy's own.
+    pub proofs: Option<Proofs>,
 }
 
 /// What is answered.
@@ -74,7 +80,10 @@ impl Own {
         let path = request.uri.path();
         if path == "/_refrain/purge" && request.method == Method::POST {
             self.may_purge()?;
-            let scope = scope_of(caller, request, keying);
+            let scope = self.scope(caller, request, keying).ok_or_else(|| {
+                let message = "the upstream has not accepted this credential, so nothing here is its own\nhint: make a call with it first";
+                Error::new(Kind::Forbidden, message)
+            })?;
             return self.purge(request, body, scope.as_bytes(), budget).await;
         }
         let key = path.strip_prefix("/_refrain/cache/");
@@ -82,7 +91,7 @@ impl Own {
             && request.method == Method::DELETE
         {
             self.may_purge()?;
-            let scope = scope_of(caller, request, keying);
+            let scope = self.scope(caller, request, keying).ok_or_else(unknown)?;
             return self.delete(key, scope.as_bytes()).await;
         }
         let message = format!("nothing lives at `{path}`");
@@ -96,8 +105,26 @@ impl Own {
             .ok_or_else(|| Error::new(Kind::Forbidden, message))
     }
 
+    /// Returns the scope that a caller may purge in: its own, as far as it is proven. Where several credentials share
+    /// entries, that is only whoever the proxy itself knows; anybody else has the narrowest scope there is. What a rule
+    /// says about single calls does not count, nor does a value in their bodies.
+    fn scope(&self, caller: &Caller, request: &request::Parts, keying: &Keying) -> Option<Scope> {
+        let narrowest = match caller.credential() {
+            Some(credential) if self.is_proven(credential) => Some(&config::Scope::Credential),
+            Some(_) => return None,
+            None => None,
+        };
+        Some(keying.scope(narrowest, caller, &request.headers, b"{}"))
+    }
+
+    fn is_proven(&self, credential: &Fingerprint) -> bool {
+        self.proofs.as_ref().is_none_or(|proofs| {
+            let known = proofs.known(&proofs.credential(credential), Instant::now());
+            matches!(known, Known::Proven(_))
+        })
+    }
+
     async fn delete(&self, key: &str, scope: &[u8]) -> Result<Said, Error> {
-        let unknown = || Error::new(Kind::NotFound, "no entry has this key");
         let key: Key = key.parse().map_err(|_| unknown())?;
         if self.flights.carries(&key, scope) {
             self.purger.delete_unseen(key).await.map_err(refused)?;
@@ -137,15 +164,8 @@ impl Own {
     }
 }
 
-/// Returns the scope that a caller may purge in: its own, as far as it is proven. Where several credentials share
-/// entries, that is only whoever the proxy itself knows; anybody else has the narrowest scope there is. What a rule says
-/// about single calls does not count, nor does a value in their bodies.
-fn scope_of(caller: &Caller, request: &request::Parts, keying: &Keying) -> Scope {
-    let scope = keying.scope(None, caller, &request.headers, b"{}");
-    if scope.breadth() == Breadth::Wider && !caller.is_proxys_own() {
-        return caller.itself();
-    }
-    scope
+fn unknown() -> Error {
+    Error::new(Kind::NotFound, "no entry has this key")
 }
 
 /// Reads what a caller wants purged within `scope`.

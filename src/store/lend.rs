@@ -1,16 +1,18 @@
 //! An entry in the form that a call asks for: as recorded where that is the same, else told anew.
 //!
 //! # Scope
-//! What is told anew is made for one call and kept nowhere.
+//! What is told anew is kept with the entry and counts as a part of it.
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::Entry;
+use super::{Entry, tiered::Tiered};
 use crate::{
-    answer::{Head, replay::Replay, verdict::Reason},
-    dialect::chat::{convert, form::Form},
+    answer::{Head, replay::Replay, retold::Telling, verdict::Reason},
+    dialect::chat::form::Form,
 };
+
+/// An answer made of an entry.
+pub type Lent = (Head, Replay);
 
 /// Why an entry does not answer a call in the form that it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,18 +39,54 @@ impl Entry {
         self.form.lends(self.usage.is_some(), asked)
     }
 
-    /// Returns the answer in the form `asked` for. The recorded bytes are shared, not copied, where it was recorded so.
-    pub fn lend(&self, asked: Form) -> Result<(Head, Replay), Unlent> {
+    /// Returns the answer in the form `asked` for, or `None` if it has to be told first and that takes its time. The
+    /// recorded bytes are shared, not copied, where it was recorded so.
+    fn lend(&self, asked: Form) -> Result<Option<Lent>, Unlent> {
         if self.form == asked {
-            return Ok((self.head(), Replay::new(self.body.clone(), self.usage)));
+            return Ok(Some((
+                self.head(),
+                Replay::new(self.body.clone(), self.usage),
+            )));
         }
         if !self.lends_to(asked) {
             return Err(Unlent::UsageMissing);
         }
-        let body = convert(&self.body, self.form, asked).map_err(|_| Unlent::Unconvertible)?;
+        let telling = self.retold.at_once(&self.body, self.form, asked);
+        telling
+            .map(|telling| self.retold(telling, asked))
+            .transpose()
+    }
+
+    fn retold(&self, telling: Telling, asked: Form) -> Result<Lent, Unlent> {
+        let body = telling.map_err(|_| Unlent::Unconvertible)?;
         let mut head = self.head();
         retell(&mut head.headers, self.form, asked);
-        Ok((head, Replay::new(Bytes::from(body), self.usage)))
+        Ok((head, Replay::new(body, self.usage)))
+    }
+}
+
+impl Tiered {
+    /// Returns the answer of `entry` in the form `asked` for, or `None` if that takes its time: then [`Tiered::tell`] has it.
+    pub fn lend(&self, entry: &Entry, asked: Form) -> Result<Option<Lent>, Unlent> {
+        let lent = entry.lend(asked);
+        if entry.form != asked {
+            self.recount(&entry.slot, &entry.retold);
+        }
+        lent
+    }
+
+    /// Returns the answer of `entry` in the form `asked` for, however long that takes.
+    pub async fn tell(&self, entry: &Entry, asked: Form) -> Result<Lent, Unlent> {
+        if let Some(lent) = self.lend(entry, asked)? {
+            return Ok(lent);
+        }
+        let recording = || entry.body.clone();
+        let telling = self
+            .teller()
+            .tell(&entry.retold, recording, entry.form, asked)
+            .await;
+        self.recount(&entry.slot, &entry.retold);
+        entry.retold(telling, asked)
     }
 }
 

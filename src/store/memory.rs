@@ -9,12 +9,16 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
+use quick_cache::{
+    DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter,
+    sync::{Cache, EntryAction},
+};
 
 use super::Entry;
-use crate::call::Slot;
+use crate::{answer::retold::Retold, call::Slot};
 
 /// The memory tier; clones share it.
 #[derive(Clone, Debug)]
@@ -84,6 +88,23 @@ impl Memory {
         }
     }
 
+    /// Has the entry at `slot` count for what was told of it meanwhile, if it is the one of `retold`; others may have to
+    /// give way.
+    pub fn recount(&self, slot: &Slot, retold: &Retold) {
+        let entries = &self.0.entries;
+        // An entry's weight changes in here only, where the cache compares it before and after.
+        entries.entry(slot, Some(Duration::ZERO), |_, entry| {
+            if entry.retold.is(retold) {
+                retold.count();
+            }
+            EntryAction::Retain(())
+        });
+        if entries.weight() > entries.capacity() {
+            // Room is made when an entry comes or the bound changes, not when one grows.
+            entries.set_capacity(entries.capacity());
+        }
+    }
+
     /// Drops `entry`, unless another has taken its place.
     pub fn remove(&self, entry: &Arc<Entry>) {
         let is_there = |there: &Arc<Entry>| Arc::ptr_eq(there, entry);
@@ -137,8 +158,6 @@ const TYPICAL: u64 = 4 << 10;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use bytes::Bytes;
     use http::{HeaderMap, HeaderValue, StatusCode};
     use tokio::time::Instant;
@@ -168,6 +187,7 @@ mod tests {
             lifetime: Duration::from_secs(60),
             tags: Vec::new(),
             label: Label::default(),
+            retold: Retold::default(),
             seen: Seen::default(),
         })
     }
@@ -199,6 +219,49 @@ mod tests {
         memory.put(newer);
         assert_eq!(memory.promote(&older).body.len(), 10);
         assert_eq!(memory.entries(), 1);
+    }
+
+    /// Tells an entry of this size in another form.
+    fn retold(entry: &Entry) -> usize {
+        let completion = format!(
+            r#"{{"choices":[{{"index":0,"message":{{"content":"{}"}},"finish_reason":"stop"}}]}}"#,
+            "x".repeat(entry.body.len())
+        );
+        let form = Form::Stream { usage: false };
+        let telling = entry
+            .retold
+            .at_once(&completion.into(), Form::Plain, form)
+            .unwrap();
+        telling.unwrap().len()
+    }
+
+    #[test]
+    fn what_is_told_of_an_entry_weighs_as_much_as_it_takes() {
+        let memory = Memory::new(1 << 20, 1 << 10);
+        let entry = entry(1, 1_000);
+        memory.put(entry.clone());
+        let before = memory.bytes();
+        let length = retold(&entry) as u64;
+        assert_eq!(memory.bytes(), before, "not yet");
+        memory.recount(&entry.slot, &entry.retold);
+        assert_eq!(memory.bytes(), before + length);
+        memory.recount(&entry.slot, &Retold::default());
+        assert_eq!(memory.bytes(), before + length, "of another entry");
+    }
+
+    #[test]
+    fn entries_told_in_two_forms_stay_within_the_bound_though_nothing_new_comes() {
+        let memory = Memory::new(1 << 20, 16 << 10);
+        let entries: Vec<_> = (0..80).map(|number| entry(number, 10_000)).collect();
+        for entry in &entries {
+            memory.put(entry.clone());
+        }
+        for entry in &entries {
+            retold(entry);
+            memory.recount(&entry.slot, &entry.retold);
+            assert!(memory.bytes() <= 1 << 20, "{}", memory.bytes());
+        }
+        assert!(memory.evicted() > 0);
     }
 
     #[test]

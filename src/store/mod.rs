@@ -25,9 +25,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use self::generations::Seen;
-pub use self::lend::{Unlent, retell};
+pub use self::lend::{Lent, Unlent, retell};
 use crate::{
-    answer::Head,
+    answer::{Head, retold::Retold},
     call::Slot,
     dialect::{chat::form::Form, usage::Usage},
 };
@@ -57,6 +57,8 @@ pub struct Entry {
     pub tags: Vec<String>,
     /// What it can be found by, beside its key.
     pub label: Label,
+    /// The body in other forms, as far as they were asked for.
+    pub retold: Retold,
     /// The purges that it has seen.
     pub seen: Seen,
 }
@@ -86,7 +88,7 @@ impl Entry {
         }
     }
 
-    /// Returns about how much memory the entry takes, bytes.
+    /// Returns about how much memory the entry takes, bytes; of what was told of it, what is counted.
     pub fn weight(&self) -> u64 {
         let headers: usize = self
             .headers
@@ -95,6 +97,7 @@ impl Entry {
             .sum();
         let tags: usize = self.tags.iter().map(|tag| tag.len() + HEADER).sum();
         (self.body.len() + headers + tags + self.label.len() + OVERHEAD) as u64
+            + self.retold.counted()
     }
 }
 

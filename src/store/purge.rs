@@ -37,8 +37,10 @@ struct Inner {
     store: Tiered,
     /// Whether there is to be a disk that does not work.
     lacks_disk: bool,
-    /// Lets one look through all entries at a time.
+    /// Lets the operator look through all entries, once at a time.
     looking: Semaphore,
+    /// Lets one caller at a time do so for its own.
+    looking_within: Semaphore,
     done: [AtomicU64; Selector::KINDS.len()],
 }
 
@@ -104,6 +106,7 @@ impl Purger {
             store,
             lacks_disk,
             looking: Semaphore::new(1),
+            looking_within: Semaphore::new(1),
             done: std::array::from_fn(|_| AtomicU64::new(0)),
         }))
     }
@@ -205,8 +208,15 @@ impl Purger {
 
     /// Looks through all entries for those that a purge concerns.
     async fn concerned(&self, purges: &[Purge]) -> Result<Concerned, Refused> {
-        let Inner { store, looking, .. } = &*self.0;
-        let _alone = looking.try_acquire().map_err(|_| Refused::Busy)?;
+        let Inner {
+            store,
+            looking,
+            looking_within,
+            ..
+        } = &*self.0;
+        let is_callers = purges.iter().all(|purge| purge.within.is_some());
+        let turns = if is_callers { looking_within } else { looking };
+        let _alone = turns.try_acquire().map_err(|_| Refused::Busy)?;
         let mut concerned = Concerned::default();
         let seen = store.look_at_memory(purges, &mut concerned).await;
         if let Some(disk) = &store.disk {
@@ -284,7 +294,12 @@ impl Tiered {
             let made = self.generations.wall(entry.made);
             let traits = Traits::of(&entry, made);
             let is_concerned = purges.iter().any(|purge| purge.concerns(&traits));
-            if is_concerned && !self.lies_deeper(&entry.slot) && !self.is_dead(&entry) {
+            let lies_deeper = || {
+                self.disk
+                    .as_ref()
+                    .is_some_and(|disk| disk.knows(&entry.slot))
+            };
+            if is_concerned && !lies_deeper() && !self.is_dead(&entry) {
                 concerned.add(&traits);
                 if self.disk.is_some() {
                     seen.insert(entry.slot);

@@ -12,7 +12,13 @@ use super::{
     generations::{Generations, Standing},
     memory::Memory,
 };
-use crate::{answer::verdict::Tier, call::Slot};
+use crate::{
+    answer::{
+        retold::{Retold, Teller},
+        verdict::Tier,
+    },
+    call::Slot,
+};
 
 /// Both tiers; clones share them.
 #[derive(Clone, Debug)]
@@ -20,15 +26,35 @@ pub struct Tiered {
     pub(super) memory: Memory,
     pub(super) disk: Option<Disk>,
     pub(super) generations: Generations,
+    teller: Teller,
 }
 
 impl Tiered {
-    /// Puts `memory` in front of `disk`; `generations` says what was purged in both.
-    pub fn new(memory: Memory, disk: Option<Disk>, generations: Generations) -> Self {
+    /// Puts `memory` in front of `disk`; `generations` says what was purged in both, `teller` tells
+    /// entries in other forms.
+    pub fn new(
+        memory: Memory,
+        disk: Option<Disk>,
+        generations: Generations,
+        teller: Teller,
+    ) -> Self {
         Self {
             memory,
             disk,
             generations,
+            teller,
+        }
+    }
+
+    /// Returns who tells recordings in other forms.
+    pub fn teller(&self) -> &Teller {
+        &self.teller
+    }
+
+    /// Has the entry at `slot` count for what was told of it, if it is the one of `retold`.
+    pub fn recount(&self, slot: &Slot, retold: &Retold) {
+        if retold.counted() != retold.bytes() {
+            self.memory.recount(slot, retold);
         }
     }
 
@@ -47,11 +73,16 @@ impl Tiered {
         self.disk.as_ref().is_some_and(|disk| disk.holds(slot))
     }
 
-    /// Returns the entry at `slot`, brought from behind the memory; it does not take longer than
-    /// [`BUDGET`](super::disk::BUDGET).
-    pub async fn fetch(&self, slot: &Slot) -> Option<Arc<Entry>> {
-        let entry = self.disk.as_ref()?.get(slot).await?;
-        self.unless_dead(self.memory.promote(&Arc::new(entry)))
+    /// Returns the entry at `slot`, brought from behind the memory, and where it was: while it was looked for there, it may
+    /// have come to memory. It does not take longer than [`BUDGET`](super::disk::BUDGET).
+    pub async fn fetch(&self, slot: &Slot) -> Option<(Arc<Entry>, Tier)> {
+        match self.disk.as_ref()?.get(slot).await {
+            Some(entry) => {
+                let entry = self.memory.promote(&Arc::new(entry));
+                Some((self.unless_dead(entry)?, Tier::Disk))
+            }
+            None => Some((self.get(slot)?, Tier::Memory)),
+        }
     }
 
     /// Returns whether `entry`, which was found a while ago, was purged meanwhile.
@@ -75,7 +106,7 @@ impl Tiered {
         if !self.lies_deeper(slot) {
             return None;
         }
-        Some((self.fetch(slot).await?, Tier::Disk))
+        self.fetch(slot).await
     }
 
     /// Keeps `entry`, in place of an older one: in memory at once, on the disk soon.

@@ -88,6 +88,11 @@ impl Upstream {
             config: config.clone(),
         })))
     }
+
+    /// Returns whether all calls are made with one key, the proxy's own: then no answer speaks of a caller's.
+    pub fn has_one_key(&self) -> bool {
+        matches!(self.0.credential, Credential::Swap(..))
+    }
 }
 
 /// Returns the longest that any call may wait for a connection. The connector keeps to it also where the call that wanted
@@ -191,10 +196,11 @@ impl Inner {
         let uri = target::uri(&self.config.base_url, &call.target)?;
         let keyed = call.keyed.as_ref().ok();
         let breadth = keyed.map_or(Breadth::Credential, |keyed| keyed.scope.breadth());
+        let tenant = call.rule.as_ref().and_then(|rule| rule.tenant());
         let mut headers = headers::request(
             &call.headers,
             |name| self.policy.is_ours(name),
-            |name| self.policy.is_known_by(name, breadth),
+            |name| Some(name) == tenant || self.policy.is_known_by(name, breadth),
             keyed.is_some(),
             call.upgrade,
         );

@@ -467,6 +467,40 @@ async fn a_follower_in_another_form_gets_the_upstreams_failure() {
 }
 
 #[tokio::test]
+async fn followers_and_hits_get_a_large_stream_whole_in_another_form() {
+    let word = "Wörter ".repeat(20);
+    let mut events = vec![chunk(&json!({"role": "assistant", "content": ""}), None)];
+    events.extend((0..1_000).map(|_| chunk(&json!({"content": word}), None)));
+    events.push(chunk(&json!({}), Some("stop")));
+    events.push(format!("data: {USAGE}\n\n"));
+    events.push("data: [DONE]\n\n".to_owned());
+    let gate = gate();
+    let up = upstream().answers(sse(events).pausing_after(2, &gate));
+    let up = up.start().await;
+    let proxy = proxy(&up).start().await;
+    let leader = proxy.open(&Form::Telling.request()).await;
+    up.arrived(1).await;
+    let mut followers = Vec::new();
+    for _ in 0..8 {
+        followers.push(proxy.open(&Form::Plain.request()).await);
+    }
+    proxy.joined(8).await;
+    gate.open();
+    leader.finish().await;
+    for follower in followers {
+        let follower = follower.finish().await;
+        assert_verdict(&follower, "COLLAPSED");
+        let completion = follower.json();
+        let content = completion["choices"][0]["message"]["content"].as_str();
+        assert_eq!(content.map(str::len), Some(word.len() * 1_000));
+        assert_eq!(completion["usage"]["total_tokens"], 18);
+    }
+    assert_verdict(&proxy.send(&Form::Plain.request()).await, "HIT");
+    assert_verdict(&proxy.send(&Form::Silent.request()).await, "HIT");
+    assert_eq!(up.count(), 1);
+}
+
+#[tokio::test]
 async fn a_refresh_in_one_form_is_a_refresh_in_all() {
     let gate = gate();
     let old = sse(told(true)).after(&gate);

@@ -6,6 +6,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use refrain::config::KeyHash;
 use serde_json::json;
 
 use crate::support::{
@@ -467,7 +468,7 @@ async fn an_unproven_credential_joins_no_flight_and_a_proven_one_does() {
 
 #[tokio::test]
 async fn a_leaders_refusal_is_its_own_and_the_next_follower_leads() {
-    for code in [401, 403, 429] {
+    for code in [401, 402, 403, 404, 429] {
         let door = Door::default();
         let gate = gate();
         let (by_door, at) = (door.clone(), gate.clone());
@@ -521,4 +522,59 @@ async fn with_identity_jwt_the_next_token_of_the_same_owner_hits_once_it_was_acc
     let next = token("alice", 4);
     on.is_forwarded(&next).await;
     on.hits(&next).await;
+}
+
+#[tokio::test]
+async fn what_the_upstream_says_to_one_callers_own_key_is_not_said_to_another() {
+    let (door, gate) = (Door::default(), gate());
+    let (by_door, at) = (door.clone(), gate.clone());
+    let up = upstream().by(move |seen, number| {
+        let reply = by_door.reply(seen);
+        if number == 0 { reply.after(&at) } else { reply }
+    });
+    let up = up.start().await;
+    let callers = ["a", "b"].map(|name| {
+        let hash = KeyHash::of(format!("sk-{name}").as_bytes());
+        format!("[[caller]]\nname = \"{name}\"\nkeys = \"{hash}\"\nscope = \"team\"\n")
+    });
+    let proxy = proxy(&up).with(&callers.concat()).start().await;
+    let house = House { door, up, proxy };
+    house.door.revoke("sk-a");
+    let leader = house.proxy.open(&by("sk-a")).await;
+    house.up.arrived(1).await;
+    let follower = house.proxy.open(&by("sk-b")).await;
+    house.proxy.joined(1).await;
+    gate.open();
+    assert_eq!(leader.finish().await.status, 401);
+    assert_eq!(follower.finish().await.status, 200);
+}
+
+#[tokio::test]
+async fn what_was_let_in_by_the_proxys_own_key_proves_nothing_of_a_callers() {
+    let (door, gives) = (Door::default(), "Bearer sk-a");
+    let by_door = door.clone();
+    let up = upstream()
+        .by(move |seen, _| by_door.reply(seen))
+        .start()
+        .await;
+    let mut with_key = proxy(&up)
+        .with(&format!("[cache]\n{SHARED}\n"))
+        .with_upstream(&format!(
+            "api_key = \"{}\"",
+            gives.trim_start_matches("Bearer ")
+        ))
+        .start()
+        .await;
+    assert_verdict(&with_key.send(&by("sk-invented")).await, "MISS");
+    assert_verdict(&with_key.send(&by("sk-invented")).await, "HIT");
+    with_key.terminate();
+    with_key.ended().await;
+    let proxy = proxy(&up)
+        .with(&format!("[cache]\n{SHARED}\n"))
+        .with_upstream("")
+        .in_home_of(&with_key)
+        .start()
+        .await;
+    let house = House { door, up, proxy };
+    house.is_refused(&by("sk-invented")).await;
 }

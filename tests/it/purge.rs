@@ -216,9 +216,46 @@ async fn callers_purge_their_own_and_nothing_else() {
         proxy.send(&own(&body)).await;
         verdicts("HIT", "HIT").await;
     }
-    let invented = own(&json!({"all": true})).with_bearer("sk-invented");
-    assert_eq!(proxy.send(&invented).await.status, 200);
-    verdicts("HIT", "HIT").await;
+}
+
+#[tokio::test]
+async fn an_invented_credential_purges_nothing_and_leaves_no_purge_behind() {
+    let up = counting().await;
+    let proxy = proxy(&up).start().await;
+    let key = proxy.send(&marked("hi")).await;
+    let key = key.expect("x-cache-key").to_owned();
+    for body in [
+        json!({"all": true}),
+        json!({"tags": ["a"], "dry_run": true}),
+    ] {
+        let invented = own(&body).with_bearer("sk-invented");
+        assert_refused(&proxy.send(&invented).await, 403, "forbidden");
+    }
+    let delete = request("DELETE", &format!("/_refrain/cache/{key}"));
+    assert_refused(&proxy.send(&delete).await, 404, "not_found");
+    for kind in ["all", "key"] {
+        let kind = format!("kind=\"{kind}\"");
+        let done = proxy.metric("refrain_purges_total", &[&kind]).await;
+        assert!(done.abs() < f64::EPSILON, "{kind}");
+    }
+    assert_verdict(&proxy.send(&marked("hi")).await, "HIT");
+}
+
+#[tokio::test]
+async fn with_identity_jwt_a_token_that_was_accepted_purges_what_its_owner_has() {
+    let up = counting().await;
+    let proxy = proxy(&up).with_upstream("identity = \"jwt\"").start().await;
+    let by = |call: Request, number: u8| {
+        // {"iss":"i","sub":"alice"}
+        let token = format!("eyJ9.eyJpc3MiOiJpIiwic3ViIjoiYWxpY2UifQ.sig{number}");
+        call.with_bearer(&token)
+    };
+    let all = || own(&json!({"all": true}));
+    assert_verdict(&proxy.send(&by(marked("hi"), 1)).await, "MISS");
+    assert_refused(&proxy.send(&by(all(), 2)).await, 403, "forbidden");
+    assert_verdict(&proxy.send(&by(marked("hi"), 1)).await, "HIT");
+    assert_eq!(proxy.send(&by(all(), 1)).await.status, 200);
+    assert_verdict(&proxy.send(&by(marked("hi"), 1)).await, "MISS");
 }
 
 #[tokio::test]

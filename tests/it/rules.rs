@@ -205,3 +205,13 @@ async fn a_rule_sets_the_scope_of_its_calls_alone() {
     ask(&proxy, &by("own", "sk-b"), "MISS", 4).await;
     assert_eq!(up.count(), 5);
 }
+
+#[tokio::test]
+async fn a_client_cannot_nominate_away_the_header_that_a_rule_takes_the_tenant_from() {
+    let (up, proxy) = house("[[rule]]\nscope = \"header:Tenant\"\n").await;
+    let call = chat("hi")
+        .header("Tenant", "acme")
+        .header("Connection", "tenant");
+    assert_verdict(&proxy.send(&call).await, "MISS");
+    assert_eq!(up.last().headers.get("tenant"), Some("acme"));
+}

@@ -24,6 +24,7 @@ pub(super) async fn fill(home: &Path, count: u64) -> Result<()> {
         max_entry: 8 << 20,
         max_ttl: Duration::MAX,
         keep_stale: Duration::ZERO,
+        budget: refrain::store::disk::BUDGET,
         clock: Arc::new(clock::wall),
         generations: Generations::new(clock::wall()),
     };

@@ -48,6 +48,8 @@ pub(super) struct Place {
     /// How many bytes it has had.
     had: usize,
     pub(super) waker: Option<Waker>,
+    /// It waits for the end and is not to be woken before.
+    for_the_end: bool,
     /// It has been given something then, and has not come back for more.
     pub(super) away: Option<Instant>,
     /// How long it has stood at the start of a full window, less the time that it did not.
@@ -138,6 +140,14 @@ impl State {
         self.driver == Driver::Task || id != LEADER
     }
 
+    /// Registers the waker of a reader that has no use for a part; returns the same as [`State::wait`].
+    pub(super) fn wait_for_the_end(&mut self, id: usize, cx: &Context<'_>) -> bool {
+        if let Some(Some(place)) = self.readers.get_mut(id) {
+            place.for_the_end = true;
+        }
+        self.wait(id, cx)
+    }
+
     /// Returns how the tape ended for this reader, if it did.
     pub(super) fn end_for(&self, id: usize) -> Option<Result<(), Error>> {
         let place = self.readers.get(id).and_then(Option::as_ref);
@@ -155,7 +165,9 @@ impl State {
             Driver::Inline => LEADER + 1,
             Driver::Task => LEADER,
         };
+        let is_over = self.end.is_some() || self.windowed;
         let places = self.readers.iter_mut().skip(first).flatten();
+        let places = places.filter(|place| is_over || !place.for_the_end);
         places.filter_map(|place| place.waker.take()).collect()
     }
 
@@ -188,6 +200,9 @@ impl State {
 
     /// Returns all pieces as one.
     pub(super) fn whole(&self) -> Bytes {
+        if let Some(entry) = &self.entry {
+            return entry.clone();
+        }
         let mut whole = Vec::with_capacity(self.pieces.iter().map(Bytes::len).sum());
         for piece in &self.pieces {
             whole.extend_from_slice(piece);

@@ -2,8 +2,8 @@
 
 use super::{Findings, is_name};
 use crate::config::{
-    ApiKey, Caller, Complaint, Cors, KeyHash, Scope, address, file, read::item_key,
-    secret::Environment,
+    ApiKey, Caller, Complaint, Cors, Identity, KeyHash, Proof, Scope, address, file,
+    read::item_key, secret::Environment,
 };
 
 /// Returns the proxy's own callers.
@@ -74,6 +74,39 @@ pub(super) fn check_tenants(key: &str, scope: &Scope, callers: &[Caller], findin
             format!("`{scope}` without a `[[caller]]`: whoever the upstream accepts can name any tenant and read its entries"),
             "name the callers, or let something in front of Refrain set the value",
         );
+    }
+}
+
+/// Refuses to go by the claims of tokens that nobody verifies: anybody could claim to be anybody.
+pub(super) fn check_identity(
+    identity: Identity,
+    proof: Option<&Proof>,
+    api_key: Option<&ApiKey>,
+    findings: &mut Findings,
+) {
+    if identity == Identity::Off {
+        return;
+    }
+    let because = [
+        (
+            "upstream.api_key",
+            api_key.is_some(),
+            "the upstream never sees the callers' tokens",
+        ),
+        (
+            "upstream.proof",
+            proof == Some(&Proof::Off),
+            "a token counts that the upstream has not accepted",
+        ),
+    ];
+    for (setting, is_so, why) in because {
+        if is_so {
+            findings.clash(
+                ["upstream.identity", setting],
+                format!("nobody verifies the tokens whose claims are to count: {why}"),
+                "leave one of the two out",
+            );
+        }
     }
 }
 

@@ -2,9 +2,10 @@
 //! object"). Pure.
 //!
 //! # What becomes of what
-//! Deltas grow into the message (`grown` says how), logprobs and unknown members of a choice into the choice. At
-//! the top every chunk says the whole, so the last word counts. Numbers keep their text. The usage is the stream's, or
-//! absent. What a stream has for its own sake goes: `obfuscation`, and the `index` of a tool call.
+//! Deltas grow into the message (`grown` says how, `calls` for tool calls), logprobs and unknown members of a choice into the
+//! choice. At the top every chunk says the whole, so the last word counts, and objects grow. Numbers keep their text. The
+//! usage is the stream's, or absent. What a stream has for its own sake goes: `obfuscation`, the `index` of a tool call,
+//! Azure's `content_filter_offsets`.
 //!
 //! # Scope
 //! Only a stream that ended as it should is folded, and nothing is guessed: what is ambiguous is [`Unreadable`].
@@ -17,7 +18,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
     Unreadable,
-    grown::{Grown, Object, Strings},
+    calls::Calls,
+    grown::{Grown, Level, Object, Text},
     json::{self, Kind, Member},
 };
 use crate::dialect::sse::{Event, Events};
@@ -37,7 +39,9 @@ struct Completion {
 /// One of the answers in an answer (`n`).
 #[derive(Debug, Default)]
 struct Choice {
+    /// Without its tool calls.
     message: Object,
+    calls: Calls,
     /// The members beside the message.
     rest: Object,
     /// Whether a finish reason was given.
@@ -90,10 +94,12 @@ impl Completion {
                 }
                 Ok(())
             }
-            "object" => self.top.set("object", OBJECT),
+            "object" => self.top.set_default("object", OBJECT),
+            // Azure's annotations of what was said before are chunks that name no answer.
+            "created" if value == "0" => self.top.set_default("created", value),
             "error" if !json::is_blank(value) => Err(Unreadable),
             "error" | "obfuscation" => Ok(()),
-            name => self.top.set(name, value),
+            name => self.top.grow(name, value, Level::Top),
         }
     }
 
@@ -147,13 +153,13 @@ impl Choice {
             let value = member.value.get();
             match &*member.name {
                 // Some servers repeat the message so far beside each delta.
-                "index" | "message" => {}
+                // Azure says where in the stream its filter has got to.
+                "index" | "message" | "content_filter_offsets" => {}
                 "delta" => self.delta(value)?,
-                "finish_reason" => {
-                    self.finished |= !json::is_blank(value);
-                    self.rest.set("finish_reason", value)?;
+                name => {
+                    self.finished |= name == "finish_reason" && !json::is_blank(value);
+                    self.rest.grow(name, value, Level::Choice)?;
                 }
-                name => self.rest.grow(name, value, Strings::Replace)?,
             }
         }
         Ok(())
@@ -164,8 +170,12 @@ impl Choice {
             return Ok(());
         }
         for member in json::object(delta.as_bytes())? {
-            self.message
-                .grow(&member.name, member.value.get(), Strings::Join)?;
+            let value = member.value.get();
+            if member.name == "tool_calls" && !json::is_blank(value) {
+                self.calls.hear(value)?;
+            } else {
+                self.message.grow(&member.name, value, Level::Delta)?;
+            }
         }
         Ok(())
     }
@@ -173,11 +183,26 @@ impl Choice {
     fn write(mut self, index: u64, out: &mut Vec<u8>) -> Result<(), Unreadable> {
         complete(&mut self.message)?;
         out.extend_from_slice(format!("{{\"index\":{index},\"message\":").as_bytes());
-        self.message.write(out)?;
+        self.write_message(out)?;
         out.push(b',');
         // There is a finish reason at least, so there is a comma to take back.
         self.rest.write_members(out)?;
         out.pop();
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn write_message(&mut self, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+        let calls = std::mem::take(&mut self.calls);
+        if calls.is_empty() {
+            return self.message.write(out);
+        }
+        self.message.remove("tool_calls");
+        out.push(b'{');
+        // There is a role at least, and a comma behind it.
+        self.message.write_members(out)?;
+        out.extend_from_slice(b"\"tool_calls\":");
+        calls.write(out)?;
         out.push(b'}');
         Ok(())
     }
@@ -190,17 +215,10 @@ fn complete(message: &mut Object) -> Result<(), Unreadable> {
     if message.has("refusal") {
         message.set_default("annotations", "[]")?;
     }
-    if let Some(calls) = message.get_mut("tool_calls")
-        && let Some(calls) = calls.indexed()?
-    {
-        for call in calls.values_mut() {
-            call.remove("index");
-        }
-    }
     if let Some(Grown::Object(audio)) = message.get_mut("audio")
-        && let Some(Grown::Text(data)) = audio.get_mut("data")
+        && let Some(Grown::Text(Text { text, .. })) = audio.get_mut("data")
     {
-        *data = one_base64(data)?;
+        *text = one_base64(text)?;
     }
     Ok(())
 }

@@ -52,6 +52,12 @@ impl Form {
         self == asked || self == Self::Plain || has_usage || !asked.is_entitled()
     }
 
+    /// Returns whether a recording made in this form that lends itself to a call for `asked` is, byte for byte, what that
+    /// call gets: its own form, or a stream whose usage came unasked.
+    pub fn passes_for(self, asked: Self) -> bool {
+        self == asked || (self == Self::SILENT && asked == Self::TELLING)
+    }
+
     /// Returns the forms whose flights a call for this form may join, the best first: itself, then those that tell
     /// what it is entitled to.
     pub fn joins(self) -> &'static [Self] {

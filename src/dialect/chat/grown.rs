@@ -1,22 +1,27 @@
-//! A JSON value that grows piece by piece, as the deltas of a stream tell it. Pure.
+//! A JSON value that grows piece by piece, as the chunks of a stream tell it. Pure.
 //!
 //! # How things grow
-//! Strings join where they are fragments, and give way where they are whole; objects grow member by member; arrays by
-//! the `index` of their items where these carry one, else at their end; of numbers and truth values the last counts.
-//! `null` says nothing. What was told only once stays as it was written.
+//! Objects grow member by member; `null` says nothing. For the rest it matters where a value stands ([`Level`]): in a delta
+//! strings are fragments that join, arrays go on, or grow by the `index` of their items where these carry one; beside a
+//! delta things are said once; at the top every chunk says the whole. What was told only once stays as it was written.
 //!
 //! # Scope
-//! Nothing is guessed: a value that changes its kind, or one that names another thing than before ([`NAMES`]), makes
-//! the whole unreadable.
+//! Nothing is guessed. Unreadable is a value that changes its kind; another name for a thing that has one ([`NAMES`]); a number
+//! that changes; a string that says the same twice in a row and may be a repetition or two fragments, unless it is known to
+//! come in fragments ([`FRAGMENTS`]); an item of an array that may go on with the one before it, or repeat it; two items at
+//! one place.
 
-use std::collections::{BTreeMap, btree_map};
+mod items;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use self::items::Items;
 use super::{
     Unreadable,
-    json::{self, Kind},
+    json::{self, Kind, Member},
 };
 
 /// An object that grows.
@@ -29,27 +34,70 @@ pub(super) enum Grown {
     /// Told once, as written.
     Once(Box<str>),
     /// A string of several fragments.
-    Text(String),
+    Text(Text),
     /// An object of several parts.
     Object(Object),
-    /// The items of an array without its brackets.
-    Items(String),
+    /// The items of an array.
+    Items(Items),
     /// Items that carry an `index`, by it.
     Indexed(BTreeMap<u64, Object>),
 }
 
-/// What a second string does to a first.
+/// A string that has grown.
+#[derive(Debug)]
+pub(super) struct Text {
+    pub(super) text: String,
+    /// How much of it the last fragment is, bytes.
+    last: usize,
+}
+
+/// Where a value stands, which decides what a second telling means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Strings {
-    /// It goes on with it: inside a delta.
-    Join,
-    /// It takes its place: outside of deltas, where every chunk says the whole.
-    Replace,
+pub(super) enum Level {
+    /// In a delta: it goes on.
+    Delta,
+    /// Beside a delta: it is said once. Arrays that stand for one token each go on ([`LISTS`]).
+    Choice,
+    /// At the top: it takes the place of the first.
+    Top,
 }
 
 /// Members of a delta that name a thing and are no fragments. Some servers repeat them in every chunk; another value
 /// would be another thing.
-pub(super) const NAMES: [&str; 6] = ["role", "id", "type", "name", "format", "status"];
+const NAMES: [&str; 6] = ["role", "id", "type", "name", "format", "status"];
+
+/// Strings that are known to come in fragments, so that two alike in a row are just that.
+const FRAGMENTS: [&str; 18] = [
+    "content",
+    "refusal",
+    "reasoning",
+    "reasoning_content",
+    "reasoning_text",
+    "thinking",
+    "thinking_content",
+    "thought",
+    "thoughts",
+    "text",
+    "summary",
+    "arguments",
+    "input",
+    "data",
+    "transcript",
+    "partial_json",
+    "code",
+    "output",
+];
+
+/// Arrays beside a delta that go on with every token: those of the logprobs, today's and the older ones, and vLLM's.
+const LISTS: [&str; 7] = [
+    "content",
+    "refusal",
+    "tokens",
+    "token_logprobs",
+    "top_logprobs",
+    "text_offset",
+    "token_ids",
+];
 
 /// The place of an item in its array, where it carries one.
 #[derive(Deserialize)]
@@ -71,27 +119,24 @@ impl Object {
     }
 
     /// Adds what a part says of the member `name`.
-    pub(super) fn grow(
-        &mut self,
-        name: &str,
-        more: &str,
-        strings: Strings,
-    ) -> Result<(), Unreadable> {
-        self.grow_at(name, more, strings, 0)
+    pub(super) fn grow(&mut self, name: &str, more: &str, level: Level) -> Result<(), Unreadable> {
+        self.grow_at(name, more, level, 0)
     }
 
-    /// Has the member `name` say `value` from now on, unless that says nothing.
-    pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), Unreadable> {
-        match self.get_mut(name) {
-            Some(_) if json::is_blank(value) => Ok(()),
-            // Most chunks repeat the one before them.
-            Some(Grown::Once(known)) if **known == *value => Ok(()),
-            Some(known) => {
-                *known = Grown::Once(value.into());
-                Ok(())
-            }
-            None => self.add(name, value),
+    /// Adds what a part says of all its members, which are those of an item at `depth`.
+    pub(super) fn grow_all(
+        &mut self,
+        members: &[Member<'_>],
+        level: Level,
+        depth: usize,
+    ) -> Result<(), Unreadable> {
+        if depth == MAX_DEPTH {
+            return Err(Unreadable);
         }
+        for member in members {
+            self.grow_at(&member.name, member.value.get(), level, depth)?;
+        }
+        Ok(())
     }
 
     /// Gives a member that is not there a value.
@@ -138,26 +183,13 @@ impl Object {
         &mut self,
         name: &str,
         more: &str,
-        strings: Strings,
+        level: Level,
         depth: usize,
     ) -> Result<(), Unreadable> {
-        let Some(value) = self.get_mut(name) else {
-            return self.add(name, more);
-        };
-        if strings == Strings::Join && NAMES.contains(&name) {
-            return value.confirm(more);
+        match self.get_mut(name) {
+            Some(value) => value.grow(name, more, level, depth),
+            None => self.add(name, more),
         }
-        value.grow(more, strings, depth)
-    }
-
-    fn grow_all(&mut self, object: &str, strings: Strings, depth: usize) -> Result<(), Unreadable> {
-        if depth == MAX_DEPTH {
-            return Err(Unreadable);
-        }
-        for member in json::object(object.as_bytes())? {
-            self.grow_at(&member.name, member.value.get(), strings, depth)?;
-        }
-        Ok(())
     }
 }
 
@@ -166,7 +198,7 @@ impl Grown {
     pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), Unreadable> {
         match self {
             Self::Once(json) => out.extend_from_slice(json.as_bytes()),
-            Self::Text(text) => json::write_text(text, out)?,
+            Self::Text(text) => json::write_text(&text.text, out)?,
             Self::Object(object) => object.write(out)?,
             Self::Items(items) => {
                 out.push(b'[');
@@ -185,17 +217,6 @@ impl Grown {
         Ok(())
     }
 
-    /// Takes apart an array that was told once, and returns the items if they carry an `index`.
-    pub(super) fn indexed(&mut self) -> Result<Option<&mut BTreeMap<u64, Object>>, Unreadable> {
-        if self.kind() == Kind::Array {
-            self.open(Strings::Join, 0)?;
-        }
-        Ok(match self {
-            Self::Indexed(items) => Some(items),
-            _ => None,
-        })
-    }
-
     fn kind(&self) -> Kind {
         match self {
             Self::Once(json) => Kind::of(json),
@@ -205,84 +226,129 @@ impl Grown {
         }
     }
 
-    /// Takes `more` for the name that it already is.
-    fn confirm(&mut self, more: &str) -> Result<(), Unreadable> {
-        let Self::Once(known) = self else {
-            return Err(Unreadable);
-        };
-        if json::is_blank(more) || **known == *more {
-            return Ok(());
-        }
-        if json::is_blank(known) {
-            *known = more.into();
-            return Ok(());
-        }
-        Err(Unreadable)
-    }
-
-    fn grow(&mut self, more: &str, strings: Strings, depth: usize) -> Result<(), Unreadable> {
+    fn grow(
+        &mut self,
+        name: &str,
+        more: &str,
+        level: Level,
+        depth: usize,
+    ) -> Result<(), Unreadable> {
         match (self.kind(), Kind::of(more)) {
-            (_, Kind::Null) => return Ok(()),
-            (Kind::Null, _) | (Kind::Scalar, Kind::Scalar) => *self = Self::Once(more.into()),
-            (Kind::Text, Kind::Text) if strings == Strings::Replace => {
-                if !json::is_blank(more) {
-                    *self = Self::Once(more.into());
-                }
+            (_, Kind::Null) => Ok(()),
+            (Kind::Null, _) => {
+                *self = Self::Once(more.into());
+                Ok(())
             }
-            (Kind::Text, Kind::Text) => self.join(&json::text(more)?)?,
-            (Kind::Object, Kind::Object) => {
-                self.open(strings, depth)?;
-                if let Self::Object(object) = self {
-                    object.grow_all(more, strings, depth + 1)?;
-                }
+            (Kind::Object, Kind::Object) => self.grow_object(more, level, depth),
+            (known, kind) if known != kind => Err(Unreadable),
+            _ if level == Level::Top => {
+                self.replace(more);
+                Ok(())
             }
-            (Kind::Array, Kind::Array) => {
-                self.open(strings, depth)?;
-                self.append(more, strings, depth)?;
+            (Kind::Text, _) if level == Level::Delta && !NAMES.contains(&name) => {
+                self.join(&json::text(more)?, FRAGMENTS.contains(&name))
             }
-            _ => return Err(Unreadable),
+            (Kind::Text, _) if level == Level::Choice && FRAGMENTS.contains(&name) => {
+                self.stay(more)
+            }
+            (Kind::Array, _) if level == Level::Delta || LISTS.contains(&name) => {
+                self.open(level, depth)?;
+                self.append(more, level, depth)
+            }
+            (Kind::Array, _) => self.stay(more),
+            _ => self.confirm(more),
         }
-        Ok(())
     }
 
-    /// Goes on with a string.
-    fn join(&mut self, more: &str) -> Result<(), Unreadable> {
-        if let Self::Once(json) = self {
-            *self = Self::Text(json::text(json)?.into_owned());
+    fn grow_object(&mut self, more: &str, level: Level, depth: usize) -> Result<(), Unreadable> {
+        // Beside a delta two alike may be the logprobs of two tokens.
+        if level == Level::Top && matches!(self, Self::Once(known) if **known == *more) {
+            return Ok(());
         }
+        self.open(level, depth)?;
         match self {
-            Self::Text(text) => {
-                text.push_str(more);
+            Self::Object(object) => {
+                object.grow_all(&json::object(more.as_bytes())?, level, depth + 1)
+            }
+            _ => Err(Unreadable),
+        }
+    }
+
+    /// Says `more` from now on, unless that says nothing.
+    fn replace(&mut self, more: &str) {
+        // Most chunks repeat the one before them.
+        if !json::is_blank(more) && !matches!(self, Self::Once(known) if **known == *more) {
+            *self = Self::Once(more.into());
+        }
+    }
+
+    /// Takes `more` for what it already is.
+    fn confirm(&mut self, more: &str) -> Result<(), Unreadable> {
+        match self {
+            Self::Once(known) if **known == *more => Ok(()),
+            _ => self.stay(more),
+        }
+    }
+
+    /// Takes nothing more, if it has said something.
+    fn stay(&mut self, more: &str) -> Result<(), Unreadable> {
+        match self {
+            _ if json::is_blank(more) => Ok(()),
+            Self::Once(known) if json::is_blank(known) => {
+                *known = more.into();
                 Ok(())
             }
             _ => Err(Unreadable),
         }
     }
 
+    /// Goes on with a string.
+    fn join(&mut self, more: &str, in_fragments: bool) -> Result<(), Unreadable> {
+        if more.is_empty() {
+            return Ok(());
+        }
+        if let Self::Once(json) = self {
+            let text = json::text(json)?.into_owned();
+            let last = text.len();
+            *self = Self::Text(Text { text, last });
+        }
+        let Self::Text(Text { text, last }) = self else {
+            return Err(Unreadable);
+        };
+        if !in_fragments && *last == more.len() && text.ends_with(more) {
+            return Err(Unreadable);
+        }
+        text.push_str(more);
+        *last = more.len();
+        Ok(())
+    }
+
     /// Makes an object or array that was told once ready to grow.
-    fn open(&mut self, strings: Strings, depth: usize) -> Result<(), Unreadable> {
+    fn open(&mut self, level: Level, depth: usize) -> Result<(), Unreadable> {
         let Self::Once(json) = self else {
             return Ok(());
         };
         let json = std::mem::take(json);
         if Kind::of(&json) == Kind::Object {
             let mut object = Object::default();
-            object.grow_all(&json, strings, depth + 1)?;
+            object.grow_all(&json::object(json.as_bytes())?, level, depth + 1)?;
             *self = Self::Object(object);
             return Ok(());
         }
-        *self = Self::Items(String::new());
-        self.append(&json, strings, depth)
+        *self = Self::Items(Items::default());
+        self.append(&json, level, depth)
     }
 
     /// Adds the items of `more`, all of which carry an index or none.
-    fn append(&mut self, more: &str, strings: Strings, depth: usize) -> Result<(), Unreadable> {
+    fn append(&mut self, more: &str, level: Level, depth: usize) -> Result<(), Unreadable> {
         let items = json::array(more)?;
         if items.is_empty() {
             return Ok(());
         }
-        let indexes = items.iter().filter_map(|item| index_of(item.get()));
-        let indexes: Vec<u64> = indexes.collect();
+        let indexes: Vec<_> = items
+            .iter()
+            .filter_map(|item| index_of(item.get()))
+            .collect();
         if let Self::Items(known) = self
             && known.is_empty()
             && !indexes.is_empty()
@@ -290,22 +356,13 @@ impl Grown {
             *self = Self::Indexed(BTreeMap::new());
         }
         match self {
-            Self::Items(known) if indexes.is_empty() => {
-                for item in items {
-                    if !known.is_empty() {
-                        known.push(',');
-                    }
-                    known.push_str(item.get());
-                }
-                Ok(())
-            }
+            Self::Items(known) if indexes.is_empty() => known.append(&items, level != Level::Delta),
             Self::Indexed(known) if indexes.len() == items.len() => {
+                are_distinct(&indexes)?;
                 for (index, item) in indexes.into_iter().zip(items) {
-                    let known = match known.entry(index) {
-                        btree_map::Entry::Occupied(known) => known.into_mut(),
-                        btree_map::Entry::Vacant(place) => place.insert(Object::default()),
-                    };
-                    known.grow_all(item.get(), strings, depth + 1)?;
+                    let members = json::object(item.get().as_bytes())?;
+                    let known = known.entry(index).or_default();
+                    known.grow_all(&members, level, depth + 1)?;
                 }
                 Ok(())
             }
@@ -314,8 +371,18 @@ impl Grown {
     }
 }
 
+/// Refuses two items of one array that claim the same place.
+pub(super) fn are_distinct(indexes: &[u64]) -> Result<(), Unreadable> {
+    let distinct: BTreeSet<_> = indexes.iter().collect();
+    if distinct.len() == indexes.len() {
+        Ok(())
+    } else {
+        Err(Unreadable)
+    }
+}
+
 /// Ends a list with `end` in place of the comma behind its last item.
-fn end_with(end: u8, out: &mut Vec<u8>) {
+pub(super) fn end_with(end: u8, out: &mut Vec<u8>) {
     if out.last() == Some(&b',') {
         out.pop();
     }
@@ -323,7 +390,7 @@ fn end_with(end: u8, out: &mut Vec<u8>) {
 }
 
 /// Returns the `index` of an item.
-fn index_of(item: &str) -> Option<u64> {
+pub(super) fn index_of(item: &str) -> Option<u64> {
     if Kind::of(item) != Kind::Object {
         return None;
     }
@@ -337,83 +404,4 @@ const MAX_MEMBERS: usize = 128;
 const MAX_DEPTH: usize = 32;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Returns what `a` has grown to.
-    fn grown(parts: &[&str], strings: Strings) -> Option<String> {
-        let mut object = Object::default();
-        for part in parts {
-            object.grow("a", part, strings).ok()?;
-        }
-        let mut out = Vec::new();
-        object.get_mut("a")?.write(&mut out).ok()?;
-        String::from_utf8(out).ok()
-    }
-
-    #[test]
-    fn every_kind_grows_in_its_own_way() {
-        let table: &[(&[&str], &str, &str)] = &[
-            (
-                &[r#""x""#, r#""y""#, r#""\n""#],
-                r#""xy\n""#,
-                "fragments join",
-            ),
-            (&["null", r#""x""#, "null"], r#""x""#, "null says nothing"),
-            (&["1", "1.50", "2e0"], "2e0", "the last number, as written"),
-            (&["false", "true"], "true", "the last truth"),
-            (&["[ 1.0 ]"], "[ 1.0 ]", "once, as written"),
-            (&["[]", "[1.0]", "[ 2 , 3]"], "[1.0,2,3]", "arrays append"),
-            (
-                &[r#"{"b":"x","c":1}"#, r#"{"b":"y","d":[]}"#],
-                r#"{"b":"xy","c":1,"d":[]}"#,
-                "objects grow",
-            ),
-            (
-                &[
-                    r#"[{"index":1,"t":"x"}]"#,
-                    r#"[{"index":0,"t":"a"},{"index":1,"t":"y"}]"#,
-                ],
-                r#"[{"index":0,"t":"a"},{"index":1,"t":"xy"}]"#,
-                "items grow by their index",
-            ),
-            (
-                &[r#"{"id":"i","v":1}"#, r#"{"id":"i","v":2}"#, r#"{"id":""}"#],
-                r#"{"id":"i","v":2}"#,
-                "a name may be repeated",
-            ),
-        ];
-        for (parts, expected, why) in table {
-            assert_eq!(
-                grown(parts, Strings::Join).as_deref(),
-                Some(*expected),
-                "{why}"
-            );
-        }
-        assert_eq!(
-            grown(&[r#""x""#, r#""y""#, r#""""#], Strings::Replace).as_deref(),
-            Some(r#""y""#)
-        );
-    }
-
-    #[test]
-    fn nothing_is_guessed() {
-        let deep = |depth: usize| format!("{}1{}", r#"{"d":"#.repeat(depth), "}".repeat(depth));
-        let (shallow, deep) = (deep(MAX_DEPTH - 1), deep(MAX_DEPTH + 1));
-        assert!(grown(&[&shallow, &shallow], Strings::Join).is_some());
-        let table: &[(&[&str], &str)] = &[
-            (&[r#""x""#, "1"], "another kind"),
-            (&["[1]", r#"{"a":1}"#], "another kind"),
-            (&[r#"[{"index":0}]"#, "[1]"], "an item without index"),
-            (&[r#"[{"index":0},{}]"#, "[]"], "an item without index"),
-            (
-                &[r#"[{"index":0,"id":"a"}]"#, r#"[{"index":0,"id":"b"}]"#],
-                "another thing at the same place",
-            ),
-            (&[&deep, &deep], "too deep"),
-        ];
-        for (parts, why) in table {
-            assert_eq!(grown(parts, Strings::Join), None, "{why}");
-        }
-    }
-}
+mod tests;

@@ -1,14 +1,14 @@
 //! Takes the usage out of a stream that was asked for with `include_usage` and goes to somebody who did not ask. Pure.
 //!
 //! # What goes
-//! The chunk that has the usage and no choices, with its whole event; and the member `usage` of every other chunk, with
-//! one comma. Every other byte stays as it is and where it is.
+//! The chunk that is there for the usage, with its whole event: its `choices` are empty, and all else it says was said
+//! before. And the member `usage` of every other event, with one comma. Every other byte stays as it is and where it is.
 //!
 //! # Scope
 //! An event is held until its blank line is there. What is no chunk (a comment, the end mark, what cannot be read)
 //! passes. So does an event larger than [`DEFAULT_LIMIT`], which is none of a chat's.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use memchr::memchr2;
 
@@ -28,7 +28,12 @@ pub struct Strip {
     data: Vec<Range<usize>>,
     /// Whether a line of the stream has ended.
     begun: bool,
+    said: Said,
 }
+
+/// What the stream last said of each member that not every chunk has, as written.
+#[derive(Debug, Default)]
+struct Said(Vec<(Box<str>, Box<str>)>);
 
 /// Takes the usage out of a whole recording.
 pub fn strip(recording: &[u8]) -> Vec<u8> {
@@ -116,7 +121,8 @@ impl Strip {
 
     /// Lets the event that has just ended pass, as far as it may.
     fn end_event(&mut self, out: &mut Vec<u8>) {
-        let cuts = match self.verdict() {
+        let data = event_data(&self.held, &self.data);
+        let cuts = match verdict(&data, &mut self.said) {
             Verdict::Passes => Vec::new(),
             Verdict::Loses(cut) => self.in_held(&cut),
             Verdict::Goes => {
@@ -131,18 +137,6 @@ impl Strip {
         out.extend_from_slice(self.held.get(self.start..self.read).unwrap_or_default());
         self.start = self.read;
         self.data.clear();
-    }
-
-    fn verdict(&self) -> Verdict {
-        match self.data.as_slice() {
-            [] => Verdict::Passes,
-            [line] => verdict(self.held.get(line.clone()).unwrap_or_default()),
-            lines => {
-                let lines = lines.iter();
-                let lines = lines.map(|line| self.held.get(line.clone()).unwrap_or_default());
-                verdict(&lines.collect::<Vec<_>>().join(&b'\n'))
-            }
-        }
     }
 
     /// Returns where a part of the event's data lies in `held`: a piece of each line that it touches.
@@ -172,22 +166,63 @@ enum Verdict {
     Goes,
 }
 
-/// Decides by the event's data.
-fn verdict(data: &[u8]) -> Verdict {
+/// Returns the data of an event whose `lines` lie in `held`.
+fn event_data<'a>(held: &'a [u8], lines: &[Range<usize>]) -> Cow<'a, [u8]> {
+    let text = |line: &Range<usize>| held.get(line.clone()).unwrap_or_default();
+    match lines {
+        [] => Cow::Borrowed(&[]),
+        [line] => Cow::Borrowed(text(line)),
+        lines => Cow::Owned(lines.iter().map(text).collect::<Vec<_>>().join(&b'\n')),
+    }
+}
+
+/// Decides by the event's data, and by what was `said` before.
+fn verdict(data: &[u8], said: &mut Said) -> Verdict {
     let Ok(members) = json::object(data) else {
         return Verdict::Passes;
     };
+    let says_more = said.hear(&members);
     let Some(at) = members.iter().position(|member| member.name == "usage") else {
         return Verdict::Passes;
     };
-    let is_told = members
-        .get(at)
-        .is_some_and(|usage| Kind::of(usage.value.get()) != Kind::Null);
-    let choices = members.iter().find(|member| member.name == "choices");
-    if is_told && choices.is_none_or(|choices| json::is_blank(choices.value.get())) {
+    let value = |name| {
+        let mut members = members.iter();
+        members.find_map(|member| (member.name == name).then_some(member.value.get()))
+    };
+    let is_told = value("usage").is_some_and(|usage| Kind::of(usage) != Kind::Null);
+    let is_empty = value("choices").is_some_and(json::is_blank);
+    if is_told && is_empty && !says_more {
         return Verdict::Goes;
     }
     cut(data, &members, at).map_or(Verdict::Passes, Verdict::Loses)
+}
+
+impl Said {
+    /// Hears the members of a chunk; returns whether one of them says what was not said before.
+    fn hear(&mut self, members: &[Member<'_>]) -> bool {
+        let mut is_news = false;
+        for member in members {
+            let (name, value) = (&*member.name, member.value.get());
+            if !IN_EVERY_CHUNK.contains(&name) && !json::is_blank(value) {
+                is_news |= self.says_more(name, value);
+            }
+        }
+        is_news
+    }
+
+    fn says_more(&mut self, name: &str, value: &str) -> bool {
+        let others = self.0.iter().filter(|(known, _)| **known != *name);
+        let taken: usize = others.map(|(name, value)| name.len() + value.len()).sum();
+        let fits = taken + name.len() + value.len() <= REMEMBERED;
+        let known = self.0.iter_mut().find(|(known, _)| **known == *name);
+        match known {
+            Some((_, known)) if **known == *value => return false,
+            Some((_, known)) if fits => *known = value.into(),
+            None if fits => self.0.push((name.into(), value.into())),
+            _ => {}
+        }
+        true
+    }
 }
 
 /// Returns the part of an object that member `at` takes with one comma: the one in front, or that behind the first.
@@ -203,6 +238,21 @@ fn cut(data: &[u8], members: &[Member<'_>], at: usize) -> Option<Range<usize>> {
         (None, _) => Some(start(at)?..start(at + 1)?),
     }
 }
+
+/// Members that a chunk has for itself. That they differ from those before is nothing that a client would miss.
+const IN_EVERY_CHUNK: [&str; 9] = [
+    "id",
+    "object",
+    "created",
+    "model",
+    "system_fingerprint",
+    "service_tier",
+    "obfuscation",
+    "choices",
+    "usage",
+];
+/// What is remembered of a stream at most, bytes; what does not fit counts as said for the first time.
+const REMEMBERED: usize = 64 << 10;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 

@@ -3,13 +3,14 @@
 //!
 //! # The stream
 //! For each choice: a chunk with the role and with what has nothing in it (`"refusal": null`), one for each other member
-//! of the message and for each tool call, one with the finish reason. Then, where it was asked for, the usage in a
+//! of the message (the reasoning first, as it was thought) and for each tool call, one with the finish reason. Then, where it was asked for, the usage in a
 //! chunk without choices; then `data: [DONE]`. The same completion gives the same bytes.
 //!
 //! # Scope
 //! What a member holds travels as it is written, blanks between tokens aside: an event is one line. Unknown members
 //! stand at their level: of the top in the first chunk, of a choice beside its finish reason, of a message in its delta.
-//! Left out is only what a plain answer says and a stream does not: that there are no `annotations`.
+//! Left out is only what a plain answer says and a stream does not: that there are no `annotations`. A completion whose
+//! stream would be out of all proportion to it ([`GROWTH`]) is not unfolded.
 
 use super::{
     Unreadable,
@@ -25,6 +26,8 @@ struct Stream {
     /// Whether the chunks have a `usage` of `null`, because the last one has the usage.
     tells_usage: bool,
     out: Vec<u8>,
+    /// The most that it may become, bytes.
+    limit: usize,
 }
 
 /// A choice taken apart.
@@ -82,11 +85,21 @@ impl Stream {
             first,
             tells_usage,
             out: Vec::with_capacity(length * 2),
+            limit: length * GROWTH + ALLOWANCE,
         }
     }
 
     /// Writes a chunk with this `delta` of choice `index`; `rest` is what stands beside it, each with a comma in front.
-    fn chunk(&mut self, index: u64, delta: &[u8], rest: &[u8], finish: &str) {
+    fn chunk(
+        &mut self,
+        index: u64,
+        delta: &[u8],
+        rest: &[u8],
+        finish: &str,
+    ) -> Result<(), Unreadable> {
+        if self.out.len() + self.common.len() + delta.len() > self.limit {
+            return Err(Unreadable);
+        }
         self.begin();
         let choice = format!("\"choices\":[{{\"index\":{index},\"delta\":{{");
         self.out.extend_from_slice(choice.as_bytes());
@@ -100,6 +113,7 @@ impl Stream {
             self.out.extend_from_slice(b",\"usage\":null");
         }
         self.out.extend_from_slice(b"}\n\n");
+        Ok(())
     }
 
     /// Writes the chunk with the usage.
@@ -151,26 +165,27 @@ impl<'a> Choice<'a> {
             json::write_compact(value, &mut logprobs);
         }
         let is_blank = |member: &Member<'_>| json::is_blank(member.value.get());
-        let (quiet, spoken): (Vec<_>, Vec<_>) = self
+        let (quiet, mut spoken): (Vec<_>, Vec<_>) = self
             .message
             .iter()
             .filter(|member| member.name != "annotations" || !is_blank(member))
             .partition(|member| member.name == "role" || is_blank(member));
-        stream.chunk(self.index, &delta(&quiet), b"", "null");
+        // A stable sort: all else stays in its order.
+        spoken.sort_by_key(|member| !member.name.starts_with("reasoning"));
+        stream.chunk(self.index, &delta(&quiet), b"", "null")?;
         for member in spoken {
             match &*member.name {
                 "tool_calls" => self.calls(member.value.get(), stream)?,
                 // The logprobs are those of the words they stand beside.
                 "content" | "refusal" => {
                     let beside = std::mem::take(&mut logprobs);
-                    stream.chunk(self.index, &delta(&[member]), &beside, "null");
+                    stream.chunk(self.index, &delta(&[member]), &beside, "null")?;
                 }
-                _ => stream.chunk(self.index, &delta(&[member]), b"", "null"),
+                _ => stream.chunk(self.index, &delta(&[member]), b"", "null")?,
             }
         }
         logprobs.extend_from_slice(&self.rest);
-        stream.chunk(self.index, b"", &logprobs, self.finish);
-        Ok(())
+        stream.chunk(self.index, b"", &logprobs, self.finish)
     }
 
     /// Writes a chunk for each tool call, with its place in the list as `index`.
@@ -184,7 +199,7 @@ impl<'a> Choice<'a> {
                 }
             }
             delta.extend_from_slice(b"}]");
-            stream.chunk(self.index, &delta, b"", "null");
+            stream.chunk(self.index, &delta, b"", "null")?;
         }
         Ok(())
     }
@@ -207,6 +222,11 @@ fn write_member(member: &Member<'_>, out: &mut Vec<u8>) {
     out.push(b':');
     json::write_compact(member.value.get(), out);
 }
+
+/// How many times as long as its completion a stream may be, beside [`ALLOWANCE`].
+const GROWTH: usize = 4;
+/// For the chunks of short completions, bytes: 128 choices of one word make some 100 KB.
+const ALLOWANCE: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests;

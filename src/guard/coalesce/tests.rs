@@ -1,15 +1,15 @@
 //! Flights by themselves: a scripted upstream below, no sockets.
 
-use std::{collections::VecDeque, sync::atomic::AtomicUsize};
+use std::{collections::VecDeque, sync::atomic::AtomicUsize, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_TYPE, uri::PathAndQuery};
 use http_body_util::Full;
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    answer::{tape::Limits, tasks::Tasks},
+    answer::{retold::Teller, tape::Limits, tasks::Tasks},
     call::{Payload, caller::Caller, key::Secret},
     config::Config,
     dialect::chat::request::Request,
@@ -56,11 +56,16 @@ impl Service<Call> for Scripted {
         Box::pin(async move {
             let body = told.await.expect("the test did not answer")?;
             assert_ne!(body, "panic", "scripted");
+            let content_type = HeaderValue::from_static(if body.starts_with("data:") {
+                "text/event-stream"
+            } else {
+                "application/json"
+            });
             let content = Full::new(Bytes::from_static(body.as_bytes()));
             Ok(Answer {
                 head: Head {
                     status: StatusCode::OK,
-                    headers: HeaderMap::new(),
+                    headers: HeaderMap::from_iter([(CONTENT_TYPE, content_type)]),
                     framed: true,
                     upstream: HeaderValue::from_static("up"),
                     timing: None,
@@ -101,6 +106,7 @@ fn house() -> House {
             lifetime: flown.wishes.lifetime.ok_or(NotStored::NoStore)?,
             tags: flown.wishes.tags.clone(),
             label: flown.label.clone(),
+            retold: Retold::default(),
             seen: Seen::default(),
         })
     });
@@ -113,6 +119,7 @@ fn house() -> House {
                 memory.clone(),
                 None,
                 Generations::new(std::time::UNIX_EPOCH),
+                Teller::new(Tasks::default()),
             ),
             judge,
             |_, _, _| true,
@@ -166,7 +173,8 @@ fn call() -> Call {
 
 impl House {
     fn send(&self, call: Call) -> tokio::task::JoinHandle<Result<(Verdict, String), Error>> {
-        let mut service = CoalesceLayer::new(self.flights.clone()).layer(self.upstream.clone());
+        let mut service =
+            CoalesceLayer::new(self.flights.clone(), false).layer(self.upstream.clone());
         let answering = service.call(call);
         spawn(async move {
             let answer = answering.await?;
@@ -367,10 +375,11 @@ async fn a_call_that_comes_just_after_the_landing_gets_the_entry() {
     assert_eq!(choosy.await.unwrap().unwrap(), said(Verdict::Miss, "again"));
 }
 
-/// A call for a plain answer or a stream without usage.
+/// A call for an answer in this form.
 fn call_for(form: Form) -> Call {
     let request = Request {
         stream: form.is_stream(),
+        include_usage: form == TELLING,
         ..Request::default()
     };
     let slot = slot(1);
@@ -463,37 +472,87 @@ async fn a_call_that_comes_round_a_loop_does_not_wait_for_itself() {
     assert_eq!(again.await.unwrap().unwrap(), said(Verdict::Miss, "round"));
 }
 
+const TELLING: Form = Form::Stream { usage: true };
+
+/// A stream whose deltas say `hello`, and its usage.
+const STREAM: &str = concat!(
+    r#"data: {"choices":[{"index":0,"delta":{"content":"hello"},"finish_reason":"stop"}]}"#,
+    "\n\n",
+    r#"data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#,
+    "\n\ndata: [DONE]\n\n",
+);
+
+/// The same without usage.
+const WITHOUT_USAGE: &str = concat!(
+    r#"data: {"choices":[{"index":0,"delta":{"content":"hello"},"finish_reason":"stop"}]}"#,
+    "\n\ndata: [DONE]\n\n",
+);
+
+/// One that cannot be folded: what it says is of two kinds.
+const UNREADABLE: &str = concat!(
+    r#"data: {"choices":[{"index":0,"delta":{"content":"hello"}}]}"#,
+    "\n\n",
+    r#"data: {"choices":[{"index":0,"delta":{"content":1},"finish_reason":"stop"}]}"#,
+    "\n\n",
+    r#"data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#,
+    "\n\ndata: [DONE]\n\n",
+);
+
 #[tokio::test]
-async fn a_wish_that_comes_too_late_is_not_taken_for_heard() {
+async fn followers_in_another_form_and_later_hits_share_one_telling() {
     let house = house();
-    let never: Source = Box::pin(std::future::pending());
-    let keep: Keep = Box::new(|_| Ok(()));
-    let (tape, _reader) = house.flights.0.tapes.record(never, keep, true);
-    let flight = Flight {
-        number: 0,
-        form: Form::Plain,
-        hops: 0,
-        tape,
-        wishes: Arc::default(),
-        of: Arc::new(Origin {
-            slot: slot(1),
-            label: Label::default(),
-            seen: 0,
-        }),
-    };
-    let wish = |seconds, tag: &str| {
-        let plan = call_to(slot(1), |_| {}).plan;
-        flight.wish(&Plan {
-            lifetime: Duration::from_secs(seconds),
-            tags: vec![tag.to_owned()],
-            ..plan
-        })
-    };
-    assert!(wish(60, "a"));
-    lock(&flight.wishes).granted = true;
-    assert!(wish(60, "a"), "the entry is what this one wants");
-    assert!(!wish(30, "a"), "it would live too long");
-    assert!(!wish(60, "b"), "a purge by this tag would miss it");
+    let leader = house.send(call_for(TELLING));
+    settle().await;
+    let mut service =
+        CoalesceLayer::new(house.flights.clone(), false).layer(house.upstream.clone());
+    let followers: Vec<_> = (0..3)
+        .map(|_| spawn(service.call(call_for(Form::Plain))))
+        .collect();
+    settle().await;
+    house.upstream.answer(Ok(STREAM));
+    leader.await.unwrap().unwrap();
+    let mut places = Vec::new();
+    for follower in followers {
+        let answer = follower.await.unwrap().unwrap();
+        assert_eq!(answer.served.verdict, Verdict::Collapsed);
+        places.push(answer.body.collect().await.unwrap().to_bytes().as_ptr() as usize);
+    }
+    let entry = house.memory.get(&slot(1)).expect("it was stored");
+    let hit = entry.retold.at_once(&entry.body, TELLING, Form::Plain);
+    places.push(hit.unwrap().unwrap().as_ptr() as usize);
+    assert!(
+        places.windows(2).all(|pair| pair[0] == pair[1]),
+        "{places:?}"
+    );
+    assert_eq!(entry.retold.counted(), entry.retold.bytes());
+}
+
+#[tokio::test]
+async fn a_follower_in_another_form_decides_about_storing_only_if_the_flight_serves_it() {
+    for (body, serves) in [(STREAM, true), (WITHOUT_USAGE, false), (UNREADABLE, false)] {
+        let house = house();
+        let mut unstored = call_for(TELLING);
+        unstored.plan.store = false;
+        let leader = house.send(unstored);
+        settle().await;
+        let follower = house.send(call_for(Form::Plain));
+        settle().await;
+        house.upstream.answer(Ok(body));
+        assert_eq!(leader.await.unwrap().unwrap(), said(Verdict::Miss, body));
+        settle().await;
+        assert_eq!(house.memory.entries(), u64::from(serves), "{body}");
+        assert_eq!(house.upstream.calls(), if serves { 1 } else { 2 });
+        if !serves {
+            house.upstream.answer(Ok("{}"));
+        }
+        let (verdict, _) = follower.await.unwrap().unwrap();
+        let expected = if serves {
+            Verdict::Collapsed
+        } else {
+            Verdict::Miss
+        };
+        assert_eq!(verdict, expected);
+    }
 }
 
 fn purge(selector: Selector, soft: bool) -> Purge {

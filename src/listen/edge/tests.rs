@@ -12,6 +12,7 @@ use super::*;
 use crate::{
     answer::{
         Answer,
+        retold::Teller,
         tape::{Limits, Tapes},
         verdict::NotStored,
     },
@@ -84,13 +85,19 @@ fn own(config: &Config, tasks: &Tasks) -> Own {
         linger: Duration::from_secs(1),
     };
     let generations = Generations::new(std::time::UNIX_EPOCH);
-    let store = Tiered::new(Memory::new(1 << 20, 1 << 10), None, generations);
+    let store = Tiered::new(
+        Memory::new(1 << 20, 1 << 10),
+        None,
+        generations,
+        Teller::new(Tasks::default()),
+    );
     let tapes = Tapes::new(limits, tasks.clone(), Box::new(|_| {}));
     let never: Judge = Arc::new(|_| Err(NotStored::NoStore));
     Own {
         purger: Purger::new(store.clone(), false),
         flights: Flights::new(tapes, store, never, |_, _, _| false),
         may_purge: true,
+        proofs: None,
     }
 }
 

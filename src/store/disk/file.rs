@@ -1,13 +1,13 @@
 //! The database file: made, locked to this process, opened, and moved aside where it is damaged.
 //!
 //! # Scope
-//! A file that is another program's, or of a schema that this Refrain does not know, is left alone. The file is read by
-//! system calls and never mapped into memory: a file that is cut off behind our back would end the process (SIGBUS).
+//! A file that is another program's, or a later version's, is left alone: neither its bytes nor its mode is changed. Moved
+//! aside is what is ours, or has our default name and is no database at all. The file is read by system calls and never mapped into memory: a file that is cut off behind our back would end the process (SIGBUS).
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError},
-    io,
+    io::{self, Read as _},
     os::unix::fs::{
         DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
     },
@@ -19,6 +19,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 
 use super::{
     generations, proofs,
+    sight::{APPLICATION, HEAD, Sight, sight},
     trouble::{Kind, Trouble},
 };
 use crate::call::{Slot, key::Key, key::Secret};
@@ -69,17 +70,42 @@ impl Place {
             let what = "another file has been put in the place of the database";
             return Err(Trouble::new(Kind::Foreign, what));
         }
-        make_private(&self.path)?;
+        if self.opened.is_none() {
+            self.inspect()?;
+        }
+        make(&self.path)?;
         self.opened = Some(identity(&fs::metadata(&self.path)?));
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
         configure(&connection)?;
         recognise(&mut connection, secret)?;
+        keep_private(&self.path)?;
         proofs::create(&connection)?;
         generations::create(&connection)?;
         connection.pragma_update(None, "max_page_count", pages.cast_signed())?;
         let secret = read_secret(&connection)?;
         Ok(Opened { connection, secret })
+    }
+
+    /// Looks at what is there, and refuses what is not ours. Not while we have it open: closing any descriptor of it would
+    /// drop `SQLite`'s locks.
+    fn inspect(&self) -> Result<(), Trouble> {
+        let foreign = |what| Err(Trouble::new(Kind::Foreign, what));
+        let head = match fs::metadata(&self.path) {
+            Ok(there) if !there.is_file() => return foreign("it is no file"),
+            Ok(_) => head(&self.path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let is_ours = self.path.file_name() == Some(OsStr::new(DEFAULT));
+        match sight(&head) {
+            Sight::Empty | Sight::Ours => Ok(()),
+            Sight::Foreign => foreign("the file is a database of another program"),
+            Sight::Rubbish if is_ours => {
+                Err(Trouble::new(Kind::Corrupt, "the file is no database"))
+            }
+            Sight::Rubbish => foreign("the file is no database"),
+        }
     }
 
     /// Locks the place anew where the lock was deleted: another process would see none.
@@ -100,12 +126,13 @@ impl Place {
         Ok(connection)
     }
 
-    /// Moves a damaged database aside, in place of an earlier one: an operator may want to look at it. Connections to it
-    /// go on reading what they have open.
+    /// Moves a damaged database aside, or an earlier version's, beside those of before: an operator may want to look at it.
+    /// Connections to it go on reading what they have open.
     pub(super) fn set_aside(&mut self, why: &Trouble) -> Result<(), Trouble> {
-        self.opened = None;
-        let aside = with_suffix(&self.path, ".damaged");
+        let is_outdated = why.kind == Kind::Outdated;
+        let aside = self.free_name(if is_outdated { ".outdated" } else { ".damaged" })?;
         fs::rename(&self.path, &aside)?;
+        self.opened = None;
         for suffix in ["-wal", "-shm"] {
             let moved = fs::rename(with_suffix(&self.path, suffix), with_suffix(&aside, suffix));
             match moved {
@@ -113,20 +140,28 @@ impl Place {
                 _ => {}
             }
         }
-        tracing::warn!(error = %why, aside = %aside.display(), "damaged database moved aside");
-        Ok(())
-    }
-}
-
-impl Opened {
-    /// Calls `each` with every slot that the database holds.
-    pub(super) fn slots(&self, mut each: impl FnMut(&Slot)) -> Result<(), Trouble> {
-        let mut statement = self.connection.prepare("SELECT key, delivery FROM entry")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            each(&slot(row.get(0)?, row.get(1)?));
+        let aside = aside.display();
+        if is_outdated {
+            tracing::warn!(error = %why, %aside, "outdated database moved aside");
+        } else {
+            tracing::warn!(error = %why, %aside, "damaged database moved aside");
         }
         Ok(())
+    }
+
+    /// Returns a name with `suffix` that no file has. Where there are too many, somebody has to look at them first.
+    fn free_name(&self, suffix: &str) -> Result<PathBuf, Trouble> {
+        let plain = with_suffix(&self.path, suffix);
+        let numbered = (2..=ASIDE).map(|number| with_suffix(&plain, &format!(".{number}")));
+        let mut names = std::iter::once(plain.clone()).chain(numbered);
+        let is_free = |name: &PathBuf| fs::symlink_metadata(name).is_err();
+        names.find(is_free).ok_or_else(|| {
+            let what = format!(
+                "too many files were moved aside: look at `{}*`",
+                plain.display()
+            );
+            Trouble::new(Kind::Corrupt, what)
+        })
     }
 }
 
@@ -162,13 +197,16 @@ fn lock(path: &Path) -> Result<File, Trouble> {
     }
 }
 
-/// Makes the database if it is not there, and it and what `SQLite` keeps beside it their owner's alone. A database that is
-/// there is not opened for that, for the reason above.
-fn make_private(path: &Path) -> io::Result<()> {
+/// Makes the database if it is not there. One that is there is not opened for that, for the reason above.
+fn make(path: &Path) -> io::Result<()> {
     match private().create_new(true).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
+}
+
+/// Makes a database that is ours, and what `SQLite` keeps beside it, their owner's alone.
+fn keep_private(path: &Path) -> io::Result<()> {
     for suffix in ["", "-wal", "-shm"] {
         let made = fs::set_permissions(with_suffix(path, suffix), Permissions::from_mode(0o600));
         match made {
@@ -190,7 +228,15 @@ fn identity(file: &Metadata) -> Identity {
     (file.dev(), file.ino())
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+/// Returns the first bytes of a file, or all of a shorter one.
+fn head(path: &Path) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(HEAD);
+    File::open(path)?.take(HEAD as u64).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// Returns the path of what lies beside the database, by what follows its name.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()
@@ -216,18 +262,27 @@ fn recognise(connection: &mut Connection, secret: &Secret) -> Result<(), Trouble
     let tables = "SELECT count(*) FROM sqlite_schema";
     let tables: i64 = connection.query_row(tables, [], |row| row.get(0))?;
     let known = (number("application_id")?, number("user_version")?);
-    let empty = tables == 0 && known == (0, 0);
-    if !empty && known.0 != APPLICATION {
+    let application = i64::from(APPLICATION);
+    // The mark may be all that was written before a crash.
+    let empty = tables == 0 && (known == (0, 0) || known == (application, 0));
+    if !empty && known.0 != application {
         let what = "the file is a database of another program";
         return Err(Trouble::new(Kind::Foreign, what));
     }
-    if !empty && known.1 != SCHEMA {
-        let what = "the file is of another version of Refrain";
+    if !empty && known.1 > SCHEMA {
+        let what =
+            "the file is a later version's: start that, or name another file as `[store] path`";
         return Err(Trouble::new(Kind::Foreign, what));
+    }
+    if !empty && known.1 < SCHEMA {
+        let what = "the file is an earlier version's";
+        return Err(Trouble::new(Kind::Outdated, what));
     }
     if empty {
         // Only before the first table.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        // Before there is a log: whoever looks at the file alone is to see whose it is.
+        connection.pragma_update(None, "application_id", APPLICATION)?;
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // A crash of the process loses nothing, a loss of power perhaps the last commits: this is a cache.
@@ -246,7 +301,6 @@ fn create(connection: &mut Connection, secret: &Secret) -> Result<(), Trouble> {
         "INSERT INTO meta (name, value) VALUES ('secret', ?1)",
         params![secret.expose()],
     )?;
-    transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", SCHEMA)?;
     transaction.commit()?;
     Ok(())
@@ -275,8 +329,10 @@ const TABLES: &str = "
     CREATE INDEX entry_used ON entry (used);
     CREATE TABLE body (id INTEGER PRIMARY KEY, envelope BLOB NOT NULL);
 ";
-/// "RFRN": marks a database as ours.
-const APPLICATION: i64 = 0x5246_524e;
+/// The name of the file where nobody names another.
+const DEFAULT: &str = "refrain.db";
+/// Files of one kind that are moved aside: each may be as large as the store.
+const ASIDE: u32 = 9;
 /// To be raised with every change of the tables.
 const SCHEMA: i64 = 2;
 /// How long a connection waits for another of ours.

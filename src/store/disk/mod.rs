@@ -6,17 +6,24 @@
 //! ```
 //!
 //! # Scope
-//! A put never waits: what finds the queue full is dropped and counted. A get waits for at most [`BUDGET`]; a disk that
+//! A put never waits: what finds the queue full is dropped and counted. A get waits for at most [`BUDGET`], together with all
+//! who ask for the same; a disk that
 //! keeps calls waiting is skipped for a while (`circuit`). Whatever is wrong with the disk is a miss, one warning and a
 //! count, never an error of a call. What is read is verified (`store::codec`); what does not verify is deleted.
 
 mod circuit;
+mod evict;
 mod file;
 mod generations;
+mod loading;
+mod looks;
 mod present;
 mod proofs;
 mod queue;
 mod reader;
+mod record;
+mod reserve;
+mod sight;
 mod trouble;
 mod working;
 mod writer;
@@ -27,21 +34,22 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
-        mpsc::{self, SyncSender},
     },
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::{
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     time::{Instant, timeout},
 };
 
 use self::{
     circuit::Circuit,
+    looks::Looks,
     queue::Queue,
-    reader::{Ask, Found, Reader},
+    reader::{Ask, Failed, Found, Reader},
+    record::restore,
     working::Working,
 };
 pub use self::{
@@ -51,8 +59,8 @@ pub use self::{
 };
 use super::{
     Entry,
-    codec::{self, Damage, Record},
-    generations::{self as purges, Generations, Inscription, Traits},
+    codec::{self, Damage},
+    generations::{self as purges, Generations},
 };
 use crate::call::{
     Slot,
@@ -76,6 +84,8 @@ pub struct Options {
     pub max_ttl: Duration,
     /// How long an entry is kept past its lifetime.
     pub keep_stale: Duration,
+    /// For all that a call may wait for the disk: [`BUDGET`].
+    pub budget: Duration,
     /// The wall clock. Only what lies on the disk is dated by it; in memory time is monotonic.
     pub clock: Clock,
     /// What was purged; what the file knows of that is added.
@@ -123,7 +133,7 @@ pub struct Counts {
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
-    asks: SyncSender<Ask>,
+    asks: mpsc::Sender<Ask>,
     circuit: Circuit,
     /// Ends when the writer has.
     ended: Mutex<Option<oneshot::Receiver<()>>>,
@@ -136,8 +146,18 @@ struct Shared {
     queue: Queue,
     counts: Counters,
     working: Working,
+    looks: Looks,
     /// Counts the databases: a damaged one is followed by another.
     edition: AtomicU64,
+}
+
+/// Why a look-up has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unanswered {
+    /// Too many ask, or another speaks for those who wait for the same.
+    Busy,
+    /// The disk keeps calls waiting, or fails.
+    Trouble(&'static str),
 }
 
 #[derive(Debug, Default)]
@@ -161,6 +181,7 @@ impl Disk {
             queue: Queue::default(),
             counts: Counters::default(),
             working: Working::default(),
+            looks: Looks::default(),
             edition: AtomicU64::new(0),
         });
         let (ready, opened) = oneshot::channel();
@@ -174,7 +195,7 @@ impl Disk {
         let gone = |_| Trouble::new(Kind::Io, "the writer has ended");
         let kept = timeout(PATIENCE, opened).await.map_err(late)?;
         let kept = kept.map_err(gone)??;
-        let (asks, questions) = mpsc::sync_channel(ASKS);
+        let (asks, questions) = mpsc::channel(ASKS);
         let questions = Arc::new(Mutex::new(questions));
         let disk = Self(Arc::new(Handle {
             shared: shared.clone(),
@@ -194,6 +215,11 @@ impl Disk {
         self.0.shared.queue.present().holds(slot)
     }
 
+    /// Returns whether the entry of `slot` is known to lie there: shortly after the start, less is known than is there.
+    pub fn knows(&self, slot: &Slot) -> bool {
+        self.0.shared.queue.present().knows(slot)
+    }
+
     /// Returns the entry of `slot`, if it comes in time.
     pub async fn get(&self, slot: &Slot) -> Option<Entry> {
         let Handle {
@@ -207,16 +233,17 @@ impl Disk {
                 if circuit.succeeded() {
                     tracing::info!("disk store is in time again");
                 }
-                let entry = restore(found?, &shared.options, Instant::now(), shared.now());
+                let entry = restore(&*found?, &shared.options, Instant::now(), shared.now());
                 match &entry {
                     Some(_) => shared.queue.touch(slot),
                     None => shared.queue.remove(slot),
                 }
                 entry
             }
-            Err(why) => {
+            Err(Unanswered::Busy) => None,
+            Err(Unanswered::Trouble(reason)) => {
                 if circuit.failed(Instant::now()) {
-                    tracing::warn!(reason = why, "disk store skipped for a while");
+                    tracing::warn!(reason, "disk store skipped for a while");
                 }
                 None
             }
@@ -226,11 +253,13 @@ impl Disk {
     /// Has `entry` written, soon and in the background.
     pub fn put(&self, entry: Arc<Entry>) {
         let shared = &self.0.shared;
+        let slot = entry.slot;
         let age = Instant::now().saturating_duration_since(entry.made);
         let made = shared.now().saturating_sub(codec::millis(age));
         if !shared.queue.put(entry, made) {
             shared.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
+        shared.looks.forget(&slot);
     }
 
     /// Has `proof` written, soon and in the background.
@@ -248,9 +277,12 @@ impl Disk {
     /// given. `None` when the disk fails or is too busy.
     pub async fn page(&self, after: i64, key: Option<Key>) -> Option<Page> {
         let (reply, answer) = oneshot::channel();
-        let asked = self.0.asks.try_send(Ask::Page { after, key, reply });
-        asked.ok()?;
-        timeout(PATIENCE, answer).await.ok()?.ok()?.ok()
+        let asked = async {
+            let ask = Ask::Page { after, key, reply };
+            self.0.asks.send(ask).await.ok()?;
+            answer.await.ok()?.ok()
+        };
+        timeout(PATIENCE, asked).await.ok()?
     }
 
     /// Has the entry of `slot` deleted, unless a newer one is about to be written.
@@ -314,21 +346,52 @@ impl Disk {
         }
     }
 
-    /// Asks the readers; fails with the reason why there was no answer.
-    async fn ask(&self, slot: Slot) -> Result<Option<Found>, &'static str> {
-        let (reply, answer) = oneshot::channel();
-        let counts = &self.0.shared.counts;
-        let late = |reason| {
-            counts.slow.fetch_add(1, Ordering::Relaxed);
-            reason
+    /// Asks the readers, or waits with whoever has asked them for the same.
+    async fn ask(&self, slot: Slot) -> Result<Option<Arc<Found>>, Unanswered> {
+        let Shared {
+            options,
+            counts,
+            looks,
+            ..
+        } = &*self.0.shared;
+        let before = looks.in_time();
+        let mut speaks = false;
+        let answer = timeout(options.budget, self.look(slot, &mut speaks)).await;
+        let reason = match answer {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(Failed)) => "it cannot be read",
+            Err(_) => {
+                counts.slow.fetch_add(1, Ordering::Relaxed);
+                // Others had their answers meanwhile: it is busy, and not broken.
+                speaks &= looks.in_time() == before;
+                "it does not answer in time"
+            }
         };
-        if self.0.asks.try_send(Ask::Entry { slot, reply }).is_err() {
-            return Err(late("too many look-ups wait"));
+        if speaks {
+            Err(Unanswered::Trouble(reason))
+        } else {
+            Err(Unanswered::Busy)
         }
-        match timeout(BUDGET, answer).await {
-            Ok(Ok(Ok(found))) => Ok(found),
-            Ok(Ok(Err(_)) | Err(_)) => Err("it cannot be read"),
-            Err(_) => Err(late("it does not answer in time")),
+    }
+
+    /// Waits for what the readers say of `slot`; `speaks` tells whether nobody else did when this began.
+    async fn look(&self, slot: Slot, speaks: &mut bool) -> Result<Option<Arc<Found>>, Failed> {
+        let looks = &self.0.shared.looks;
+        loop {
+            let look = looks.join(slot);
+            *speaks = look.speaks;
+            if look.is_first {
+                let duty = looks.duty(slot);
+                self.0
+                    .asks
+                    .send(Ask::Entry(slot))
+                    .await
+                    .map_err(|_| Failed)?;
+                duty.done();
+            }
+            if let Ok(answer) = look.answer.await {
+                return answer;
+            }
         }
     }
 }
@@ -396,65 +459,6 @@ impl Shared {
     }
 }
 
-impl Record {
-    /// Returns what is written of `entry`, which was made at `made` milliseconds of Unix time and saw these generations.
-    fn of(entry: &Entry, made: u64, generations: Vec<(u64, u64)>) -> Self {
-        Self {
-            slot: entry.slot,
-            variant: 0,
-            alias: false,
-            form: entry.form,
-            made,
-            lifetime: entry.lifetime,
-            status: entry.status,
-            usage: entry.usage,
-            upstream: entry.upstream.clone(),
-            label: entry.label.clone(),
-            tags: entry.tags.clone(),
-            generations,
-            headers: entry.headers.clone(),
-            body: entry.body.clone(),
-        }
-    }
-}
-
-/// Makes an entry of what was found at `now`, which is `wall` milliseconds of Unix time. Its age is never negative,
-/// although clocks are set back. `None` for what was purged, for what only a later version writes, and for what is older
-/// than the clock can tell.
-fn restore(found: Found, options: &Options, now: Instant, wall: u64) -> Option<Entry> {
-    let Found { record, softened } = found;
-    if record.alias || record.variant != 0 {
-        return None;
-    }
-    let traits = Traits {
-        key: &record.slot.key,
-        upstream: Some(record.upstream.as_bytes()),
-        label: &record.label,
-        tags: &record.tags,
-        made: Some(record.made),
-    };
-    let inscription = Inscription {
-        pairs: record.generations,
-        softened,
-    };
-    let seen = options.generations.admit(&traits, &inscription)?;
-    let age = Duration::from_millis(wall.saturating_sub(record.made));
-    Some(Entry {
-        slot: record.slot,
-        form: record.form,
-        status: record.status,
-        headers: record.headers,
-        body: record.body,
-        upstream: record.upstream,
-        usage: record.usage,
-        made: now.checked_sub(age)?,
-        lifetime: record.lifetime.min(options.max_ttl),
-        tags: record.tags,
-        label: record.label,
-        seen,
-    })
-}
-
 fn count(counter: Option<&AtomicU64>) {
     if let Some(counter) = counter {
         counter.fetch_add(1, Ordering::Relaxed);
@@ -474,6 +478,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const READERS: usize = 2;
 /// Look-ups that may wait for a reader.
 const ASKS: usize = 256;
+/// How far clocks may be set back without an entry losing its date.
+const SKEW: Duration = Duration::from_secs(5 * 60);
 /// Bytes of a page.
 const PAGE: u64 = 4096;
 /// What a transaction may add before it evicts, bytes.

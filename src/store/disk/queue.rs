@@ -82,6 +82,8 @@ pub(super) struct Put {
     pub(super) made: u64,
     /// Whether an older version of it may lie on the disk.
     replaces: bool,
+    /// What it was weighed at: what is told of an entry while it waits makes it heavier.
+    weight: u64,
 }
 
 /// Something for the writer to do about purges; whatever was purged and is not yet written down is written with it.
@@ -128,6 +130,7 @@ impl Queue {
                 entry,
                 made,
                 replaces,
+                weight,
             };
             state.add(slot, Job::Put(put));
         } else if replaces {
@@ -206,6 +209,12 @@ impl Queue {
         self.tell(state);
     }
 
+    /// Returns whether something waits, if only for the end.
+    pub(super) fn has_news(&self) -> bool {
+        let state = self.state();
+        !state.is_empty() || state.damaged.is_some() || state.closed
+    }
+
     /// Takes what waits: gathers for a moment once something has come, waits at most `patience` for it. `None` when the
     /// queue is closed and empty.
     pub(super) fn take(&self, patience: Duration) -> Option<Batch> {
@@ -229,8 +238,8 @@ impl Queue {
     /// Notes that `batch` is on the disk.
     pub(super) fn done(&self, batch: &Batch) {
         let mut state = self.state();
-        state.under_way.clear();
         for (slot, job) in &batch.jobs {
+            state.under_way.remove(slot);
             if matches!(job, Job::Put(_)) && !state.jobs.contains_key(slot) {
                 self.present.insert(slot);
             }
@@ -240,13 +249,11 @@ impl Queue {
     /// Notes that `batch` could not be written: what lies on the disk of it is older and must not come back.
     pub(super) fn failed(&self, batch: &Batch) {
         let mut state = self.state();
-        state.under_way.clear();
-        // A disk that fails must not hold up the end.
-        if state.closed {
-            return;
-        }
+        // A disk that fails must not hold up the end: what could not be removed at the first attempt stays.
+        let is_over = state.closed && batch.jobs.iter().all(|(_, job)| job.is_removal());
         for (slot, job) in &batch.jobs {
-            if job.may_lie_on_disk() && !state.jobs.contains_key(slot) {
+            state.under_way.remove(slot);
+            if !is_over && job.may_lie_on_disk() && !state.jobs.contains_key(slot) {
                 state.add(*slot, Job::Remove);
             }
         }
@@ -316,7 +323,7 @@ impl State {
         let job = self.jobs.remove(slot)?;
         self.order.retain(|waiting| waiting != slot);
         if let Job::Put(put) = &job {
-            self.bytes -= put.entry.weight();
+            self.bytes -= put.weight;
         }
         Some(job)
     }
@@ -332,9 +339,8 @@ impl State {
                 continue;
             };
             if let Job::Put(put) = &job {
-                let weight = put.entry.weight();
-                self.bytes -= weight;
-                bytes += weight;
+                self.bytes -= put.weight;
+                bytes += put.weight;
             }
             self.under_way.insert(slot);
             jobs.push((slot, job));
@@ -348,7 +354,36 @@ impl State {
     }
 }
 
+impl Batch {
+    /// Parts it, so that what always has to be written is not lost with what needs room: removals, proofs and purges come
+    /// first, by themselves. At least one part, be it empty.
+    pub(super) fn parts(self) -> impl Iterator<Item = Self> {
+        let (removals, others): (Vec<_>, Vec<_>) =
+            self.jobs.into_iter().partition(|(_, job)| job.is_removal());
+        let first = Self {
+            jobs: removals,
+            ..self
+        };
+        let second = Self {
+            jobs: others,
+            ..Self::default()
+        };
+        let needs_first = second.is_empty() || !first.is_empty();
+        let needs_second = !second.is_empty();
+        let first = needs_first.then_some(first);
+        first.into_iter().chain(needs_second.then_some(second))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.proofs.is_empty() && self.errands.is_empty()
+    }
+}
+
 impl Job {
+    fn is_removal(&self) -> bool {
+        matches!(self, Self::Remove)
+    }
+
     /// Returns whether an older version of the entry may lie on the disk although its slot is not present.
     fn may_lie_on_disk(&self) -> bool {
         match self {
@@ -379,6 +414,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        answer::retold::Retold,
         call::key::Key,
         dialect::chat::form::Form,
         store::{Label, generations::Seen},
@@ -404,6 +440,7 @@ mod tests {
             lifetime: Duration::from_secs(60),
             tags: Vec::new(),
             label: Label::default(),
+            retold: Retold::default(),
             seen: Seen::default(),
         })
     }
@@ -490,6 +527,35 @@ mod tests {
     }
 
     #[test]
+    fn a_removal_that_fails_at_the_end_is_tried_once_more() {
+        let queue = Queue::default();
+        queue.present().insert(&slot(1));
+        queue.put(small(1), 0);
+        queue.close();
+        queue.failed(&queue.take(Duration::ZERO).unwrap());
+        let batch = queue.take(Duration::ZERO).unwrap();
+        assert!(matches!(batch.jobs[..], [(_, Job::Remove)]));
+        queue.failed(&batch);
+        assert!(queue.take(Duration::ZERO).is_none(), "and no more");
+    }
+
+    #[test]
+    fn removals_proofs_and_purges_are_apart_from_what_needs_room() {
+        let queue = Queue::default();
+        queue.present().insert(&slot(1));
+        queue.remove(&slot(1));
+        queue.put(small(2), 0);
+        queue.put_proof([3; 32], None);
+        let parts: Vec<_> = queue.take(Duration::ZERO).unwrap().parts().collect();
+        let [first, second] = &parts[..] else {
+            panic!("{parts:?}");
+        };
+        assert!(matches!(first.jobs[..], [(_, Job::Remove)]) && first.proofs.len() == 1);
+        assert!(matches!(second.jobs[..], [(_, Job::Put(_))]) && second.proofs.is_empty());
+        assert_eq!(Batch::default().parts().count(), 1);
+    }
+
+    #[test]
     fn entries_wait_within_their_bounds() {
         let queue = Queue::default();
         let body = Bytes::from(vec![0; 1 << 20]);
@@ -524,6 +590,29 @@ mod tests {
         assert_eq!(come(&mut state), [false, true, true, false], "a batch");
         state.closed = true;
         assert_eq!(come(&mut state), [false, true, true, true], "the end");
+    }
+
+    #[test]
+    fn an_entry_that_is_told_anew_while_it_waits_does_not_upset_the_account() {
+        let queue = Queue::default();
+        let body = Bytes::from_static(
+            br#"{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}"#,
+        );
+        for round in 0..2 {
+            let waiting = entry(1, body.clone());
+            queue.put(waiting.clone(), 0);
+            let form = Form::Stream { usage: false };
+            let telling = waiting.retold.at_once(&body, Form::Plain, form);
+            assert!(telling.unwrap().is_ok());
+            waiting.retold.count();
+            if round == 0 {
+                assert_eq!(taken(&queue), [(slot(1), "put")]);
+            } else {
+                queue.put(small(1), 1);
+                assert_eq!(taken(&queue), [(slot(1), "put")]);
+            }
+            assert_eq!(queue.state().bytes, 0);
+        }
     }
 
     #[test]

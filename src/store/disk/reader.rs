@@ -1,9 +1,12 @@
 //! The threads that read: each has a connection of its own, so that no call waits for a writer.
 
-use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc::Receiver};
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Instant,
+};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc::Receiver, oneshot};
 
 use super::{
     Shared,
@@ -15,15 +18,12 @@ use crate::{
     store::codec::{self, Card, Damage, Record},
 };
 
-/// A question to the readers; the reply is what is wanted, or word that the disk failed.
+/// A question to the readers.
 #[derive(Debug)]
 pub(super) enum Ask {
-    /// An entry.
-    Entry {
-        slot: Slot,
-        reply: oneshot::Sender<Result<Option<Found>, Failed>>,
-    },
-    /// Some entries behind a place, of one key where that is given.
+    /// An entry: who waits for it is told.
+    Entry(Slot),
+    /// Some entries behind a place, of one key where that is given; the reply is those, or word that the disk failed.
     Page {
         after: i64,
         key: Option<Key>,
@@ -89,13 +89,16 @@ impl Reader {
         while let Some(ask) = next(asks) {
             // Who asked may have given up by now.
             match ask {
-                Ask::Entry { slot, reply } if !reply.is_closed() => {
-                    drop(reply.send(self.answer(&slot)));
+                Ask::Entry(slot) if self.shared.looks.are_wanted(&slot) => {
+                    let began = Instant::now();
+                    let answer = self.answer(&slot).map(|found| found.map(Arc::new));
+                    let in_time = began.elapsed() < self.shared.options.budget;
+                    self.shared.looks.answer(&slot, &answer, in_time);
                 }
                 Ask::Page { after, key, reply } if !reply.is_closed() => {
                     drop(reply.send(self.page(after, key)));
                 }
-                Ask::Entry { .. } | Ask::Page { .. } => {}
+                Ask::Entry(_) | Ask::Page { .. } => {}
             }
         }
     }
@@ -199,8 +202,8 @@ impl Reader {
 }
 
 fn next(asks: &Mutex<Receiver<Ask>>) -> Option<Ask> {
-    let asks = asks.lock().unwrap_or_else(PoisonError::into_inner);
-    asks.recv().ok()
+    let mut asks = asks.lock().unwrap_or_else(PoisonError::into_inner);
+    asks.blocking_recv()
 }
 
 const BEHIND: &str = "SELECT id, key, delivery, card, softened FROM entry

@@ -18,8 +18,10 @@ pub struct Trouble {
 pub enum Kind {
     /// Another process has the file.
     Locked,
-    /// The file is another program's, or a newer Refrain's.
+    /// The file is another program's, or a later Refrain's.
     Foreign,
+    /// The file is an earlier Refrain's.
+    Outdated,
     /// The file is damaged.
     Corrupt,
     /// There is no room.
@@ -32,9 +34,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the docs.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Locked,
         Self::Foreign,
+        Self::Outdated,
         Self::Corrupt,
         Self::Full,
         Self::ReadOnly,
@@ -46,6 +49,7 @@ impl Kind {
         match self {
             Self::Locked => "locked",
             Self::Foreign => "foreign",
+            Self::Outdated => "outdated",
             Self::Corrupt => "corrupt",
             Self::Full => "full",
             Self::ReadOnly => "read_only",

@@ -1,6 +1,7 @@
 //! The one thread that writes: opens the database, takes what waits in batches, keeps the size and deletes what is over.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -10,10 +11,13 @@ use tokio::sync::oneshot;
 
 use super::{
     Kept, Shared,
-    file::{self, Opened, Place},
+    evict::{delete_body, delete_found, evict, used},
+    file::{Opened, Place},
     generations,
+    loading::Loading,
     proofs::{self, Proof},
     queue::{Batch, Errand, Job, Put},
+    reserve::Reserve,
     trouble::{Kind, Trouble},
 };
 use crate::{
@@ -26,10 +30,13 @@ use crate::{
 pub(super) struct Writer {
     shared: Arc<Shared>,
     place: Place,
+    reserve: Reserve,
     /// What keys are made with, also after the database had to be replaced.
     secret: Secret,
     /// None while the database cannot be opened.
     connection: Option<Connection>,
+    /// While the database is still being read through.
+    loading: Option<Loading>,
     tidied: Option<Instant>,
     /// The last purge that is written down.
     saved: u64,
@@ -64,23 +71,26 @@ impl Writer {
         let mut place = Place::take(&shared.options.path)?;
         let fresh = Secret::random().map_err(|error| Trouble::new(Kind::Io, error.to_string()))?;
         let (opened, proofs) = match load(&mut place, &fresh, &shared) {
-            Err(trouble) if trouble.kind == Kind::Corrupt => {
+            Err(trouble) if matches!(trouble.kind, Kind::Corrupt | Kind::Outdated) => {
                 shared.count_error(trouble.kind);
                 place.set_aside(&trouble)?;
                 load(&mut place, &fresh, &shared)?
             }
             result => result?,
         };
+        let loading = Loading::begin(shared.queue.present());
         let kept = Kept {
             proofs,
             secret: opened.secret.clone(),
         };
         let saved = shared.options.generations.epoch();
         let writer = Self {
+            reserve: Reserve::beside(&shared.options.path),
             shared,
             place,
             secret: opened.secret,
             connection: Some(opened.connection),
+            loading: Some(loading),
             tidied: None,
             saved,
             pause: Duration::ZERO,
@@ -89,24 +99,24 @@ impl Writer {
     }
 
     fn work(&mut self) {
-        while let Some(mut batch) = self.shared.queue.take(TICK) {
-            let errands = std::mem::take(&mut batch.errands);
+        self.reserve.make();
+        while let Some(batch) = self.next() {
             if batch.damaged == Some(self.shared.edition.load(Ordering::Relaxed)) {
                 self.replace(&Trouble::new(Kind::Corrupt, "an entry could not be read"));
             }
-            let written = self.write(&batch, &errands);
-            let is_written = written.is_ok();
-            match written {
-                Ok(done) => {
-                    self.done(&batch, &done);
-                    self.tidy().unwrap_or_else(|trouble| self.failed(&trouble));
-                }
-                Err(trouble) => self.lost(&batch, &trouble),
+            let mut works = true;
+            for part in batch.parts() {
+                works &= self.settle(part);
             }
-            for errand in errands {
-                // Who asked may have given up by now.
-                let _ = errand.reply.send(is_written);
+            if works && let Err(trouble) = self.tidy() {
+                self.failed(&trouble);
+                works = false;
             }
+            self.pause = if works {
+                Duration::ZERO
+            } else {
+                longer(self.pause)
+            };
             // What is to be removed is tried again until it is: not without end on a disk that fails.
             self.shared.queue.rest(self.pause);
         }
@@ -115,6 +125,49 @@ impl Writer {
             let emptied = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
             tracing::debug!(?emptied, "disk store closed");
         }
+    }
+
+    /// Writes a batch, and tells who waits for it; returns whether it was written.
+    fn settle(&mut self, mut batch: Batch) -> bool {
+        let errands = std::mem::take(&mut batch.errands);
+        let written = self.write(&batch, &errands);
+        let is_written = written.is_ok();
+        match written {
+            Ok(done) => self.done(&batch, &done),
+            Err(trouble) => self.lost(&batch, &trouble),
+        }
+        for errand in errands {
+            // Who asked may have given up by now.
+            let _ = errand.reply.send(is_written);
+        }
+        is_written
+    }
+
+    /// Reads on in the database as long as nothing waits, at least a little; then takes what waits.
+    fn next(&mut self) -> Option<Batch> {
+        let shared = self.shared.clone();
+        let mut pages = 0;
+        while self.patience().is_zero() && (pages < PAGES || !shared.queue.has_news()) {
+            self.load().unwrap_or_else(|trouble| self.failed(&trouble));
+            pages += 1;
+        }
+        shared.queue.take(self.patience())
+    }
+
+    /// Returns how long nothing is to be done unless something comes.
+    fn patience(&self) -> Duration {
+        self.loading.as_ref().map_or(TICK, Loading::patience)
+    }
+
+    /// Reads some fingerprints.
+    fn load(&mut self) -> Result<(), Trouble> {
+        if let (Some(connection), Some(loading)) = (&self.connection, &mut self.loading)
+            && !loading.step(connection, self.shared.queue.present())?
+        {
+            return Ok(());
+        }
+        self.loading = None;
+        Ok(())
     }
 
     fn write(&mut self, batch: &Batch, errands: &[Errand]) -> Result<Done, Trouble> {
@@ -134,7 +187,8 @@ impl Writer {
         for errand in errands {
             generations::delete(&transaction, &errand.forget)?;
         }
-        done.evicted = evict(&transaction, shared.options.max_size)?;
+        let fresh: HashSet<_> = batch.jobs.iter().map(|(slot, _)| *slot).collect();
+        done.evicted = evict(&transaction, shared.options.max_size, shared.now(), &fresh)?;
         done.bytes = used(&transaction)?;
         transaction.commit()?;
         self.saved = epoch;
@@ -142,7 +196,6 @@ impl Writer {
     }
 
     fn done(&mut self, batch: &Batch, done: &Done) {
-        self.pause = Duration::ZERO;
         let Shared { queue, counts, .. } = &*self.shared;
         queue.done(batch);
         for slot in &done.evicted {
@@ -158,14 +211,16 @@ impl Writer {
     fn lost(&mut self, batch: &Batch, trouble: &Trouble) {
         let puts = batch.jobs.iter();
         let lost = puts.filter(|(_, job)| matches!(job, Job::Put(_))).count();
-        let dropped = &self.shared.counts.dropped;
-        dropped.fetch_add(lost as u64, Ordering::Relaxed);
         self.shared.queue.failed(batch);
         self.failed(trouble);
+        let dropped = &self.shared.counts.dropped;
+        dropped.fetch_add(lost as u64, Ordering::Relaxed);
     }
 
     fn failed(&mut self, trouble: &Trouble) {
-        self.pause = longer(self.pause);
+        if trouble.kind == Kind::Full {
+            self.reserve.spend();
+        }
         if trouble.kind == Kind::Corrupt {
             self.shared.count_error(trouble.kind);
             self.replace(trouble);
@@ -176,9 +231,7 @@ impl Writer {
 
     /// Puts an empty database in place of a damaged one.
     fn replace(&mut self, why: &Trouble) {
-        self.connection = None;
-        self.saved = 0;
-        self.shared.queue.present().clear();
+        self.let_go();
         if let Err(trouble) = self.place.set_aside(why) {
             self.shared.fails(&trouble);
         }
@@ -188,13 +241,19 @@ impl Writer {
 
     /// Lets go of a database that was deleted, or replaced by another, behind our back.
     fn vanished(&mut self) {
-        self.connection = None;
-        self.saved = 0;
-        self.shared.queue.present().clear();
+        self.let_go();
         self.shared.count_error(Kind::Io);
         // Who reads finds out by this.
         self.shared.edition.fetch_add(1, Ordering::Release);
         tracing::warn!(path = %self.shared.options.path.display(), "database gone: deleted, or another file put in its place");
+    }
+
+    /// Forgets the database; the next one begins empty.
+    fn let_go(&mut self) {
+        self.connection = None;
+        self.loading = None;
+        self.saved = 0;
+        self.shared.queue.present().clear();
     }
 
     /// Returns the connection, made anew where it was lost.
@@ -224,7 +283,7 @@ impl Writer {
         let expired = "SELECT id, key, delivery FROM entry WHERE expires < ?1 LIMIT ?2";
         for _ in 0..SWEEPS {
             let transaction = connection.transaction()?;
-            let slots = delete_some(&transaction, expired, params![now, SOME])?;
+            let slots = delete_found(&transaction, expired, params![now, SOME])?;
             transaction.commit()?;
             for slot in &slots {
                 shared.queue.present().remove(slot);
@@ -240,21 +299,19 @@ impl Writer {
         while steps.next()?.is_some() {}
         drop(steps);
         drop(vacuum);
+        self.reserve.make();
         self.tidied = Some(Instant::now());
         Ok(())
     }
 }
 
-/// Opens the database and notes what lies in it.
+/// Opens the database and takes in what is needed before the first call: all of it is bounded and small.
 fn load(
     place: &mut Place,
     fresh: &Secret,
     shared: &Shared,
 ) -> Result<(Opened, Vec<Proof>), Trouble> {
-    let present = shared.queue.present();
-    present.clear();
     let opened = place.open(fresh, shared.pages())?;
-    opened.slots(|slot| present.insert(slot))?;
     let purges = generations::load(&opened.connection)?;
     shared.options.generations.load(purges);
     let bytes = used(&opened.connection)?;
@@ -349,56 +406,9 @@ fn remove(transaction: &Transaction<'_>, slot: &Slot) -> Result<(), Trouble> {
         )
         .optional()?;
     if let Some(id) = id {
-        remove_body(transaction, id)?;
+        delete_body(transaction, id)?;
     }
     Ok(())
-}
-
-fn remove_body(transaction: &Transaction<'_>, id: i64) -> Result<(), Trouble> {
-    transaction
-        .prepare_cached("DELETE FROM body WHERE id = ?1")?
-        .execute([id])?;
-    Ok(())
-}
-
-/// Deletes what was used least recently until `max_size` holds.
-fn evict(transaction: &Transaction<'_>, max_size: u64) -> Result<Vec<Slot>, Trouble> {
-    let least = "SELECT id, key, delivery FROM entry ORDER BY used LIMIT ?1";
-    let mut evicted = Vec::new();
-    while used(transaction)? > max_size {
-        let some = delete_some(transaction, least, params![SOME])?;
-        if some.is_empty() {
-            break;
-        }
-        evicted.extend(some);
-    }
-    Ok(evicted)
-}
-
-/// Deletes the entries that `query` finds and returns their slots.
-fn delete_some(
-    transaction: &Transaction<'_>,
-    query: &str,
-    parameters: &[&dyn rusqlite::ToSql],
-) -> Result<Vec<Slot>, Trouble> {
-    let mut statement = transaction.prepare_cached(query)?;
-    let rows = statement.query_map(parameters, |row| {
-        Ok((row.get(0)?, file::slot(row.get(1)?, row.get(2)?)))
-    })?;
-    let found: Vec<(i64, Slot)> = rows.collect::<Result<_, _>>()?;
-    let mut delete = transaction.prepare_cached("DELETE FROM entry WHERE id = ?1")?;
-    for (id, _) in &found {
-        delete.execute([id])?;
-        remove_body(transaction, *id)?;
-    }
-    Ok(found.into_iter().map(|(_, slot)| slot).collect())
-}
-
-/// Returns the bytes of the pages that hold something.
-fn used(connection: &Connection) -> Result<u64, Trouble> {
-    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let pages = number("page_count")? - number("freelist_count")?;
-    Ok((pages * number("page_size")?).max(0).cast_unsigned())
 }
 
 /// Returns how long a disk that has failed again is left alone.
@@ -411,6 +421,8 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 /// How often what is over is deleted.
 const TICK: Duration = Duration::from_secs(60);
+/// Pieces of the database that are read before what waits is looked for.
+const PAGES: usize = 16;
 /// Entries deleted at once.
 const SOME: i64 = 64;
 /// Transactions of deletions in one tick: the queue waits meanwhile.

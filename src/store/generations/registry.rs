@@ -61,7 +61,12 @@ impl Registry {
         let is_full = if purge.selector.is_tried() {
             self.predicates.len() >= MOST_PREDICATES
         } else {
-            self.named.len() >= MOST_NAMES
+            let most = if purge.within.is_some() {
+                MOST_OF_CALLERS
+            } else {
+                MOST_NAMES
+            };
+            self.named.len() >= most
         };
         if is_full && !is_known {
             return Err(Unpurged::Full);
@@ -225,6 +230,8 @@ fn fingerprint(name: &[u8]) -> u64 {
 
 /// Names that are remembered; each takes some 150 bytes.
 const MOST_NAMES: usize = 1 << 16;
+/// Beyond so many, purges that are bound to a scope find no room: callers do not keep the operator from purging.
+const MOST_OF_CALLERS: usize = MOST_NAMES / 4 * 3;
 /// Patterns and ages that are remembered: each is tried on every entry that is looked at anew.
 const MOST_PREDICATES: usize = 64;
 /// How long a purge is remembered at least for flights under way, milliseconds.

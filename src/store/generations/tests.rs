@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    answer::retold::Retold,
     call::{Slot, key::Key},
     dialect::chat::form::Form,
     store::Label,
@@ -52,6 +53,7 @@ fn entry(scope: u8, tag: &str, seen: u64) -> Entry {
             namespace: text("n"),
         },
         seen: Seen::at(seen, false),
+        retold: Retold::default(),
     }
 }
 
@@ -205,6 +207,21 @@ fn patterns_are_bounded_and_make_room_once_swept() {
     registry.settle(registry.epoch());
     registry.forget(&registry.forgettable());
     assert_eq!(registry.purge(&pattern(done)), Ok(()));
+}
+
+#[test]
+fn callers_who_purge_without_end_leave_room_for_the_operator() {
+    let registry = registry();
+    let by_caller = |number: u32| Purge {
+        within: Some(number.to_be_bytes().to_vec()),
+        ..purge(Selector::All)
+    };
+    let done = (0..200_000).take_while(|number| registry.purge(&by_caller(*number)).is_ok());
+    assert!(done.count() < 100_000);
+    for number in 0..1_000 {
+        let tag = Selector::Tag(format!("tag-{number}"));
+        assert_eq!(registry.purge(&purge(tag)), Ok(()), "{number}");
+    }
 }
 
 /// What happens to the entries of the property test, in any order.

@@ -12,6 +12,10 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::{
+    answer::{
+        retold::{Retold, Teller},
+        tasks::Tasks,
+    },
     dialect::chat::form::Form,
     store::{
         Entry,
@@ -40,11 +44,17 @@ async fn house_in(folder: TempDir) -> House {
         max_entry: 1 << 20,
         max_ttl: Duration::from_secs(1_000),
         keep_stale: Duration::from_secs(50),
+        budget: Duration::from_secs(10),
         clock: Arc::new(move || wall),
         generations: generations.clone(),
     };
     let (disk, _) = Disk::open(options).await.unwrap();
-    let store = Tiered::new(Memory::new(1 << 20, 1 << 10), Some(disk), generations);
+    let store = Tiered::new(
+        Memory::new(1 << 20, 1 << 10),
+        Some(disk),
+        generations,
+        Teller::new(Tasks::default()),
+    );
     House {
         purger: Purger::new(store.clone(), false),
         store,
@@ -77,6 +87,7 @@ fn entry(number: u8, tag: &str, seen: u64) -> Entry {
             ..Label::default()
         },
         seen: Seen::at(seen, false),
+        retold: Retold::default(),
     }
 }
 
@@ -217,7 +228,7 @@ async fn the_sweep_deletes_what_is_dead_and_keeps_the_rest() {
     assert!(house.disk().forget(rows.clone()).await);
     house.store.generations.forget(&rows);
     house.forget_memory();
-    let found = house.store.fetch(&slot(2)).await.unwrap();
+    let (found, _) = house.store.fetch(&slot(2)).await.unwrap();
     assert!(found.seen.is_softened());
     assert!(!house.is_found(1).await);
 }
@@ -250,10 +261,35 @@ async fn a_disk_that_cannot_be_written_to_is_said_so() {
         Memory::new(1 << 20, 1),
         None,
         house.store.generations.clone(),
+        Teller::new(Tasks::default()),
     );
     for lacks_disk in [false, true] {
         let purger = Purger::new(memory.clone(), lacks_disk);
         let outcome = purger.run(&order(tag("a"), false)).await.unwrap();
         assert_eq!(outcome.durable, Some(!lacks_disk));
     }
+}
+
+#[tokio::test]
+async fn callers_who_look_without_end_do_not_keep_the_operator_from_purging() {
+    let house = house().await;
+    for number in 0..=255 {
+        house.store.memory.put(Arc::new(entry(number, "a", 0)));
+    }
+    let looks = |within| Order {
+        purges: vec![Purge {
+            selector: Selector::All,
+            within,
+            soft: false,
+        }],
+        dry_run: true,
+    };
+    let (by_caller, by_operator) = (looks(Some(b"scope".to_vec())), looks(None));
+    let caller = house.purger.run(&by_caller);
+    tokio::pin!(caller);
+    assert!(futures_util::poll!(caller.as_mut()).is_pending());
+    let second = house.purger.run(&by_caller).await;
+    assert_eq!(second, Err(Refused::Busy));
+    assert!(house.purger.run(&by_operator).await.is_ok());
+    assert!(caller.await.is_ok());
 }

@@ -1,13 +1,18 @@
 //! Faults that come from outside of the process: a file system that fills up, another program that locks the file.
 
-use std::{path::Path, process::Command};
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::Path,
+    process::Command,
+};
 
 use rusqlite::Connection;
 use rustix::process::geteuid;
 
 use super::{Dice, again, ask, assert_hit, echo};
 use crate::support::{
-    client::assert_verdict,
+    client::{assert_verdict, chat},
     proxy::{Proxy, proxy},
     upstream::{Reply, completion, upstream},
 };
@@ -51,6 +56,48 @@ async fn a_file_system_that_fills_up_costs_no_call_and_is_used_again_when_it_gro
         .await;
     proxy.logged("disk store works again").await;
     proxy.counted("refrain_disk_up", 1.0).await;
+}
+
+#[tokio::test]
+async fn what_could_not_be_replaced_on_a_full_disk_does_not_come_back_after_a_crash() {
+    if !mounts() {
+        return;
+    }
+    let up = upstream().by(|_, number| noise(number)).start().await;
+    let mut old = proxy(&up).by_shell(ON_SMALL_DISK).start().await;
+    // Two, for one that stays.
+    for prompt in ["replaced", "kept"] {
+        ask(&old, prompt).await;
+    }
+    old.counted("refrain_disk_written_total", 2.0).await;
+    // The file system is the proxy's own, and seen through it alone.
+    let seen = old.database();
+    let root = format!("/proc/{}/root", old.pid().as_raw_nonzero());
+    let seen = Path::new(&root).join(seen.strip_prefix("/").unwrap());
+    fill(&seen.with_file_name("ballast"));
+    let refresh = chat("replaced").header("Cache-Control", "no-cache");
+    assert_verdict(&old.send(&refresh).await, "MISS");
+    old.logged("disk store failed").await;
+    old.logged("disk store works again").await;
+    let copy = tempfile::TempDir::new().unwrap();
+    for name in FILES {
+        fs::copy(seen.with_file_name(name), copy.path().join(name)).unwrap();
+    }
+    old.kill().await;
+    for name in FILES {
+        fs::copy(copy.path().join(name), old.database().with_file_name(name)).unwrap();
+    }
+    let new = again(&up, &old).await;
+    assert_verdict(&ask(&new, "replaced").await, "MISS");
+    assert_hit(&ask(&new, "kept").await, "disk");
+}
+
+const FILES: [&str; 2] = ["refrain.db", "refrain.db-wal"];
+
+/// Writes to a file until there is no room left.
+fn fill(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    while file.write_all(&[0; 4_096]).is_ok() {}
 }
 
 #[tokio::test]

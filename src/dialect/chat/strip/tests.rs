@@ -61,6 +61,66 @@ fn a_member_goes_with_one_comma_wherever_it_stands() {
 }
 
 #[test]
+fn an_event_goes_only_if_it_is_there_for_the_usage() {
+    let chunk =
+        r#"{"choices":[{"index":0,"delta":{"content":"x"}}],"provider":"p","citations":["u"]}"#;
+    let table = [
+        (
+            r#"{"choices":[],"usage":{"a":1},"provider":"p","citations":["u"]}"#,
+            None,
+            "it repeats what every chunk says",
+        ),
+        (
+            r#"{"error":{"message":"overloaded"},"usage":{"a":1}}"#,
+            Some(r#"{"error":{"message":"overloaded"}}"#),
+            "an error",
+        ),
+        (
+            r#"{"choices":[],"error":{"message":"overloaded"},"usage":{"a":1}}"#,
+            Some(r#"{"choices":[],"error":{"message":"overloaded"}}"#),
+            "an error beside no choices",
+        ),
+        (
+            r#"{"id":"c","usage":{"a":1}}"#,
+            Some(r#"{"id":"c"}"#),
+            "no chunk",
+        ),
+        (
+            r#"{"choices":[],"usage":{"a":1},"citations":["u","v"]}"#,
+            Some(r#"{"choices":[],"citations":["u","v"]}"#),
+            "more than was said before",
+        ),
+        (
+            r#"{"choices":[],"x_groq":{"id":1},"usage":{"a":1}}"#,
+            Some(r#"{"choices":[],"x_groq":{"id":1}}"#),
+            "something of its own",
+        ),
+    ];
+    for (last, expected, why) in table {
+        let event = |data: &str| format!("data: {data}\n\n");
+        let expected = expected.map(event).unwrap_or_default();
+        assert_eq!(
+            stripped(&(event(chunk) + &event(last))),
+            event(chunk) + &expected,
+            "{why}"
+        );
+    }
+}
+
+#[test]
+fn what_is_remembered_of_a_stream_is_bounded() {
+    let mut said = Said::default();
+    let large = format!("\"{}\"", "x".repeat(REMEMBERED / 2));
+    let says_more = |said: &mut Said, name| said.says_more(name, &large);
+    assert!(says_more(&mut said, "a"));
+    assert!(!says_more(&mut said, "a"));
+    for _ in 0..3 {
+        assert!(says_more(&mut said, "b"), "it did not fit");
+    }
+    assert_eq!(said.0.len(), 1);
+}
+
+#[test]
 fn data_on_several_lines_loses_the_same() {
     let stream = "data: {\"choices\":[1],\ndata:\"usage\":\ndata: null,\"a\":\ndata: 1}\n\n";
     let expected = "data: {\"choices\":[1]\ndata:\ndata: ,\"a\":\ndata: 1}\n\n";

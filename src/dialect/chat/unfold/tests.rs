@@ -81,6 +81,37 @@ fn what_is_no_completion_is_not_unfolded() {
     }
 }
 
+#[test]
+fn what_was_thought_comes_before_what_was_said() {
+    let completion = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"said","reasoning_content":"thought","x":1,"reasoning_details":["d"]},"finish_reason":"stop"}]}"#;
+    let stream = unfolded(completion, false).unwrap();
+    let places = ["thought", "\"d\"", "said", "\"x\""].map(|word| stream.find(word).unwrap());
+    assert!(places.is_sorted(), "{stream}");
+}
+
+#[test]
+fn a_completion_does_not_become_a_stream_out_of_all_proportion() {
+    let completion = |id: usize, calls: usize| {
+        let (id, calls) = ("i".repeat(id), vec!["{}"; calls].join(","));
+        format!(
+            r#"{{"id":"{id}","choices":[{{"index":0,"message":{{"tool_calls":[{calls}]}},"finish_reason":"stop"}}]}}"#
+        )
+    };
+    assert!(unfolded(&completion(2_000, 100_000), false).is_none());
+    assert!(unfolded(&completion(800_000, 10), false).is_none());
+    assert!(unfolded(&completion(2_000, 100), false).is_some());
+    // As many choices as can be asked for, each as short as can be.
+    let choice = |index: usize| {
+        format!(
+            r#"{{"index":{index},"message":{{"role":"assistant","content":"a"}},"finish_reason":"stop"}}"#
+        )
+    };
+    let choices: Vec<_> = (0..128).map(choice).collect();
+    let id = "i".repeat(400);
+    let many = format!(r#"{{"id":"{id}","choices":[{}]}}"#, choices.join(","));
+    assert!(unfolded(&many, true).is_some());
+}
+
 /// Numbers whose text a float would change, in place of which the generated JSON has [`number`]s.
 const NUMBERS: [&str; 6] = [
     "0.10",

@@ -1,0 +1,77 @@
+//! Between an entry and what is written of it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Options, SKEW, reader::Found};
+use crate::{
+    answer::retold::Retold,
+    store::{
+        Entry,
+        codec::{self, Record},
+        generations::{Inscription, Traits},
+    },
+};
+
+impl Record {
+    /// Returns what is written of `entry`, which was made at `made` milliseconds of Unix time and saw these generations.
+    pub(super) fn of(entry: &Entry, made: u64, generations: Vec<(u64, u64)>) -> Self {
+        Self {
+            slot: entry.slot,
+            variant: 0,
+            alias: false,
+            form: entry.form,
+            made,
+            lifetime: entry.lifetime,
+            status: entry.status,
+            usage: entry.usage,
+            upstream: entry.upstream.clone(),
+            label: entry.label.clone(),
+            tags: entry.tags.clone(),
+            generations,
+            headers: entry.headers.clone(),
+            body: entry.body.clone(),
+        }
+    }
+}
+
+/// Makes an entry of what was found at `now`, which is `wall` milliseconds of Unix time. Its age is never negative,
+/// although clocks are set back a little. `None` for what was purged, for what only a later version writes, for what is
+/// older than the clock can tell, and for what is dated ahead of it by more than [`SKEW`]: that would be fresh for as long
+/// again, or for years.
+pub(super) fn restore(found: &Found, options: &Options, now: Instant, wall: u64) -> Option<Entry> {
+    let Found { record, softened } = found;
+    let latest = wall.saturating_add(codec::millis(SKEW));
+    if record.alias || record.variant != 0 || record.made > latest {
+        return None;
+    }
+    let traits = Traits {
+        key: &record.slot.key,
+        upstream: Some(record.upstream.as_bytes()),
+        label: &record.label,
+        tags: &record.tags,
+        made: Some(record.made),
+    };
+    let inscription = Inscription {
+        pairs: record.generations.clone(),
+        softened: *softened,
+    };
+    let seen = options.generations.admit(&traits, &inscription)?;
+    let age = Duration::from_millis(wall.saturating_sub(record.made));
+    Some(Entry {
+        slot: record.slot,
+        form: record.form,
+        status: record.status,
+        headers: record.headers.clone(),
+        body: record.body.clone(),
+        upstream: record.upstream.clone(),
+        usage: record.usage,
+        made: now.checked_sub(age)?,
+        lifetime: record.lifetime.min(options.max_ttl),
+        tags: record.tags.clone(),
+        label: record.label.clone(),
+        retold: Retold::default(),
+        seen,
+    })
+}
