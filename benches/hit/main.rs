@@ -6,6 +6,7 @@
 //! cargo bench --bench hit -- burst       identical calls at once
 //! cargo bench --bench hit -- memory      bounds: large entries, a download, a stalled reader
 //! cargo bench --bench hit -- beside      all ways side by side: direct, bare, nginx, memory, disk, misses
+//! cargo bench --bench hit -- paced       the misses of `beside` alone, with an empty disk
 //! cargo bench --bench hit -- all         all of them
 //! ```
 //!
@@ -72,6 +73,7 @@ async fn play(scene: &str) -> Result<()> {
         "burst" => burst::play().await,
         "memory" => memory::play().await,
         "beside" => beside::play().await,
+        "paced" => beside::paced().await,
         "all" => {
             hits::play().await?;
             misses::play().await?;
@@ -79,6 +81,8 @@ async fn play(scene: &str) -> Result<()> {
             memory::play().await?;
             beside::play().await
         }
-        other => bail!("no scene `{other}`; there are hit, miss, burst, memory, beside and all"),
+        other => {
+            bail!("no scene `{other}`; there are hit, miss, burst, memory, beside, paced and all")
+        }
     }
 }

@@ -16,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use super::waking;
 use crate::error::{Error, Kind};
 
 /// A request's body on its way in.
@@ -61,7 +62,13 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.body).poll_frame(cx) {
+        let frame = waking::while_taking(
+            &mut this.body,
+            cx,
+            |body, cx| Pin::new(body).poll_frame(cx),
+            |body| !body.is_end_stream(),
+        );
+        match frame {
             Poll::Ready(frame) => {
                 this.waiting = None;
                 Poll::Ready(frame.map(|frame| frame.map_err(incomplete)))

@@ -16,8 +16,11 @@ pub mod outgoing;
 pub mod own;
 pub mod socket;
 mod streams;
+mod waking;
 
-use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
+};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use hyper::service::service_fn;
@@ -33,6 +36,7 @@ use self::{
     edge::Edge,
     socket::{Deadlines, Line, Socket},
     streams::Streams,
+    waking::Waking,
 };
 use crate::{
     answer::tasks::Tasks,
@@ -114,6 +118,7 @@ pub async fn serve<S: Answering>(
 /// Drives a connection to its end: the client's, the one that `stop` asks for, or the one that `cut` makes.
 async fn attend(connection: impl GracefulConnection<Error = BoxError>, end: End) {
     let mut connection = pin!(connection);
+    let mut waking = Waking::default();
     // To ask a token whether it is cancelled takes a lock that all connections share, and a connection is polled for
     // every call; in here the tokens are asked when they have news.
     let mut news: FuturesUnordered<BoxFuture<'_, News>> = FuturesUnordered::new();
@@ -122,7 +127,7 @@ async fn attend(connection: impl GracefulConnection<Error = BoxError>, end: End)
     loop {
         tokio::select! {
             biased;
-            ended = connection.as_mut() => {
+            ended = poll_fn(|cx| waking.poll(cx, |cx| connection.as_mut().poll(cx))) => {
                 // How a connection ends is the client's business; its calls are in the ledger.
                 if let Err(error) = ended {
                     tracing::debug!(error = %error, "connection ended");

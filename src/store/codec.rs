@@ -14,11 +14,12 @@
 //! states, and every refusal has a name ([`Damage`]). Whether it is the entry that was asked for is checked here, too:
 //! a store that mixes up its rows must not be able to serve one caller's answer to another.
 
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sha2::{Digest, Sha256};
+use zstd::bulk::Compressor;
 
 use super::Label;
 use crate::{
@@ -93,6 +94,10 @@ pub enum Damage {
     Body,
 }
 
+thread_local! {
+    static PACKER: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+}
+
 /// Why a record cannot be written: a part of it exceeds 4 GiB, or zstd failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the entry cannot be encoded")]
@@ -126,7 +131,7 @@ impl Damage {
 
 /// Returns the envelope of `record`.
 pub fn encode(record: &Record) -> Result<Vec<u8>, Unencodable> {
-    let body = zstd::bulk::compress(&record.body, LEVEL).map_err(|_| Unencodable)?;
+    let body = packed(&record.body)?;
     let mut out = Writer(Vec::with_capacity(body.len() + 1024));
     out.bytes(MAGIC);
     out.bytes(&VERSION.to_le_bytes());
@@ -141,6 +146,17 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, Unencodable> {
         place.zip(checksum).for_each(|(to, from)| *to = from);
     }
     Ok(envelope)
+}
+
+/// Packs a body. The packer's tables are larger than most bodies, so each thread that packs keeps its own.
+fn packed(body: &[u8]) -> Result<Vec<u8>, Unencodable> {
+    PACKER.with_borrow_mut(|packer| {
+        let packer = match packer {
+            Some(packer) => packer,
+            None => packer.insert(Compressor::new(LEVEL).map_err(|_| Unencodable)?),
+        };
+        packer.compress(body).map_err(|_| Unencodable)
+    })
 }
 
 /// Returns the card of `record`.

@@ -18,7 +18,13 @@ pub(crate) async fn play() -> Result<()> {
         hits::compare(keys).await?;
     }
     report::heading("misses, side by side")?;
-    misses::compare().await
+    misses::compare(true).await
+}
+
+/// Measures misses alone, as [`play`] does, but with an empty disk only.
+pub(crate) async fn paced() -> Result<()> {
+    report::heading("misses, side by side")?;
+    misses::compare(false).await
 }
 
 /// What a figure was wanted to be.

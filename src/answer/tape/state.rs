@@ -158,10 +158,15 @@ impl State {
         self.end.clone()
     }
 
-    /// Takes the wakers of all who wait for news.
+    /// Takes the wakers of all who wait for news. Who drives inline is not among them: it has just brought the news
+    /// itself, and would wake the task that it runs in.
     pub(super) fn wakers(&mut self) -> Vec<Waker> {
+        let first = match self.driver {
+            Driver::Inline => LEADER + 1,
+            Driver::Task => LEADER,
+        };
         let is_over = self.end.is_some() || self.windowed;
-        let places = self.readers.iter_mut().flatten();
+        let places = self.readers.iter_mut().skip(first).flatten();
         let places = places.filter(|place| is_over || !place.for_the_end);
         places.filter_map(|place| place.waker.take()).collect()
     }

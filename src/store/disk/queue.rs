@@ -42,6 +42,22 @@ struct State {
     /// The edition of the database that was found to be damaged.
     damaged: Option<u64>,
     closed: bool,
+    writer: Waiting,
+}
+
+/// What the writer waits for. To wake it costs a call more than all else that is done for the disk, so nobody does who
+/// need not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Waiting {
+    /// It is busy, and looks for itself.
+    #[default]
+    Nothing,
+    /// Anything to do.
+    Work,
+    /// Enough for a transaction, or somebody who waits for one.
+    Batch,
+    /// The end.
+    Close,
 }
 
 /// Something for the writer to do about a slot.
@@ -120,7 +136,7 @@ impl Queue {
         } else if replaces {
             state.add(slot, Job::Remove);
         }
-        self.news.notify_one();
+        self.tell(state);
         fits
     }
 
@@ -129,7 +145,7 @@ impl Queue {
         let mut state = self.state();
         if state.jobs.len() < MOST && !state.jobs.contains_key(slot) {
             state.add(*slot, Job::Touch);
-            self.news.notify_one();
+            self.tell(state);
         }
     }
 
@@ -140,7 +156,7 @@ impl Queue {
         if self.present.remove(slot) {
             drop(state.take_back(slot));
             state.add(*slot, Job::Remove);
-            self.news.notify_one();
+            self.tell(state);
         }
     }
 
@@ -149,7 +165,7 @@ impl Queue {
         let mut state = self.state();
         if !state.closed && (state.proofs.len() < MOST || state.proofs.contains_key(&subject)) {
             state.proofs.insert(subject, line);
-            self.news.notify_one();
+            self.tell(state);
         }
     }
 
@@ -160,7 +176,7 @@ impl Queue {
             self.present.remove(slot);
             drop(state.take_back(slot));
             state.add(*slot, Job::Remove);
-            self.news.notify_one();
+            self.tell(state);
         }
     }
 
@@ -170,7 +186,7 @@ impl Queue {
         if !matches!(state.jobs.get(slot), Some(Job::Put(_) | Job::Remove)) {
             drop(state.take_back(slot));
             state.add(*slot, Job::Soften);
-            self.news.notify_one();
+            self.tell(state);
         }
     }
 
@@ -183,13 +199,14 @@ impl Queue {
             return;
         }
         state.errands.push(errand);
-        self.news.notify_one();
+        self.tell(state);
     }
 
     /// Has this edition of the database replaced, which was found to be damaged.
     pub(super) fn replace(&self, edition: u64) {
-        self.state().damaged = Some(edition);
-        self.news.notify_one();
+        let mut state = self.state();
+        state.damaged = Some(edition);
+        self.tell(state);
     }
 
     /// Returns whether something waits, if only for the end.
@@ -201,15 +218,11 @@ impl Queue {
     /// Takes what waits: gathers for a moment once something has come, waits at most `patience` for it. `None` when the
     /// queue is closed and empty.
     pub(super) fn take(&self, patience: Duration) -> Option<Batch> {
-        let idle = |state: &mut State| state.is_empty() && state.damaged.is_none() && !state.closed;
-        let gathering = |state: &mut State| {
-            state.jobs.len() < BATCH && state.errands.is_empty() && !state.closed
-        };
-        let state = self.wait(self.state(), patience, idle);
+        let state = self.wait(self.state(), patience, Waiting::Work);
         let mut state = if state.is_empty() {
             state
         } else {
-            self.wait(state, GATHER, gathering)
+            self.wait(state, GATHER, Waiting::Batch)
         };
         if state.closed && state.is_empty() {
             return None;
@@ -219,7 +232,7 @@ impl Queue {
 
     /// Hands out nothing for `pause`, unless the queue is closed.
     pub(super) fn rest(&self, pause: Duration) {
-        drop(self.wait(self.state(), pause, |state| !state.closed));
+        drop(self.wait(self.state(), pause, Waiting::Close));
     }
 
     /// Notes that `batch` is on the disk.
@@ -248,18 +261,34 @@ impl Queue {
 
     /// Takes no more; what waits is still handed out.
     pub(super) fn close(&self) {
-        self.state().closed = true;
-        self.news.notify_all();
+        let mut state = self.state();
+        state.closed = true;
+        self.tell(state);
     }
 
+    /// Has the writer wait for at most `patience`.
     fn wait<'a>(
         &self,
-        state: MutexGuard<'a, State>,
+        mut state: MutexGuard<'a, State>,
         patience: Duration,
-        condition: impl FnMut(&mut State) -> bool,
+        what: Waiting,
     ) -> MutexGuard<'a, State> {
-        let waited = self.news.wait_timeout_while(state, patience, condition);
-        waited.unwrap_or_else(PoisonError::into_inner).0
+        state.writer = what;
+        let waited = self
+            .news
+            .wait_timeout_while(state, patience, |state| !state.has_come());
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.writer = Waiting::Nothing;
+        state
+    }
+
+    /// Wakes the writer if what it waits for has come. It would run straight into a lock that is still held.
+    fn tell(&self, state: MutexGuard<'_, State>) {
+        let has_come = state.has_come();
+        drop(state);
+        if has_come {
+            self.news.notify_one();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -270,6 +299,17 @@ impl Queue {
 impl State {
     fn is_empty(&self) -> bool {
         self.jobs.is_empty() && self.proofs.is_empty() && self.errands.is_empty()
+    }
+
+    /// Returns whether what the writer waits for is there.
+    fn has_come(&self) -> bool {
+        let come = match self.writer {
+            Waiting::Nothing => return false,
+            Waiting::Work => !self.is_empty() || self.damaged.is_some(),
+            Waiting::Batch => self.jobs.len() >= BATCH || !self.errands.is_empty(),
+            Waiting::Close => false,
+        };
+        come || self.closed
     }
 
     fn add(&mut self, slot: Slot, job: Job) {
@@ -524,6 +564,32 @@ mod tests {
         assert!(room < MOST_BYTES >> 20 && room > 50, "{room}");
         while !taken(&queue).is_empty() {}
         assert!(queue.put(entry(0, body), 0), "there is room again");
+    }
+
+    #[test]
+    fn the_writer_is_woken_only_for_what_it_waits_for() {
+        let mut state = State::default();
+        let come = |state: &mut State| {
+            let all = [
+                Waiting::Nothing,
+                Waiting::Work,
+                Waiting::Batch,
+                Waiting::Close,
+            ];
+            all.map(|what| {
+                state.writer = what;
+                state.has_come()
+            })
+        };
+        assert_eq!(come(&mut state), [false; 4]);
+        state.add(slot(0), Job::Touch);
+        assert_eq!(come(&mut state), [false, true, false, false], "one job");
+        for number in 1..=BATCH {
+            state.add(slot(u8::try_from(number).unwrap()), Job::Touch);
+        }
+        assert_eq!(come(&mut state), [false, true, true, false], "a batch");
+        state.closed = true;
+        assert_eq!(come(&mut state), [false, true, true, true], "the end");
     }
 
     #[test]
