@@ -860,18 +860,3 @@ fn staleness_that_is_cut_is_a_warning_where_it_was_written() {
     "#);
     assert_eq!(warnings("cache.max_ttl = '1h'"), "");
 }
-
-#[test]
-fn an_admin_listener_whose_api_nobody_can_use_is_a_warning() {
-    insta::assert_snapshot!(warnings("admin.listen = '0.0.0.0:8081'"), @"
-    warning: proxy.toml:1:16: admin.listen: `0.0.0.0:8081` is not on loopback, and without a token `/api` is closed there
-      hint: set `token` where `/api` is to be used; the rest of the listener needs none
-    ");
-    for text in [
-        "admin.listen = 'off'",
-        "admin.listen = '[::1]:8081'",
-        "admin.listen = '0.0.0.0:8081'\nadmin.token = '0123456789abcdef'",
-    ] {
-        assert_eq!(warnings(text), "", "{text}");
-    }
-}

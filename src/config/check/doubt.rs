@@ -2,7 +2,7 @@
 
 use super::{Findings, hint_for, item_key};
 use crate::config::{
-    Admin, Caller, Config, Proof, Scope, Upstream, address,
+    Caller, Config, Proof, Scope, Upstream, address,
     glob::Glob,
     rule::{Match, Rule},
 };
@@ -10,7 +10,6 @@ use crate::config::{
 /// Warns of what in `config` can hardly be meant.
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     check_loop(&config.listen, &config.upstream, findings);
-    check_admin(&config.admin, findings);
     check_keys(&config.callers, &config.upstream, findings);
     check_tenants("cache.scope", &config.cache.scope, config, findings);
     for (i, rule) in config.rules.iter().enumerate() {
@@ -37,18 +36,6 @@ fn check_loop(listen: &[String], upstream: &Upstream, findings: &mut Findings) {
             &["upstream.base_url", "listen"],
             format!("leads to `{own}` of `listen`: every call would come back to Refrain"),
             "name the API that calls are for",
-        );
-    }
-}
-
-/// Warns where nobody can use `/api`.
-fn check_admin(admin: &Admin, findings: &mut Findings) {
-    let Some(listen) = &admin.listen else { return };
-    if admin.token.is_none() && !address::is_loopback(listen) {
-        findings.warn(
-            &["admin.listen", "admin.token"],
-            format!("`{listen}` is not on loopback, and without a token `/api` is closed there"),
-            "set `token` where `/api` is to be used; the rest of the listener needs none",
         );
     }
 }
