@@ -1,4 +1,4 @@
-//! `/api`: what the operator can do. Every request passes the [`guard`](super::guard) first.
+//! `/api`: what the operator can do. Every request passes the [`guard`] first.
 
 use axum::{
     Router,

@@ -2,7 +2,7 @@
 //!
 //! # Where it is told
 //! What has at most [`SMALL`] bytes is told by the call that asks, on the spot. A larger recording would keep other calls
-//! waiting for their turn on the same thread, so it is told on a thread for such work, [`AT_A_TIME`] of them at a time;
+//! waiting for their turn on the same thread, so it is told on a thread for such work, `AT_A_TIME` of them at a time;
 //! calls that ask for the same form meanwhile wait for the one telling.
 //!
 //! # Scope

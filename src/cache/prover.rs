@@ -5,7 +5,7 @@
 //! does not refuse that proves nothing, and the next call itself is forwarded instead.
 //!
 //! # Scope
-//! [`proof`] decides, this one gathers the facts and asks. One renewal at a time for each credential, [`ASKING`] in all.
+//! [`proof`] decides, this one gathers the facts and asks. One renewal at a time for each credential, `ASKING` in all.
 
 mod ask;
 

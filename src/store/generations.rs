@@ -11,7 +11,7 @@
 //! # Scope
 //! Decides what is dead, what is stale, and what may be forgotten. Nothing is deleted here: entries give way lazily, to
 //! reads, to evictions and to the sweep (`store::purge`). A purge may be forgotten once a sweep has found nothing that
-//! it concerns; what has not been looked at since then is dead without a look ([`Registry::floor`](registry::Registry)).
+//! it concerns; what has not been looked at since then is dead without a look (`Registry::floor`).
 
 mod name;
 mod registry;

@@ -10,7 +10,7 @@
 //! What a member holds travels as it is written, blanks between tokens aside: an event is one line. Unknown members
 //! stand at their level: of the top in the first chunk, of a choice beside its finish reason, of a message in its delta.
 //! Left out is only what a plain answer says and a stream does not: that there are no `annotations`. A completion whose
-//! stream would be out of all proportion to it ([`GROWTH`]) is not unfolded.
+//! stream would be out of all proportion to it (`GROWTH`) is not unfolded.
 
 use super::{
     Unreadable,
