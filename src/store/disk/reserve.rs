@@ -5,7 +5,9 @@
 //! Best effort: where there is no room for it there is none, and a deletion waits until there is.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -46,7 +48,15 @@ impl Reserve {
     fn fill(&self) -> Result<(), Trouble> {
         let mut noise = vec![0; SIZE];
         getrandom::fill(&mut noise).map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(fs::write(&self.0, noise)?)
+        // What is there is not filled anew but replaced: whatever it is, it is not written to.
+        self.spend();
+        let mut options = fs::OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&self.0)?;
+        Ok(file.write_all(&noise)?)
     }
 }
 
