@@ -1,11 +1,11 @@
 //! Configurations as operators write them, and what they are told.
 
-use std::{io::Write, time::Duration};
+use std::{io::Write, path::PathBuf, time::Duration};
 
 use proptest::prelude::*;
 use tempfile::NamedTempFile;
 
-use super::*;
+use super::{check::Surroundings, load::FILE_NAME, secret::Environment, tree::Node, *};
 
 /// Returns what the operator is told about a file.
 fn told(text: &str) -> String {
