@@ -54,9 +54,8 @@ export async function scripted() {
     }
     const asked = JSON.parse(body);
     upstream.retries.push(request.headers['x-stainless-retry-count']);
-    const [, name, once] = /^(cut|busy)(-once)$/.exec(asked.model) ?? [];
-    if (once && upstream.calls > 1) asked.model = 'text';
-    else if (name === 'busy') {
+    if (['cut-once', 'busy-once'].includes(asked.model) && upstream.calls > 1) asked.model = 'text';
+    if (asked.model === 'busy-once') {
       answer.writeHead(429, { 'content-type': 'application/json', 'retry-after': '1' }).end(recording('busy.json'));
       return;
     }

@@ -47,12 +47,12 @@ class Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.calls += 1
         self.server.heads.append(self.headers)
-        model, _, once = asked["model"].partition("-")
-        if once and self.server.calls > 1:
+        model = asked["model"]
+        if model in ("cut-once", "busy-once") and self.server.calls > 1:
             model = "text"
-        if model == "busy":
+        if model == "busy-once":
             self.refuse(recording("busy.json"))
-        elif once:
+        elif model == "cut-once":
             self.stream(events("text.sse")[:5])
             self.server.gate.wait(DEADLINE)
             self.leave_open(False)
