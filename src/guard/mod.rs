@@ -1,4 +1,7 @@
 //! What stands between the cache and the upstream.
 
+pub mod breaker;
+pub mod circuit;
+pub mod class;
 pub mod coalesce;
 pub mod witness;
