@@ -109,16 +109,12 @@ impl App {
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
         let policy = Arc::new(Policy::new(
             &config.cache,
-            &config.upstream.base_url,
+            &config.first_upstream().base_url,
             CHAT_TTL,
         ));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
-        let upstream = Upstream::new(&config.upstream, &config.rules, policy.clone())?;
-        let circuits = Circuits::new(breaker::Options {
-            upstream: config.upstream.name.clone(),
-            terms: circuit::Terms::default(),
-            own_key: upstream.has_one_key(),
-        });
+        let upstream = Upstream::new(config.first_upstream(), &config.rules, policy.clone())?;
+        let circuits = circuits(&config.breaker, config.first_upstream());
         let readings = Gauges {
             ledger: ledger.clone(),
             memory,
@@ -384,7 +380,7 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
         api_key,
         proof,
         ..
-    } = &config.upstream;
+    } = config.first_upstream();
     // Another place under the same name has said nothing yet.
     let place = [name.clone(), base_url.to_string()];
     let place = place.each_ref().map(String::as_bytes);
@@ -405,9 +401,32 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
     })
 }
 
+/// Makes the circuits of an upstream.
+fn circuits(breaker: &config::Breaker, upstream: &config::Upstream) -> Circuits {
+    let config::Breaker {
+        window,
+        min_calls,
+        ratio,
+        open,
+        max_open,
+    } = *breaker;
+    Circuits::new(breaker::Options {
+        upstream: upstream.name.clone(),
+        terms: circuit::Terms {
+            window,
+            min_calls,
+            ratio: ratio.get(),
+            open,
+            max_open,
+        },
+        own_key: upstream.api_key.is_some(),
+    })
+}
+
 /// Returns what stands before the proxy's own key where no caller has to show one.
 fn guard(config: &Config) -> Guard {
-    let spends = config.upstream.api_key.is_some() && config.callers.is_empty();
+    let spends =
+        config.callers.is_empty() && config.upstreams.iter().any(config::Upstream::holds_key);
     Guard::new(spends, &config.limits.hosts)
 }
 
