@@ -1,0 +1,60 @@
+//! Refrain under faults for as long as one likes, and through an outage: the real binary between clients and an
+//! upstream that both misbehave.
+//!
+//! ```text
+//! cargo bench --bench soak                 ten minutes of mixed faults
+//! cargo bench --bench soak -- 20s          as long as one says
+//! cargo bench --bench soak -- outage       200 calls a second while the upstream is killed, fails, and comes back
+//! ```
+//!
+//! # Scope
+//! What is checked is counted, not timed, except that no call may take longer than its time-outs allow. Each check is
+//! printed with what it found, and one that does not hold ends the program with 1. How fast Refrain is, is told by
+//! `benches/hit`.
+
+mod answer;
+mod checks;
+mod client;
+mod dice;
+mod fault;
+mod lines;
+mod mixed;
+mod outage;
+mod proxy;
+mod report;
+mod upstream;
+
+use std::{env, process::ExitCode, time::Duration};
+
+use anyhow::{Result, bail};
+
+use self::checks::Checks;
+
+fn main() -> Result<ExitCode> {
+    // Cargo passes `--bench` to every benchmark.
+    let words: Vec<String> = env::args()
+        .skip(1)
+        .filter(|word| word != "--bench")
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let checks = runtime.block_on(play(&words))?;
+    Ok(if checks.held() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn play(words: &[&str]) -> Result<Checks> {
+    match words {
+        [] => mixed::play(TEN_MINUTES).await,
+        ["outage"] => outage::play().await,
+        [time] => mixed::play(humantime::parse_duration(time)?).await,
+        more => bail!("a time such as `20s`, or `outage`; not {}", more.join(" ")),
+    }
+}
+
+const TEN_MINUTES: Duration = Duration::from_secs(600);
