@@ -5,6 +5,7 @@
 //! cargo bench --bench soak                 ten minutes of mixed faults
 //! cargo bench --bench soak -- 20s          as long as one says
 //! cargo bench --bench soak -- outage       200 calls a second while the upstream is killed, fails, and comes back
+//! cargo bench --bench soak -- failover     the same beside a second upstream
 //! ```
 //!
 //! # Scope
@@ -28,7 +29,7 @@ use std::{env, process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 
-use self::checks::Checks;
+use self::{checks::Checks, outage::Second};
 
 fn main() -> Result<ExitCode> {
     // Cargo passes `--bench` to every benchmark.
@@ -51,9 +52,13 @@ fn main() -> Result<ExitCode> {
 async fn play(words: &[&str]) -> Result<Checks> {
     match words {
         [] => mixed::play(TEN_MINUTES).await,
-        ["outage"] => outage::play().await,
+        ["outage"] => outage::play(Second::Absent).await,
+        ["failover"] => outage::play(Second::Present).await,
         [time] => mixed::play(humantime::parse_duration(time)?).await,
-        more => bail!("a time such as `20s`, or `outage`; not {}", more.join(" ")),
+        more => bail!(
+            "a time such as `20s`, `outage` or `failover`; not {}",
+            more.join(" ")
+        ),
     }
 }
 

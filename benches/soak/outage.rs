@@ -37,6 +37,15 @@ enum Phase {
     Back,
 }
 
+/// Whether a second upstream can take over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Second {
+    /// There is none.
+    Absent,
+    /// It answers all the time.
+    Present,
+}
+
 /// One call of the scene, once it is over.
 #[derive(Clone, Debug)]
 struct Done {
@@ -46,65 +55,72 @@ struct Done {
     took: Duration,
 }
 
-/// What happened in one second.
+/// What was so when one second was over.
 #[derive(Clone, Debug)]
-struct Second {
+struct Tick {
     phase: Phase,
-    /// Calls that the upstream had read when it was over.
-    upstream: u64,
-    /// Whether the circuit refused calls when it was over.
-    open: bool,
+    /// Calls that the upstream had read.
+    asked: usize,
+    /// State of its circuit: 0 closed, 1 half-open, 2 open.
+    circuit: u64,
 }
 
 /// Plays the scene.
-pub(crate) async fn play() -> Result<Checks> {
-    let mut upstream = Upstream::start()?;
-    let mut proxy = Proxy::start(&config(&upstream))?;
+pub(crate) async fn play(second: Second) -> Result<Checks> {
+    let (mut first, other) = (Upstream::start()?, Upstream::start()?);
+    let mut proxy = Proxy::start(&config(&first, &other, second))?;
     warm(&proxy).await?;
     let mut calls = JoinSet::new();
-    let mut seconds = Vec::new();
+    let (mut ticks, mut failing) = (Vec::new(), Instant::now());
+    let mut probes = Vec::new();
     for phase in [Phase::Well, Phase::Dead, Phase::Failing, Phase::Back] {
-        phase.begin(&mut upstream).await?;
+        if phase == Phase::Back {
+            probes = first.calls_since(failing);
+        }
+        phase.begin(&mut first).await?;
+        failing = Instant::now();
         for _ in 0..phase.seconds() {
-            one_second(seconds.len(), &proxy, &mut calls).await;
-            seconds.push(Second {
+            one_second(ticks.len(), &proxy, &mut calls).await;
+            ticks.push(Tick {
                 phase,
-                upstream: upstream.calls(),
-                open: proxy.metrics().await?.sum(OPEN, &[]) > 0,
+                asked: first.calls(),
+                circuit: proxy.metrics().await?.sum(STATE, &["\"first\""]),
             });
         }
     }
     let done = calls.join_all().await;
-    table(&seconds, &done)?;
+    table(&ticks, &done)?;
     let mut checks = Checks::default();
-    judge_calls(&seconds, &done, &mut checks)?;
-    judge_circuit(&seconds, &mut checks)?;
+    judge_calls(&ticks, &done, second, &mut checks)?;
+    judge_circuit(&ticks, &probes, &mut checks)?;
     let code = proxy.end().await?;
-    checks.check(
-        "the proxy ends by itself",
-        code == Some(0),
-        &format!("exit code {code:?}"),
-    )?;
+    let found = format!("exit code {code:?}");
+    checks.check("the proxy ends by itself", code == Some(0), &found)?;
     let panics = Lines::read(&proxy.log())?.panics;
     let none = panics.first().map_or("none", String::as_str);
     checks.check("nothing panicked", panics.is_empty(), none)?;
     Ok(checks)
 }
 
-fn config(upstream: &Upstream) -> String {
-    let address = upstream.address;
+fn config(first: &Upstream, other: &Upstream, second: Second) -> String {
+    let (first, other) = (first.address, other.address);
+    let other = match second {
+        Second::Absent => String::new(),
+        Second::Present => format!(
+            "[[upstream]]\nname = \"second\"\nbase_url = \"http://{other}/v1\"\npriority = 1\napi_key = \"sk-second\"\n"
+        ),
+    };
     format!(
         r#"
 [[upstream]]
-name = "only"
-base_url = "http://{address}/v1"
+name = "first"
+base_url = "http://{first}/v1"
 timeouts = {{ connect = "1s", first_byte = "2s", idle = "2s" }}
+{other}
 [cache]
 ttl = "1s"
 [breaker]
 window = "5s"
-min_calls = 20
-ratio = 0.5
 open = "1s"
 max_open = "4s"
 "#
@@ -192,33 +208,34 @@ impl Phase {
 }
 
 /// Prints what happened, a row for each second.
-fn table(seconds: &[Second], done: &[Done]) -> Result<()> {
-    report::row(HEADER.each_ref().map(|word| word as &dyn std::fmt::Display))?;
-    let mut before = 0;
-    for (number, second) in seconds.iter().enumerate() {
-        let of = |warm: bool| {
-            tally(
-                done.iter()
-                    .filter(|one| one.second == number && one.warm == warm),
-            )
-        };
-        let longest = done
-            .iter()
-            .filter(|one| one.second == number)
-            .map(|one| one.took.as_millis())
-            .max();
-        let asked = second.upstream - before;
-        before = second.upstream;
+fn table(ticks: &[Tick], done: &[Done]) -> Result<()> {
+    let of = |second: usize| done.iter().filter(move |one| one.second == second);
+    report::text(HEADER)?;
+    let mut before = ticks.first().map_or(0, |tick| tick.asked);
+    for (second, tick) in ticks.iter().enumerate() {
+        let longest = of(second).map(|one| one.took.as_millis()).max();
         report::text(&format!(
-            "{number:>9} {:>9} {:>9} {asked:>9} {:>9}   {:<44} {}",
-            second.phase.name(),
-            if second.open { "open" } else { "closed" },
+            "{second:>3} {:<8}{:<10}{:>6}{:>8}   {:<30}{}",
+            tick.phase.name(),
+            tick.circuit(),
+            tick.asked - before,
             longest.unwrap_or(0),
-            of(true),
-            of(false),
+            tally(of(second).filter(|one| one.warm)),
+            tally(of(second).filter(|one| !one.warm)),
         ))?;
+        before = tick.asked;
     }
     Ok(())
+}
+
+impl Tick {
+    fn circuit(&self) -> &'static str {
+        match self.circuit {
+            0 => "closed",
+            1 => "half-open",
+            _ => "open",
+        }
+    }
 }
 
 fn tally<'a>(done: impl Iterator<Item = &'a Done>) -> String {
@@ -240,85 +257,74 @@ fn tally<'a>(done: impl Iterator<Item = &'a Done>) -> String {
         })
 }
 
-fn judge_calls(seconds: &[Second], done: &[Done], checks: &mut Checks) -> Result<()> {
+fn judge_calls(ticks: &[Tick], done: &[Done], second: Second, checks: &mut Checks) -> Result<()> {
     // What was under way when the upstream was killed may break off; what came later may not.
     let out = |one: &&Done| {
-        let phase = |second: usize| seconds.get(second).map(|second| second.phase);
-        let now = phase(one.second);
-        now.is_some_and(Phase::is_out)
+        ticks
+            .get(one.second)
+            .is_some_and(|tick| tick.phase.is_out())
     };
+    let whole = |one: &Done| one.outcome.end == End::Whole;
     let lost = |one: &&Done| matches!(one.outcome.end, End::Unsent | End::Wrong | End::Odd);
     let count = done.iter().filter(lost).count();
-    checks.check(
-        "no call is lost",
-        count == 0,
-        &format!("{count} of {}", done.len()),
-    )?;
-    let stale = |one: &Done| one.outcome.end == End::Whole;
-    let warm: Vec<&Done> = done.iter().filter(|one| one.warm).filter(out).collect();
-    let kept = warm.iter().copied().filter(|one| stale(one)).count();
+    let found = format!("{count} of {}", done.len());
+    checks.check("no call is lost", count == 0, &found)?;
+    let (warm, cold): (Vec<&Done>, Vec<&Done>) = done.iter().filter(out).partition(|one| one.warm);
+    let kept = warm.iter().filter(|one| whole(one)).count();
     let found = format!("{kept} of {}", warm.len());
-    checks.check(
-        "warm calls are answered during the outage",
-        kept == warm.len(),
-        &found,
-    )?;
-    let cold: Vec<&Done> = done.iter().filter(|one| !one.warm).filter(out).collect();
-    let told = cold
-        .iter()
-        .filter(|one| one.outcome.end == End::Told(200))
-        .count();
+    checks.check("warm calls are answered", kept == warm.len(), &found)?;
+    let told = |one: &&&Done| match second {
+        Second::Absent => one.outcome.end == End::Told(200),
+        Second::Present => whole(one),
+    };
+    let told = cold.iter().filter(told).count();
     let found = format!("{told} of {}", cold.len());
-    checks.check("cold calls get the apology", told == cold.len(), &found)?;
+    let what = match second {
+        Second::Absent => "cold calls get the apology",
+        Second::Present => "cold calls are answered by the second upstream",
+    };
+    checks.check(what, told == cold.len(), &found)?;
     let longest = done.iter().map(|one| one.took).max().unwrap_or_default();
     let found = format!("the longest took {longest:?}");
     checks.check("no call hangs", longest < LONGEST, &found)
 }
 
-fn judge_circuit(seconds: &[Second], checks: &mut Checks) -> Result<()> {
-    let first = |phase| {
-        seconds
-            .iter()
-            .position(|second| second.phase == phase)
-            .unwrap_or(0)
+fn judge_circuit(ticks: &[Tick], probes: &[Instant], checks: &mut Checks) -> Result<()> {
+    let first = |phase| ticks.iter().position(|tick| tick.phase == phase);
+    let after = |phase, open: bool| {
+        let mut later = ticks.iter().skip(first(phase)?);
+        later.position(|tick| (tick.circuit == 2) == open && (open || tick.circuit == 0))
     };
-    let (dead, failing, back) = (
-        first(Phase::Dead),
-        first(Phase::Failing),
-        first(Phase::Back),
-    );
-    let opened = seconds.iter().skip(dead).position(|second| second.open);
-    let found = format!("after {opened:?} s");
-    checks.check(
-        "the circuit opens within its window",
-        opened.is_some_and(|s| s <= 5),
-        &found,
-    )?;
-    let probes: Vec<u64> = seconds
-        .windows(2)
-        .skip(failing)
-        .take(back - failing - 1)
-        .filter_map(|pair| Some(pair.get(1)?.upstream - pair.first()?.upstream))
-        .collect();
-    let most = probes.iter().max().copied().unwrap_or(0);
-    let all: u64 = probes.iter().sum();
-    let found = format!("at most {most}, {all} in {} s", probes.len());
-    checks.check("at most one probe a second", most <= 1 && all > 0, &found)?;
-    let closed = seconds.iter().skip(back).position(|second| !second.open);
-    let found = format!("after {closed:?} s");
-    checks.check(
-        "the circuit closes when the upstream is back",
-        closed.is_some_and(|s| s <= 6),
-        &found,
-    )
+    let opened = after(Phase::Dead, true);
+    let found = format!("{opened:?}");
+    let soon = opened.is_some_and(|seconds| seconds <= WINDOW);
+    checks.check("the circuit opens, whole seconds later", soon, &found)?;
+    let gaps = probes.windows(2).filter_map(|pair| {
+        let [one, next] = pair else { return None };
+        Some(next.duration_since(*one))
+    });
+    let least = gaps.min().unwrap_or_default();
+    let found = format!("{} probes, at least {least:?} apart", probes.len());
+    let rare = probes.len() > 1 && least >= SECOND;
+    checks.check("there is at most one probe a second", rare, &found)?;
+    let closed = after(Phase::Back, false);
+    let found = format!("{closed:?}");
+    let soon = opened.is_some() && closed.is_some_and(|seconds| seconds <= MAX_OPEN);
+    checks.check("the circuit closes, whole seconds later", soon, &found)
 }
 
-const HEADER: [&str; 6] = ["s", "upstream", "circuit", "asked", "max ms", "warm; cold"];
+const HEADER: &str =
+    "  s upstream circuit   asked  max ms   warm calls                    cold calls";
 /// Calls a second.
 const RATE: u32 = 200;
 /// Questions that were answered before.
 const WARM: u64 = 100;
 /// What the time-outs allow, with room for a busy machine.
 const LONGEST: Duration = Duration::from_secs(5);
-/// Circuits that refuse calls.
-const OPEN: &str = "refrain_circuit_state";
+/// How far back the circuit looks, seconds.
+const WINDOW: usize = 5;
+/// The longest that it is open, and a probe, seconds.
+const MAX_OPEN: usize = 5;
+/// Between two probes, with room for how a probe is read late.
+const SECOND: Duration = Duration::from_millis(950);
+const STATE: &str = "refrain_circuit_state";

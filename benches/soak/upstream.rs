@@ -2,11 +2,8 @@
 
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -35,7 +32,8 @@ pub(crate) struct Upstream {
 
 struct State {
     mood: Mutex<Mood>,
-    calls: AtomicU64,
+    /// When each call was read.
+    calls: Mutex<Vec<Instant>>,
 }
 
 /// A call that was read.
@@ -62,7 +60,7 @@ impl Upstream {
             address: port.local_addr()?,
             state: Arc::new(State {
                 mood: Mutex::new(Mood::Well),
-                calls: AtomicU64::new(0),
+                calls: Mutex::default(),
             }),
             server: JoinSet::new(),
             _port: port,
@@ -73,16 +71,18 @@ impl Upstream {
 
     /// Changes how it fares from the next call on.
     pub(crate) fn fares(&self, mood: Mood) {
-        *self
-            .state
-            .mood
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = mood;
+        *lock(&self.state.mood) = mood;
     }
 
     /// Returns how many calls it has read.
-    pub(crate) fn calls(&self) -> u64 {
-        self.state.calls.load(Ordering::Relaxed)
+    pub(crate) fn calls(&self) -> usize {
+        lock(&self.state.calls).len()
+    }
+
+    /// Returns when each call since `start` was read.
+    pub(crate) fn calls_since(&self, start: Instant) -> Vec<Instant> {
+        let calls = lock(&self.state.calls);
+        calls.iter().copied().filter(|at| *at >= start).collect()
     }
 
     /// Breaks all connections off; new ones are refused.
@@ -96,6 +96,11 @@ impl Upstream {
         self.server.spawn(accept(listener, self.state.clone()));
         Ok(())
     }
+}
+
+/// Locks what no panic can leave in disorder.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn bound(address: SocketAddr) -> Result<TcpSocket> {
@@ -123,8 +128,8 @@ async fn converse(mut stream: TcpStream, state: &State, mut dice: Dice) -> Resul
     stream.set_nodelay(true)?;
     let mut buffer = Vec::new();
     while let Some(asked) = read(&mut stream, &mut buffer).await? {
-        state.calls.fetch_add(1, Ordering::Relaxed);
-        let mood = *state.mood.lock().unwrap_or_else(PoisonError::into_inner);
+        lock(&state.calls).push(Instant::now());
+        let mood = *lock(&state.mood);
         sleep(Duration::from_millis(dice.below(20))).await;
         let fault = mood.fault(&mut dice);
         match perform(&mut stream, asked, fault, &mut dice).await? {
