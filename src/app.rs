@@ -29,6 +29,7 @@ use crate::{
     },
     listen::{
         self, End,
+        connections::Connections,
         cors::Cors,
         edge::{Edge, Parts},
         incoming::Budget,
@@ -153,7 +154,8 @@ impl App {
         let proxies = app.bind(config).await?;
         app.listen_for_operator(config, readings, purger.clone())
             .await?;
-        app.listen_for_calls(proxies, &edge, deadlines(&config.limits));
+        let connections = Connections::new(None);
+        app.listen_for_calls(proxies, &edge, deadlines(&config.limits), connections);
         app.keepers.spawn_until_stop(tapes.look_after());
         app.keepers.spawn_until_stop(purger.look_after());
         app.readiness.ready();
@@ -175,15 +177,17 @@ impl App {
         listeners: Vec<TcpListener>,
         edge: &Edge<Stack>,
         deadlines: Deadlines,
+        connections: Connections,
     ) {
+        let terms = listen::Terms {
+            deadlines,
+            connections,
+            tasks: self.tasks.clone(),
+            end: self.end.clone(),
+        };
         for listener in listeners {
-            self.tasks.spawn(listen::serve(
-                listener,
-                edge.clone(),
-                deadlines,
-                self.tasks.clone(),
-                self.end.clone(),
-            ));
+            let serving = listen::serve(listener, edge.clone(), terms.clone());
+            self.tasks.spawn(serving);
         }
     }
 
