@@ -6,6 +6,8 @@
 //! cargo bench --bench soak -- 20s          as long as one says
 //! cargo bench --bench soak -- outage       200 calls a second while the upstream is killed, fails, and comes back
 //! cargo bench --bench soak -- failover     the same beside a second upstream
+//! cargo bench --bench soak -- revoked      10,000 calls with a key that is refused
+//! cargo bench --bench soak -- drain        SIGTERM under load, five times
 //! ```
 //!
 //! # Scope
@@ -17,12 +19,14 @@ mod answer;
 mod checks;
 mod client;
 mod dice;
+mod drain;
 mod fault;
 mod lines;
 mod mixed;
 mod outage;
 mod proxy;
 mod report;
+mod revoked;
 mod upstream;
 
 use std::{env, process::ExitCode, time::Duration};
@@ -54,9 +58,11 @@ async fn play(words: &[&str]) -> Result<Checks> {
         [] => mixed::play(TEN_MINUTES).await,
         ["outage"] => outage::play(Second::Absent).await,
         ["failover"] => outage::play(Second::Present).await,
+        ["revoked"] => revoked::play().await,
+        ["drain"] => drain::play().await,
         [time] => mixed::play(humantime::parse_duration(time)?).await,
         more => bail!(
-            "a time such as `20s`, `outage` or `failover`; not {}",
+            "a time such as `20s`, or one of outage, failover, revoked and drain; not {}",
             more.join(" ")
         ),
     }

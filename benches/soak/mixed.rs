@@ -78,20 +78,10 @@ pub(crate) async fn play(time: Duration) -> Result<Checks> {
 }
 
 /// A small store, so that it is full long before the end, and short time-outs, so that faults follow each other.
-fn config(upstreams: &[Upstream; 2]) -> String {
-    let [first, second] = upstreams.each_ref().map(|upstream| upstream.address);
-    format!(
-        r#"
-[[upstream]]
-name = "first"
-base_url = "http://{first}/v1"
-timeouts = {{ connect = "1s", first_byte = "2s", idle = "2s" }}
-[[upstream]]
-name = "second"
-base_url = "http://{second}/v1"
-priority = 1
-api_key = "sk-second"
-timeouts = {{ connect = "1s", first_byte = "2s", idle = "2s" }}
+fn config([first, second]: &[Upstream; 2]) -> String {
+    let timeouts = "timeouts = { connect = \"1s\", first_byte = \"2s\", idle = \"2s\" }";
+    let own = format!("{timeouts}\npriority = 1\napi_key = \"sk-second\"");
+    let rest = r#"
 [cache]
 ttl = "20s"
 stale_while_revalidate = "5s"
@@ -103,8 +93,13 @@ max_size = "32MiB"
 window = "5s"
 open = "1s"
 max_open = "4s"
-"#
-    )
+"#;
+    [
+        &first.section("first", timeouts),
+        &second.section("second", &own),
+        rest,
+    ]
+    .concat()
 }
 
 /// Asks until `end`, as one client.

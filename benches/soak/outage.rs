@@ -103,28 +103,15 @@ pub(crate) async fn play(second: Second) -> Result<Checks> {
 }
 
 fn config(first: &Upstream, other: &Upstream, second: Second) -> String {
-    let (first, other) = (first.address, other.address);
+    let timeouts = "timeouts = { connect = \"1s\", first_byte = \"2s\", idle = \"2s\" }";
+    let own = format!("{timeouts}\npriority = 1\napi_key = \"sk-second\"");
     let other = match second {
         Second::Absent => String::new(),
-        Second::Present => format!(
-            "[[upstream]]\nname = \"second\"\nbase_url = \"http://{other}/v1\"\npriority = 1\napi_key = \"sk-second\"\n"
-        ),
+        Second::Present => other.section("second", &own),
     };
-    format!(
-        r#"
-[[upstream]]
-name = "first"
-base_url = "http://{first}/v1"
-timeouts = {{ connect = "1s", first_byte = "2s", idle = "2s" }}
-{other}
-[cache]
-ttl = "1s"
-[breaker]
-window = "5s"
-open = "1s"
-max_open = "4s"
-"#
-    )
+    let rest =
+        "[cache]\nttl = \"1s\"\n[breaker]\nwindow = \"5s\"\nopen = \"1s\"\nmax_open = \"4s\"\n";
+    [&first.section("first", timeouts), &other, rest].concat()
 }
 
 /// Has every warm question answered once, and waits until those answers have expired.

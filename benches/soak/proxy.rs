@@ -38,6 +38,10 @@ pub(crate) struct Held {
     pub(crate) fds: usize,
 }
 
+/// Tells whether a proxy is ready, also while it ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Readiness(SocketAddr);
+
 /// The metrics of one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics(String);
@@ -72,12 +76,12 @@ impl Proxy {
 
     /// Asks for the metrics.
     pub(crate) async fn metrics(&self) -> Result<Metrics> {
-        let mut stream = TcpStream::connect(self.admin).await?;
-        let request = format!("GET /metrics HTTP/1.0\r\nHost: {}\r\n\r\n", self.admin);
-        stream.write_all(request.as_bytes()).await?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page).await?;
-        Ok(Metrics(page))
+        get(self.admin, "/metrics").await.map(Metrics)
+    }
+
+    /// Returns what tells whether it is ready.
+    pub(crate) fn readiness(&self) -> Readiness {
+        Readiness(self.admin)
     }
 
     /// Reads what it holds now.
@@ -114,6 +118,14 @@ impl Proxy {
     }
 }
 
+impl Readiness {
+    /// Asks whether it is ready; one that cannot be asked is not.
+    pub(crate) async fn is_ready(&self) -> bool {
+        let page = get(self.0, "/readyz").await;
+        page.is_ok_and(|page| page.split(' ').nth(1) == Some("200"))
+    }
+}
+
 impl Metrics {
     /// Returns the sum of the metric `name`, which counts, over all series whose labels hold every one of `labels`.
     pub(crate) fn sum(&self, name: &str, labels: &[&str]) -> u64 {
@@ -141,6 +153,16 @@ impl Drop for Proxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Asks for a page of the admin listener; returns it with its head.
+async fn get(admin: SocketAddr, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(admin).await?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {admin}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await?;
+    Ok(page)
 }
 
 /// Reads where it listens: for calls, and for its operator.

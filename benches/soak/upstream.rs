@@ -41,6 +41,7 @@ struct State {
 struct Asked {
     number: u64,
     streams: bool,
+    revoked: bool,
 }
 
 /// Whether a connection can carry another call.
@@ -67,6 +68,12 @@ impl Upstream {
         };
         upstream.revive()?;
         Ok(upstream)
+    }
+
+    /// Returns the section of the configuration that says where it is, with more `settings`.
+    pub(crate) fn section(&self, name: &str, settings: &str) -> String {
+        let address = self.address;
+        format!("[[upstream]]\nname = \"{name}\"\nbase_url = \"http://{address}/v1\"\n{settings}\n")
     }
 
     /// Changes how it fares from the next call on.
@@ -152,9 +159,17 @@ async fn silence(stream: &mut TcpStream) -> Result<()> {
 async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Option<Asked>> {
     loop {
         if let Some((length, body)) = whole(buffer) {
+            let revoked = format!("bearer sk-soak-{REVOKED}\r\n");
+            let revoked = buffer
+                .windows(revoked.len())
+                .any(|bytes| bytes.eq_ignore_ascii_case(revoked.as_bytes()));
             let asked = answer::asked(&body);
             buffer.drain(..length);
-            return Ok(asked.map(|(number, streams)| Asked { number, streams }));
+            return Ok(asked.map(|(number, streams)| Asked {
+                number,
+                streams,
+                revoked,
+            }));
         }
         if stream.read_buf(buffer).await? == 0 {
             return Ok(None);
@@ -184,6 +199,7 @@ async fn perform(
     dice: &mut Dice,
 ) -> Result<After> {
     match fault {
+        _ if asked.revoked => refuse(stream, "401 Unauthorized", "").await,
         None => tell(stream, asked, usize::MAX).await,
         Some(Fault::Slow) => {
             sleep(Duration::from_millis(200 + dice.below(300))).await;
@@ -288,6 +304,9 @@ fn chunked(text: &str, last: bool) -> String {
     let end = if last { "0\r\n\r\n" } else { "" };
     format!("{:x}\r\n{text}\r\n{end}", text.len())
 }
+
+/// The caller whose key is refused.
+pub(crate) const REVOKED: u64 = 4711;
 
 const OK_PLAIN: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
 const OK_STREAM: &str =
