@@ -307,7 +307,7 @@ const RATE: u32 = 200;
 /// Questions that were answered before.
 const WARM: u64 = 100;
 /// What the time-outs allow, with room for a busy machine.
-const LONGEST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(8);
 /// How far back the circuit looks, seconds.
 const WINDOW: usize = 5;
 /// The longest that it is open, and a probe, seconds.
