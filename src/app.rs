@@ -21,7 +21,11 @@ use crate::{
     call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
     config::{self, Cache, Config, Directive, OnDisconnect},
     error::Error,
-    guard::coalesce::{Flights, Judge},
+    guard::{
+        breaker::{self, Circuits},
+        circuit,
+        coalesce::{Flights, Judge},
+    },
     ledger::{
         Ledger, clock,
         log::Log,
@@ -110,6 +114,11 @@ impl App {
         ));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
         let upstream = Upstream::new(config.first_upstream(), &config.rules, policy.clone())?;
+        let circuits = Circuits::new(breaker::Options {
+            upstream: config.first_upstream().name.clone(),
+            terms: circuit_terms(&config.breaker),
+            own_key: upstream.has_one_key(),
+        });
         let readings = Gauges {
             ledger: ledger.clone(),
             memory,
@@ -119,6 +128,7 @@ impl App {
             flights: flights.clone(),
             proofs: prover.proofs().clone(),
             purger: purger.clone(),
+            circuits: vec![circuits.clone()],
         };
         let own = Own {
             purger: purger.clone(),
@@ -127,7 +137,15 @@ impl App {
             proofs: (!upstream.has_one_key()).then(|| prover.proofs().clone()),
         };
         let edge = Edge::new(Parts {
-            stack: stack(ledger.clone(), store, prover, refreshes, flights, upstream),
+            stack: stack(
+                ledger.clone(),
+                store,
+                prover,
+                refreshes,
+                flights,
+                circuits,
+                upstream,
+            ),
             ledger,
             own,
             callers: Callers::new(&config.callers, &kept.secret),
@@ -203,9 +221,12 @@ impl App {
         let listener = listen::bind(address).await?;
         let address = listen::address(&listener)?;
         self.admin = Some(address);
+        let gauges = Arc::new(gauges);
+        let metrics = gauges.clone();
         let router = admin::router(Views {
             readiness: self.readiness.clone(),
-            metrics: Arc::new(move || gauges.render()),
+            metrics: Arc::new(move || metrics.render()),
+            troubles: Arc::new(move || gauges.troubles()),
             purger,
             guard: Arc::new(admin::guard::Guard {
                 token: config.admin.token.clone(),
@@ -276,6 +297,8 @@ struct Gauges {
     flights: Flights,
     proofs: Proofs,
     purger: Purger,
+    /// Of each upstream.
+    circuits: Vec<Circuits>,
 }
 
 /// What the start makes of `[store] path`.
@@ -301,7 +324,14 @@ impl Gauges {
             purges: self.purger.counts(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
             proofs: self.proofs.counts(),
+            circuits: self.circuits.iter().map(Circuits::counts).collect(),
         })
+    }
+
+    /// Returns what does not work, a line each.
+    fn troubles(&self) -> Vec<String> {
+        let troubles = self.circuits.iter().flat_map(Circuits::troubles);
+        troubles.map(|trouble| trouble.to_string()).collect()
     }
 }
 
@@ -373,6 +403,16 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
         },
         tasks: tasks.clone(),
     })
+}
+
+fn circuit_terms(breaker: &config::Breaker) -> circuit::Terms {
+    circuit::Terms {
+        window: breaker.window,
+        min_calls: breaker.min_calls,
+        ratio: breaker.ratio.get(),
+        open: breaker.open,
+        max_open: breaker.max_open,
+    }
 }
 
 /// Returns what stands before the proxy's own key where no caller has to show one.

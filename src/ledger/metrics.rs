@@ -5,6 +5,7 @@
 
 mod answers;
 mod calls;
+mod circuits;
 mod disk;
 mod proofs;
 mod series;
@@ -18,6 +19,7 @@ pub use self::calls::Ended;
 use self::{answers::Answers, calls::Calls};
 use crate::{
     answer::verdict::NotStored,
+    guard::breaker,
     ledger::refresh::Outcome,
     store::{self, purge::Selector},
 };
@@ -34,7 +36,7 @@ struct Series {
 }
 
 /// What is counted elsewhere and read when the metrics are.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Readings {
     /// Entries in memory.
     pub entries: u64,
@@ -58,6 +60,8 @@ pub struct Readings {
     pub disk: store::disk::Counts,
     /// What upstreams have said of credentials.
     pub proofs: store::proofs::Counts,
+    /// What the circuits of each upstream have done.
+    pub circuits: Vec<breaker::Counts>,
 }
 
 impl Metrics {
@@ -128,8 +132,9 @@ impl Readings {
             followers,
             log_dropped,
             purges,
-            disk,
-            proofs,
+            ref disk,
+            ref proofs,
+            ref circuits,
         } = *self;
         let rows = [
             ("store_entries", "gauge", "Entries in memory", entries),
@@ -181,8 +186,9 @@ impl Readings {
         let help = "Purges, by what they were about";
         let kinds = Selector::KINDS.into_iter().zip(purges);
         text::family(&mut out, "purges", help, "kind", kinds);
-        disk::write(&mut out, &disk);
-        proofs::write(&mut out, &proofs);
+        disk::write(&mut out, disk);
+        proofs::write(&mut out, proofs);
+        circuits::write(&mut out, circuits);
         out
     }
 }
