@@ -5,6 +5,7 @@
 //! cargo bench --bench soak                 ten minutes of mixed faults
 //! cargo bench --bench soak -- 20s          as long as one says
 //! cargo bench --bench soak -- outage       200 calls a second while the upstream is killed, fails, and comes back
+//! cargo bench --bench soak -- outage FILE  the same, drawn into an SVG
 //! cargo bench --bench soak -- failover     the same beside a second upstream
 //! cargo bench --bench soak -- revoked      10,000 calls with a key that is refused
 //! cargo bench --bench soak -- drain        SIGTERM under load, five times
@@ -24,6 +25,7 @@ mod fault;
 mod lines;
 mod mixed;
 mod outage;
+mod picture;
 mod proxy;
 mod report;
 mod revoked;
@@ -56,8 +58,10 @@ fn main() -> Result<ExitCode> {
 async fn play(words: &[&str]) -> Result<Checks> {
     match words {
         [] => mixed::play(TEN_MINUTES).await,
-        ["outage"] => outage::play(Second::Absent).await,
-        ["failover"] => outage::play(Second::Present).await,
+        ["outage"] => outage::play(Second::Absent, None).await,
+        ["outage", picture] => outage::play(Second::Absent, Some(picture)).await,
+        ["failover"] => outage::play(Second::Present, None).await,
+        ["failover", picture] => outage::play(Second::Present, Some(picture)).await,
         ["revoked"] => revoked::play().await,
         ["drain"] => drain::play().await,
         [time] => mixed::play(humantime::parse_duration(time)?).await,

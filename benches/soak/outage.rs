@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
+    fs,
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,7 @@ use crate::{
     client::{Call, Client, End, Outcome, Patience},
     fault::Mood,
     lines::Lines,
+    picture::{self, Column},
     proxy::Proxy,
     report,
     upstream::Upstream,
@@ -65,8 +67,8 @@ struct Tick {
     circuit: u64,
 }
 
-/// Plays the scene.
-pub(crate) async fn play(second: Second) -> Result<Checks> {
+/// Plays the scene, and draws it into the file `picture`.
+pub(crate) async fn play(second: Second, picture: Option<&str>) -> Result<Checks> {
     let (mut first, other) = (Upstream::start()?, Upstream::start()?);
     let mut proxy = Proxy::start(&config(&first, &other, second))?;
     warm(&proxy).await?;
@@ -90,6 +92,9 @@ pub(crate) async fn play(second: Second) -> Result<Checks> {
     }
     let done = calls.join_all().await;
     table(&ticks, &done)?;
+    if let Some(picture) = picture {
+        fs::write(picture, picture::draw(&columns(&ticks, &done)))?;
+    }
     let mut checks = Checks::default();
     judge_calls(&ticks, &done, second, &mut checks)?;
     judge_circuit(&ticks, &probes, &mut checks)?;
@@ -207,8 +212,8 @@ fn table(ticks: &[Tick], done: &[Done]) -> Result<()> {
             tick.circuit(),
             tick.asked - before,
             longest.unwrap_or(0),
-            tally(of(second).filter(|one| one.warm)),
-            tally(of(second).filter(|one| !one.warm)),
+            spelled(&words(done, second, true)),
+            spelled(&words(done, second, false)),
         ))?;
         before = tick.asked;
     }
@@ -225,23 +230,50 @@ impl Tick {
     }
 }
 
-fn tally<'a>(done: impl Iterator<Item = &'a Done>) -> String {
-    let mut verdicts: BTreeMap<String, u64> = BTreeMap::new();
-    for one in done {
-        let word = match one.outcome.end {
-            End::Whole => one.outcome.verdict.clone(),
+/// Returns what the calls of one second came to, as words and how often.
+fn words(done: &[Done], second: usize, warm: bool) -> BTreeMap<String, usize> {
+    let mut words = BTreeMap::new();
+    for one in done
+        .iter()
+        .filter(|one| one.second == second && one.warm == warm)
+    {
+        *words.entry(one.word()).or_default() += 1;
+    }
+    words
+}
+
+fn spelled(words: &BTreeMap<String, usize>) -> String {
+    words.iter().fold(String::new(), |mut text, (word, count)| {
+        let _ = write!(text, "{word} {count}  ");
+        text
+    })
+}
+
+impl Done {
+    fn word(&self) -> String {
+        match self.outcome.end {
+            End::Whole => self.outcome.verdict.clone(),
             End::Told(200) => "apology".to_owned(),
             End::Told(status) => status.to_string(),
             other => format!("{other:?}").to_lowercase(),
-        };
-        *verdicts.entry(word).or_default() += 1;
+        }
     }
-    verdicts
-        .iter()
-        .fold(String::new(), |mut text, (word, count)| {
-            let _ = write!(text, "{word} {count}  ");
-            text
-        })
+}
+
+fn columns(ticks: &[Tick], done: &[Done]) -> Vec<Column> {
+    let mut before = ticks.first().map_or(0, |tick| tick.asked);
+    let column = |(second, tick): (usize, &Tick)| {
+        let asked = tick.asked - before;
+        before = tick.asked;
+        Column {
+            phase: tick.phase.name(),
+            closed: tick.circuit == 0,
+            asked,
+            warm: words(done, second, true).into_iter().collect(),
+            cold: words(done, second, false).into_iter().collect(),
+        }
+    };
+    ticks.iter().enumerate().map(column).collect()
 }
 
 fn judge_calls(ticks: &[Tick], done: &[Done], second: Second, checks: &mut Checks) -> Result<()> {
