@@ -61,7 +61,7 @@ struct Done {
 #[derive(Clone, Debug)]
 struct Tick {
     phase: Phase,
-    /// Calls that the upstream had read.
+    /// Calls that the upstream had read in that second.
     asked: usize,
     /// State of its circuit: 0 closed, 1 half-open, 2 open.
     circuit: u64,
@@ -73,7 +73,7 @@ pub(crate) async fn play(second: Second, picture: Option<&str>) -> Result<Checks
     let mut proxy = Proxy::start(&config(&first, &other, second))?;
     warm(&proxy).await?;
     let mut calls = JoinSet::new();
-    let (mut ticks, mut failing) = (Vec::new(), Instant::now());
+    let (mut ticks, mut asked, mut failing) = (Vec::new(), first.calls(), Instant::now());
     let mut probes = Vec::new();
     for phase in [Phase::Well, Phase::Dead, Phase::Failing, Phase::Back] {
         if phase == Phase::Back {
@@ -85,9 +85,10 @@ pub(crate) async fn play(second: Second, picture: Option<&str>) -> Result<Checks
             one_second(ticks.len(), &proxy, &mut calls).await;
             ticks.push(Tick {
                 phase,
-                asked: first.calls(),
+                asked: first.calls() - asked,
                 circuit: proxy.metrics().await?.sum(STATE, &["\"first\""]),
             });
+            asked = first.calls();
         }
     }
     let done = calls.join_all().await;
@@ -203,19 +204,17 @@ impl Phase {
 fn table(ticks: &[Tick], done: &[Done]) -> Result<()> {
     let of = |second: usize| done.iter().filter(move |one| one.second == second);
     report::text(HEADER)?;
-    let mut before = ticks.first().map_or(0, |tick| tick.asked);
     for (second, tick) in ticks.iter().enumerate() {
         let longest = of(second).map(|one| one.took.as_millis()).max();
         report::text(&format!(
             "{second:>3} {:<8}{:<10}{:>6}{:>8}   {:<30}{}",
             tick.phase.name(),
             tick.circuit(),
-            tick.asked - before,
+            tick.asked,
             longest.unwrap_or(0),
             spelled(&words(done, second, true)),
             spelled(&words(done, second, false)),
         ))?;
-        before = tick.asked;
     }
     Ok(())
 }
@@ -261,17 +260,12 @@ impl Done {
 }
 
 fn columns(ticks: &[Tick], done: &[Done]) -> Vec<Column> {
-    let mut before = ticks.first().map_or(0, |tick| tick.asked);
-    let column = |(second, tick): (usize, &Tick)| {
-        let asked = tick.asked - before;
-        before = tick.asked;
-        Column {
-            phase: tick.phase.name(),
-            closed: tick.circuit == 0,
-            asked,
-            warm: words(done, second, true).into_iter().collect(),
-            cold: words(done, second, false).into_iter().collect(),
-        }
+    let column = |(second, tick): (usize, &Tick)| Column {
+        phase: tick.phase.name(),
+        closed: tick.circuit == 0,
+        asked: tick.asked,
+        warm: words(done, second, true).into_iter().collect(),
+        cold: words(done, second, false).into_iter().collect(),
     };
     ticks.iter().enumerate().map(column).collect()
 }

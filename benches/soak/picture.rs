@@ -64,7 +64,7 @@ fn phases(svg: &mut String, columns: &[Column]) {
             let _ = writeln!(
                 svg,
                 "<line x1=\"{x}\" y1=\"8\" x2=\"{x}\" y2=\"390\" stroke=\"#999\" stroke-dasharray=\"3\"/>\n\
-                 <text x=\"{}\" y=\"20\">upstream {}</text>",
+                 <text x=\"{}\" y=\"20\">{}</text>",
                 x + 4,
                 column.phase
             );
