@@ -279,3 +279,19 @@ async fn what_panics_above_the_record_is_a_500_too() {
     let answer = answered_by(stack).await;
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
 }
+
+#[test]
+fn a_wait_is_told_in_whole_seconds_and_never_too_short() {
+    for (millis, seconds) in [
+        (0, 1),
+        (1, 1),
+        (1_000, 1),
+        (1_001, 2),
+        (4_999, 5),
+        (5_000, 5),
+    ] {
+        let wait = Duration::from_millis(millis);
+        assert_eq!(whole_seconds(wait), seconds, "{millis}");
+    }
+    assert_eq!(whole_seconds(Duration::MAX), u64::MAX);
+}
