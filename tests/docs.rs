@@ -12,7 +12,7 @@ use refrain::{
     ledger::{
         clock,
         line::Line,
-        metrics::{Metrics, Readings},
+        metrics::{Metrics, Readings, Upstream},
     },
     store::{codec::Damage, disk, proofs::Event, purge::Selector},
     upstream::headers,
@@ -158,7 +158,10 @@ fn every_field_of_the_call_line_is_documented_in_its_order() {
 
 #[test]
 fn every_metric_is_documented_with_its_type_and_labels() {
-    let text = Metrics::new().render(&Readings::default());
+    let text = Metrics::new().render(&Readings {
+        upstreams: vec![Upstream::default()],
+        ..Readings::default()
+    });
     let mut metrics = BTreeSet::new();
     for line in text.lines() {
         let Some((family, kind)) = line

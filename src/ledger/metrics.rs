@@ -9,13 +9,14 @@ mod disk;
 mod proofs;
 mod series;
 mod text;
+mod upstreams;
 
 use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
-pub use self::calls::Ended;
 use self::{answers::Answers, calls::Calls};
+pub use self::{calls::Ended, upstreams::Upstream};
 use crate::{
     answer::verdict::NotStored,
     ledger::refresh::Outcome,
@@ -34,7 +35,7 @@ struct Series {
 }
 
 /// What is counted elsewhere and read when the metrics are.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Readings {
     /// Entries in memory.
     pub entries: u64,
@@ -58,6 +59,14 @@ pub struct Readings {
     pub disk: store::disk::Counts,
     /// What upstreams have said of credentials.
     pub proofs: store::proofs::Counts,
+    /// What stands before each upstream.
+    pub upstreams: Vec<Upstream>,
+    /// Connections of clients.
+    pub connections: u64,
+    /// How often accepting them had to pause.
+    pub accept_pauses: u64,
+    /// Faults of Refrain's own that ended a task.
+    pub panics: u64,
 }
 
 impl Metrics {
@@ -130,59 +139,82 @@ impl Readings {
             purges,
             disk,
             proofs,
-        } = *self;
+            upstreams,
+            connections,
+            accept_pauses,
+            panics,
+        } = self;
         let rows = [
-            ("store_entries", "gauge", "Entries in memory", entries),
+            ("store_entries", "gauge", "Entries in memory", *entries),
             (
                 "store_bytes",
                 "gauge",
                 "What the entries in memory take",
-                entry_bytes,
+                *entry_bytes,
             ),
             (
                 "store_evictions",
                 "counter",
                 "Entries that gave way to others",
-                evicted,
+                *evicted,
             ),
             (
                 "tape_bytes",
                 "gauge",
                 "What open recordings hold",
-                tape_bytes,
+                *tape_bytes,
             ),
             (
                 "flights",
                 "gauge",
                 "Upstream calls that others can join",
-                flights,
+                *flights,
             ),
             (
                 "flights_led",
                 "counter",
                 "Upstream calls that others could join",
-                led,
+                *led,
             ),
             (
                 "followers",
                 "counter",
                 "Calls that joined another's",
-                followers,
+                *followers,
             ),
             (
                 "log_lines_dropped",
                 "counter",
                 "Log lines lost to a slow writer",
-                log_dropped,
+                *log_dropped,
+            ),
+            (
+                "connections",
+                "gauge",
+                "Connections of clients",
+                *connections,
+            ),
+            (
+                "accept_pauses",
+                "counter",
+                "Times that accepting waited for a connection to end",
+                *accept_pauses,
+            ),
+            (
+                "panics",
+                "counter",
+                "Faults of Refrain's own that ended a task",
+                *panics,
             ),
         ];
         let mut out = String::new();
         text::rows(&mut out, &rows);
         let help = "Purges, by what they were about";
-        let kinds = Selector::KINDS.into_iter().zip(purges);
+        let kinds = Selector::KINDS.into_iter().zip(*purges);
         text::family(&mut out, "purges", help, "kind", kinds);
-        disk::write(&mut out, &disk);
-        proofs::write(&mut out, &proofs);
+        disk::write(&mut out, disk);
+        proofs::write(&mut out, proofs);
+        upstreams::write(&mut out, upstreams);
         out
     }
 }

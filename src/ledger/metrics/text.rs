@@ -22,12 +22,35 @@ pub(super) fn family(
     label: &str,
     series: impl Iterator<Item = (&'static str, u64)>,
 ) {
+    labelled(text, (name, Kind::Counter, help), label, series);
+}
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+}
+
+/// Writes a metric with one label: name, kind and help. The values of the label need no escapes.
+pub(super) fn labelled<'a>(
+    text: &mut String,
+    (name, kind, help): (&str, Kind, &str),
+    label: &str,
+    series: impl Iterator<Item = (&'a str, u64)>,
+) {
+    let (kind, total) = match kind {
+        Kind::Counter => ("counter", "_total"),
+        Kind::Gauge => ("gauge", ""),
+    };
     // Writing to a String does not fail.
     let _ = write!(
         text,
-        "# HELP refrain_{name} {help}.\n# TYPE refrain_{name} counter\n"
+        "# HELP refrain_{name} {help}.\n# TYPE refrain_{name} {kind}\n"
     );
     for (value, count) in series {
-        let _ = writeln!(text, "refrain_{name}_total{{{label}=\"{value}\"}} {count}");
+        let _ = writeln!(text, "refrain_{name}{total}{{{label}=\"{value}\"}} {count}");
     }
 }
