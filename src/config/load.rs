@@ -1,8 +1,9 @@
 //! A configuration put together from its sources: file, environment, flags.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
-    fs,
+    fmt, fs,
     io::{self, Read},
     path::{Path, PathBuf},
     str::FromStr,
@@ -12,6 +13,7 @@ use super::{
     Config, Warning,
     check::{self, Checked, Finding, Surroundings},
     container, env,
+    file::File,
     problem::{Complaint, Place, Problem, Problems},
     read,
     secret::Environment,
@@ -41,6 +43,10 @@ pub struct Flag {
     pub values: Vec<String>,
 }
 
+/// The files that settings name, as they were read. What stands in them is shown nowhere.
+#[derive(Default)]
+pub(super) struct Files(BTreeMap<String, Result<Vec<u8>, String>>);
+
 impl Config {
     /// Reads and checks a configuration.
     ///
@@ -67,6 +73,7 @@ impl Config {
             memory: container::memory_limit(),
             state: state::directory(&sources.env),
             env: Environment::of(&sources.env),
+            files: Files::default(),
         };
         Self::settle(&tree, problems, surroundings)
     }
@@ -74,10 +81,11 @@ impl Config {
     pub(super) fn settle(
         tree: &Node,
         mut problems: Vec<Problem>,
-        surroundings: Surroundings,
+        mut surroundings: Surroundings,
     ) -> Result<Self, Problems> {
         let (file, found) = read::read(tree);
         problems.extend(found);
+        surroundings.files.add_named_by(&file);
         let checked = check::check(file, surroundings);
         if let Err(findings) = &checked {
             problems.extend(findings.iter().map(|finding| placed(finding, tree)));
@@ -94,11 +102,41 @@ impl Config {
     }
 }
 
+impl Files {
+    /// Reads the files that `file` names and that have not been read.
+    fn add_named_by(&mut self, file: &File) {
+        let tls = file.upstream.iter().map(|upstream| &upstream.tls);
+        let paths = tls.flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]);
+        for path in paths.filter(|path| !path.is_empty()) {
+            if !self.0.contains_key(path) {
+                self.0.insert(path.clone(), content(path));
+            }
+        }
+    }
+
+    /// Returns what stands in the file at `path`.
+    pub(super) fn get(&self, path: &str) -> Result<&[u8], Complaint> {
+        let content = self.0.get(path).map(Result::as_deref);
+        content.unwrap_or(Ok(&[])).map_err(|error| {
+            Complaint::new(
+                format!("`{path}` cannot be read: {error}"),
+                "name a file that whoever runs Refrain may read",
+            )
+        })
+    }
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
 impl FromStr for Config {
     type Err = Problems;
 
-    /// Reads the text of a `proxy.toml` alone: no environment, no flags, no look at the container. So there is no state
-    /// directory, and no disk tier unless the text names its file.
+    /// Reads the text of a `proxy.toml` alone, and the files that it names: no environment, no flags, no look at the
+    /// container. So there is no state directory, and no disk tier unless the text names its file.
     fn from_str(text: &str) -> Result<Self, Problems> {
         let (tree, problems) = match Node::parse(FILE_NAME, text) {
             Ok(tree) => (tree, Vec::new()),
@@ -162,6 +200,14 @@ fn read_file(path: &Path) -> Result<Node, Vec<Problem>> {
         )
     })?;
     Node::parse(&name, &text)
+}
+
+fn content(path: &str) -> Result<Vec<u8>, String> {
+    let bytes = read_up_to(Path::new(path), LARGEST_FILE + 1).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err("it is larger than 1 MiB".to_owned());
+    }
+    Ok(bytes)
 }
 
 fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {

@@ -20,20 +20,24 @@ mod caller;
 mod check;
 mod container;
 mod env;
+mod failure;
 mod file;
 mod glob;
+mod headers;
 mod key;
 mod limits;
 mod load;
 mod log;
 mod problem;
 mod proof;
+mod ratio;
 mod read;
 mod rule;
 mod scope;
 mod secret;
 mod state;
 mod store;
+mod tls;
 mod token;
 mod tree;
 mod units;
@@ -47,17 +51,21 @@ pub use self::{
     cache::{Cache, Directive, OnDisconnect},
     caller::{Caller, KeyHash},
     env::CONFIG as CONFIG_VARIABLE,
+    failure::{Breaker, Fallback, FallbackMode, Retry, RuleFallback},
     glob::Glob,
+    headers::Headers,
     key::{KEEPABLE, Key, MAX_BODY},
     limits::{Cors, Limits},
     load::{Flag, Sources},
     log::{Log, LogFormat},
     problem::{Complaint, Place, Problem, Problems, Warning},
     proof::Proof,
+    ratio::Ratio,
     rule::{DIALECTS, MAX_NAME, MAX_TAGS, Match, Rule, Temperature, Timer, Timers},
     scope::{Pointer, Scope},
     secret::ApiKey,
     store::{Disk, Store},
+    tls::{ClientCertificate, Tls},
     token::Token,
     upstream::{HttpVersion, Identity, Timeouts, Upstream},
 };
@@ -69,8 +77,14 @@ pub struct Config {
     pub listen: Vec<String>,
     /// The operator's own listener.
     pub admin: Admin,
-    /// Where calls go.
-    pub upstream: Upstream,
+    /// Where calls go, in the order written; at least one.
+    pub upstreams: Vec<Upstream>,
+    /// How a call that failed is tried again.
+    pub retry: Retry,
+    /// When an upstream that fails is left alone.
+    pub breaker: Breaker,
+    /// What a call gets that could not be answered.
+    pub fallback: Fallback,
     /// What is kept, how long and for whom.
     pub cache: Cache,
     /// What holds for some calls instead; the first that fits counts.
@@ -98,6 +112,17 @@ pub struct Admin {
     pub listen: Option<String>,
     /// What the operator proves to be the operator by; `None` where loopback alone is trusted.
     pub token: Option<Token>,
+}
+
+impl Config {
+    /// Returns the upstream that is written first.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "no configuration without an upstream passes its check"
+    )]
+    pub fn first_upstream(&self) -> &Upstream {
+        &self.upstreams[0]
+    }
 }
 
 /// The documented file, equal to the defaults.

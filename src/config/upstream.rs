@@ -1,26 +1,48 @@
 //! `[[upstream]]`: where calls go and how they are sent there.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use serde::Deserialize;
 
-use super::{ApiKey, BaseUrl, Proof};
+use super::{ApiKey, BaseUrl, Glob, Headers, Proof, Tls};
 
 /// `[[upstream]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// Name in headers and log lines; part of the key.
+    /// Name in headers and log lines; part of the key. No two upstreams have the same.
     pub name: String,
     /// What an SDK would be given as its base URL.
     pub base_url: BaseUrl,
     /// The proxy's own key for it, which is sent in place of callers' credentials.
     pub api_key: Option<ApiKey>,
+    /// The models that it serves, as they are asked for; at least one pattern.
+    pub models: Vec<Glob>,
+    /// What a model that is asked for is called there, where it has another name.
+    pub rename: BTreeMap<String, String>,
+    /// Which upstreams are tried first: those with the lowest number.
+    pub priority: u32,
+    /// Its share of the calls among upstreams of one priority.
+    pub weight: NonZeroU32,
+    /// What every call takes to it, in place of the client's headers of the same name.
+    pub headers: Headers,
     /// HTTP version spoken to it.
     pub http: HttpVersion,
+    /// Whom it has to be known by, and what it knows the proxy by.
+    pub tls: Tls,
     /// Its timers.
     pub timeouts: Timeouts,
     /// How long an idle connection is kept.
     pub pool_idle: Duration,
+    /// How many idle connections are kept.
+    pub pool_max_idle: u32,
+    /// How long a connection may be silent before it is asked for a sign of life; `None` = never.
+    pub keepalive: Option<Duration>,
+    /// How many calls it is sent at a time; `None` = any number.
+    pub max_concurrent: Option<NonZeroU32>,
+    /// How long a call waits for its turn where that many are under way.
+    pub max_wait: Duration,
+    /// Whether a call that it is slow to answer is made once more beside.
+    pub hedge: bool,
     /// How it is asked whether a credential still holds.
     pub proof: Proof,
     /// What of a bearer token is the scope `credential`.
@@ -62,4 +84,16 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// For the whole call.
     pub total: Option<Duration>,
+}
+
+impl Upstream {
+    /// Returns whether it is called with something of the operator's that nobody else may spend.
+    pub fn holds_key(&self) -> bool {
+        self.api_key.is_some() || self.headers.hold_secret()
+    }
+
+    /// Returns whether it serves `model`, as a call asks for it.
+    pub fn serves(&self, model: &str) -> bool {
+        self.models.iter().any(|pattern| pattern.matches(model))
+    }
 }
