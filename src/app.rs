@@ -105,11 +105,11 @@ impl App {
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
         let policy = Arc::new(Policy::new(
             &config.cache,
-            &config.upstream.base_url,
+            &config.first_upstream().base_url,
             CHAT_TTL,
         ));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
-        let upstream = Upstream::new(&config.upstream, &config.rules, policy.clone())?;
+        let upstream = Upstream::new(config.first_upstream(), &config.rules, policy.clone())?;
         let readings = Gauges {
             ledger: ledger.clone(),
             memory,
@@ -354,7 +354,7 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
         api_key,
         proof,
         ..
-    } = &config.upstream;
+    } = config.first_upstream();
     // Another place under the same name has said nothing yet.
     let place = [name.clone(), base_url.to_string()];
     let place = place.each_ref().map(String::as_bytes);
@@ -377,7 +377,8 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
 
 /// Returns what stands before the proxy's own key where no caller has to show one.
 fn guard(config: &Config) -> Guard {
-    let spends = config.upstream.api_key.is_some() && config.callers.is_empty();
+    let spends =
+        config.callers.is_empty() && config.upstreams.iter().any(config::Upstream::holds_key);
     Guard::new(spends, &config.limits.hosts)
 }
 

@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn the_connector_is_as_patient_as_any_rule() {
-        let timeouts = Config::default().upstream.timeouts;
+        let timeouts = Config::default().first_upstream().timeouts;
         let rule = |connect| Rule {
             timeouts: Timers {
                 connect,

@@ -51,7 +51,7 @@ fn edge(stack: impl Answering, tasks: &Tasks) -> Edge<impl Answering> {
     let secret = Secret::from_bytes([7; 32]);
     let policy = Arc::new(Policy::new(
         &config.cache,
-        &config.upstream.base_url,
+        &config.first_upstream().base_url,
         Duration::from_secs(1),
     ));
     let readiness = Readiness::default();
