@@ -21,11 +21,16 @@ use crate::{
     call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
     config::{self, Cache, Config, Directive, OnDisconnect},
     error::Error,
-    guard::coalesce::{Flights, Judge},
+    guard::{
+        coalesce::{Flights, Judge},
+        hedge::Hedges,
+        limit::{self, Places},
+    },
     ledger::{
         Ledger, clock,
         log::Log,
-        metrics::{Metrics, Readings},
+        metrics::{self, Metrics, Readings},
+        panics,
     },
     listen::{
         self, End,
@@ -37,7 +42,7 @@ use crate::{
         own::Own,
         socket::Deadlines,
     },
-    stack::{Stack, stack},
+    stack::{Guards, Stack, stack},
     store::{
         disk::{self, Counts, Disk, Kept},
         generations::Generations,
@@ -63,6 +68,7 @@ pub struct App {
     keepers: Tasks,
     end: End,
     drain: Duration,
+    min_drain: Duration,
     disk: Option<Disk>,
 }
 
@@ -110,7 +116,12 @@ impl App {
         ));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
         let upstream = Upstream::new(config.first_upstream(), &config.rules, policy.clone())?;
+        let guards = guards(config.first_upstream());
+        let connections = Connections::new(config.limits.connections);
         let readings = Gauges {
+            upstream: config.first_upstream().name.clone(),
+            guards: guards.clone(),
+            connections: connections.clone(),
             ledger: ledger.clone(),
             memory,
             disk: disk.clone(),
@@ -127,7 +138,15 @@ impl App {
             proofs: (!upstream.has_one_key()).then(|| prover.proofs().clone()),
         };
         let edge = Edge::new(Parts {
-            stack: stack(ledger.clone(), store, prover, refreshes, flights, upstream),
+            stack: stack(
+                ledger.clone(),
+                store,
+                prover,
+                refreshes,
+                flights,
+                guards,
+                upstream,
+            ),
             ledger,
             own,
             callers: Callers::new(&config.callers, &kept.secret),
@@ -149,12 +168,12 @@ impl App {
             keepers: Tasks::default(),
             end: End::default(),
             drain: config.limits.drain,
+            min_drain: config.limits.min_drain.min(config.limits.drain),
             disk,
         };
         let proxies = app.bind(config).await?;
         app.listen_for_operator(config, readings, purger.clone())
             .await?;
-        let connections = Connections::new(None);
         app.listen_for_calls(proxies, &edge, deadlines(&config.limits), connections);
         app.keepers.spawn_until_stop(tapes.look_after());
         app.keepers.spawn_until_stop(purger.look_after());
@@ -226,12 +245,17 @@ impl App {
         self.disk.is_some()
     }
 
-    /// Drains: accepts no more calls and waits for those under way, at most as long as `[limits] drain`. Returns
-    /// whether all of them ended; those that did not are cut off. Whoever drops the future goes on with [`App::cut`].
+    /// Drains: says that it is not ready, accepts no more calls after `[limits] min_drain`, and waits for those under way,
+    /// all in all at most as long as `[limits] drain`. Returns whether all of them ended; those that did not are cut off.
+    /// Whoever drops the future goes on with [`App::cut`].
     pub async fn stop(&self) -> bool {
         self.readiness.draining();
+        if !self.min_drain.is_zero() {
+            tokio::time::sleep(self.min_drain).await;
+        }
         self.end.stop.cancel();
-        let drained = self.tasks.finish(self.drain).await;
+        let patience = self.drain.saturating_sub(self.min_drain);
+        let drained = self.tasks.finish(patience).await;
         if !drained {
             tracing::warn!(drain = ?self.drain, "calls cut off: the time to drain is over");
             self.end.cut.cancel();
@@ -267,6 +291,10 @@ impl Drop for App {
 /// What the metrics read when they are asked for.
 #[derive(Debug)]
 struct Gauges {
+    /// Name of the upstream.
+    upstream: String,
+    guards: Guards,
+    connections: Connections,
     ledger: Ledger,
     memory: Memory,
     disk: Option<Disk>,
@@ -301,6 +329,14 @@ impl Gauges {
             purges: self.purger.counts(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
             proofs: self.proofs.counts(),
+            upstreams: vec![metrics::Upstream {
+                name: self.upstream.clone(),
+                limit: self.guards.places.counts(),
+                hedge: self.guards.hedges.counts(),
+            }],
+            connections: self.connections.open(),
+            accept_pauses: self.connections.pauses(),
+            panics: panics::count(),
         })
     }
 }
@@ -380,6 +416,19 @@ fn guard(config: &Config) -> Guard {
     let spends =
         config.callers.is_empty() && config.upstreams.iter().any(config::Upstream::holds_key);
     Guard::new(spends, &config.limits.hosts)
+}
+
+/// Makes what stands right before an upstream.
+fn guards(upstream: &config::Upstream) -> Guards {
+    let terms = limit::Terms {
+        max_concurrent: upstream.max_concurrent,
+        max_wait: upstream.max_wait,
+    };
+    let places = Places::new(upstream.name.clone(), terms);
+    Guards {
+        hedges: Hedges::new(upstream.hedge, places.clone()),
+        places,
+    }
 }
 
 fn deadlines(limits: &config::Limits) -> Deadlines {

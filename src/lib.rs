@@ -10,6 +10,8 @@
 //! cache      fresh: answered here; stale: kept as fallback; miss: goes on, stored on the way back
 //! coalesce   one leader per key goes on; the others read its tape, live
 //! witness    notes what the upstream says of each credential
+//! hedge      asks again for what is late
+//! limit      so many calls at a time, the others wait
 //! upstream   the only station that leaves the machine
 //! ```
 //!

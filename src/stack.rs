@@ -6,6 +6,8 @@ use crate::{
     cache::{Cache, CacheLayer, prover::Prover, refresh::Refreshes},
     guard::{
         coalesce::{Coalesce, CoalesceLayer, Flights},
+        hedge::{Hedge, HedgeLayer, Hedges},
+        limit::{Limit, LimitLayer, Places},
         witness::{Witness, WitnessLayer},
     },
     ledger::{Ledger, RecordLayer, Recorder},
@@ -14,7 +16,16 @@ use crate::{
 };
 
 /// The whole way of a call below the edge.
-pub type Stack = Recorder<Cache<Coalesce<Witness<Upstream>>>>;
+pub type Stack = Recorder<Cache<Coalesce<Witness<Hedge<Limit<Upstream>>>>>>;
+
+/// What stands right before an upstream.
+#[derive(Clone, Debug)]
+pub struct Guards {
+    /// How many calls it is sent at a time.
+    pub places: Places,
+    /// Which calls it is sent twice.
+    pub hedges: Hedges,
+}
 
 /// Puts the layers in order; a call passes them from top to bottom, its answer from bottom to top.
 pub fn stack(
@@ -23,6 +34,7 @@ pub fn stack(
     prover: Prover,
     refreshes: Refreshes,
     flights: Flights,
+    guards: Guards,
     upstream: Upstream,
 ) -> Stack {
     let proofs = prover.proofs().clone();
@@ -36,6 +48,10 @@ pub fn stack(
         .layer(CoalesceLayer::new(flights, one_key))
         // Below both, so that it hears of each credential what the upstream said to it, and not to another's call.
         .layer(WitnessLayer::new(proofs, one_key))
+        // Above the limit, so that a second call needs a place like any other.
+        .layer(HedgeLayer::new(guards.hedges))
+        // Last, so that a place is taken by what really leaves, and by nothing else.
+        .layer(LimitLayer::new(guards.places))
         // The only station that leaves the machine.
         .service(upstream)
 }

@@ -26,7 +26,7 @@ use crate::support::{
 #[tokio::test]
 async fn readiness_fails_while_calls_are_still_accepted() {
     let up = upstream().start().await;
-    let limits = "[limits]\nmin_drain = \"1h\"";
+    let limits = "[limits]\ndrain = \"2h\"\nmin_drain = \"1h\"";
     let proxy = proxy(&up).with(limits).start().await;
     let mut kept = proxy.open(&chat("before")).await;
     assert_eq!(kept.next().await.header("connection"), None);
