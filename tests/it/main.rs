@@ -16,6 +16,7 @@ mod check;
 mod coalesce;
 mod disk;
 mod drain;
+mod faults;
 mod health;
 mod hedge;
 mod hit;
