@@ -148,13 +148,12 @@ impl Room {
         let Some(_turn) = self.queue() else {
             return Err(self.shed("and too many calls wait already"));
         };
-        match tokio::time::timeout(self.max_wait, self.free.clone().acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
-            Ok(Err(_)) | Err(_) => {
-                let waited = format!("and none became free within {:?}", self.max_wait);
-                Err(self.shed(&waited))
-            }
+        let turn = self.free.clone().acquire_owned();
+        if let Ok(Ok(place)) = tokio::time::timeout(self.max_wait, turn).await {
+            return Ok(place);
         }
+        let waited = format!("and none has ended within {:?}", self.max_wait);
+        Err(self.shed(&waited))
     }
 
     /// Joins the queue, if it is not full.

@@ -75,7 +75,7 @@ impl Service<Call> for Scripted {
 pub(super) fn call_for(model: &str) -> Call {
     let config = Config::default();
     let headers = HeaderMap::new();
-    let base_url = &config.upstream.base_url;
+    let base_url = &config.first_upstream().base_url;
     let policy = Policy::new(&config.cache, base_url, Duration::from_secs(100));
     let caller = Caller::of(&headers, &Secret::from_bytes([0; 32]));
     Call {

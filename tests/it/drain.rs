@@ -235,7 +235,7 @@ async fn under_load_nothing_breaks_off_even_for_those_who_notice_nothing() {
     all_end(clients).await;
     let whole = tally.whole.load(Ordering::SeqCst);
     let stopped = proxy.logged("\"stopped\"").await;
-    assert_eq!(stopped["fields"]["drained"], true, "{stopped}");
+    assert_eq!(stopped["drained"], true, "{stopped}");
     let lines = proxy.call_lines(whole).await;
     for line in &lines {
         assert_eq!(line["http.response.status_code"], 200, "{line}");

@@ -3,10 +3,10 @@
 use tokio::net::TcpStream;
 
 use crate::support::{
-    client::{Exchange, chat, chat_stream},
+    client::{Exchange, chat, chat_stream, request},
     gate,
     proxy::proxy,
-    upstream::{completion, stream, upstream},
+    upstream::{completion, status, stream, upstream},
 };
 
 #[tokio::test]
@@ -40,6 +40,30 @@ async fn connections_that_do_nothing_give_their_places_back_when_the_idle_time_i
     let proxy = proxy(&up).with(limits).start().await;
     let _silent = Exchange::raw(proxy.addr, b"").await;
     assert_eq!(proxy.send(&chat("hi")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_tunnel_counts_as_the_connection_that_it_is() {
+    let switch = status(101)
+        .header("Upgrade", "websocket")
+        .header("Connection", "Upgrade");
+    let up = upstream()
+        .answers(switch.echoing())
+        .answers(completion("hello"));
+    let up = up.start().await;
+    let proxy = proxy(&up).with("[limits]\nconnections = 1").start().await;
+    let call = request("GET", "/v1/realtime")
+        .header("Upgrade", "websocket")
+        .header("Connection", "Upgrade");
+    let mut tunnel = proxy.open(&call).await;
+    tunnel.head().await;
+    tunnel.write(b"ping").await;
+    assert_eq!(tunnel.tunnelled(4).await, b"ping");
+    let waiting = proxy.open(&chat("hi")).await;
+    proxy.counted("refrain_accept_pauses_total", 1.0).await;
+    assert_eq!(up.count(), 1);
+    drop(tunnel);
+    assert_eq!(waiting.finish().await.status, 200);
 }
 
 #[tokio::test]

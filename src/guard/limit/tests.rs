@@ -33,8 +33,8 @@ impl House {
     }
 }
 
-fn good() -> Result<Answer, Error> {
-    Ok(saying(StatusCode::OK, &["a", "b"]))
+fn good() -> Answer {
+    saying(StatusCode::OK, &["a", "b"])
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ async fn a_call_beyond_the_limit_waits_for_the_end_of_a_body() {
     let second = house.send();
     settle().await;
     assert_eq!(house.upstream.calls(), 1);
-    house.upstream.answer(0, good());
+    house.upstream.answer(0, Ok(good()));
     let mut answer = first.await.unwrap().unwrap();
     settle().await;
     assert_eq!(house.upstream.calls(), 1, "the body is not over");
@@ -59,7 +59,7 @@ async fn a_call_beyond_the_limit_waits_for_the_end_of_a_body() {
         2,
         "whoever holds what is over, holds no place"
     );
-    house.upstream.answer(1, good());
+    house.upstream.answer(1, Ok(good()));
     assert!(second.await.unwrap().is_ok());
     drop(answer);
     let counts = Counts {
@@ -143,12 +143,12 @@ async fn the_queue_is_bounded_and_served_in_its_order() {
     let beyond = house.send().await.unwrap();
     assert_eq!(beyond.unwrap_err().kind(), Kind::Busy);
     assert_eq!(house.counts().waiting, QUEUE);
-    house.upstream.answer(0, good());
+    house.upstream.answer(0, Ok(good()));
     drop(first.await.unwrap());
     let waiting = waiting.into_iter().enumerate();
     for (number, call) in waiting {
         settle().await;
-        house.upstream.answer(number + 1, good());
+        house.upstream.answer(number + 1, Ok(good()));
         drop(call.await.unwrap().unwrap());
     }
     let counts = Counts {
@@ -171,11 +171,11 @@ async fn a_waiting_call_whose_client_leaves_gives_up_its_turn() {
     gone.abort();
     assert!(gone.await.is_err());
     assert_eq!(house.counts().waiting, 1);
-    house.upstream.answer(0, good());
+    house.upstream.answer(0, Ok(good()));
     drop(first.await.unwrap());
     settle().await;
     assert_eq!(house.upstream.calls(), 2);
-    house.upstream.answer(1, good());
+    house.upstream.answer(1, Ok(good()));
     assert!(patient.await.unwrap().is_ok());
 }
 
