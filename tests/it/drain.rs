@@ -160,7 +160,10 @@ fn words() -> crate::support::upstream::Reply {
 }
 
 fn is_reset(why: &hyper::Error) -> bool {
-    std::error::Error::source(why).is_some_and(|source| source.is::<std::io::Error>())
+    let Some(source) = std::error::Error::source(why) else {
+        return false;
+    };
+    source.is::<std::io::Error>()
 }
 
 async fn connect(addr: SocketAddr) -> Option<SendRequest<Full<Bytes>>> {
