@@ -22,6 +22,8 @@ use crate::{
     config::{self, Cache, Config, Directive, OnDisconnect},
     error::Error,
     guard::{
+        breaker::{self, Circuits},
+        circuit,
         coalesce::{Flights, Judge},
         hedge::Hedges,
         limit::{self, Places},
@@ -116,7 +118,12 @@ impl App {
         ));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
         let upstream = Upstream::new(config.first_upstream(), &config.rules, policy.clone())?;
-        let guards = guards(config.first_upstream());
+        let circuits = Circuits::new(breaker::Options {
+            upstream: config.first_upstream().name.clone(),
+            terms: circuit_terms(&config.breaker),
+            own_key: upstream.has_one_key(),
+        });
+        let guards = guards(config.first_upstream(), circuits.clone());
         let connections = Connections::new(config.limits.connections);
         let readings = Gauges {
             upstream: config.first_upstream().name.clone(),
@@ -130,6 +137,7 @@ impl App {
             flights: flights.clone(),
             proofs: prover.proofs().clone(),
             purger: purger.clone(),
+            circuits: vec![circuits.clone()],
         };
         let own = Own {
             purger: purger.clone(),
@@ -222,9 +230,12 @@ impl App {
         let listener = listen::bind(address).await?;
         let address = listen::address(&listener)?;
         self.admin = Some(address);
+        let gauges = Arc::new(gauges);
+        let metrics = gauges.clone();
         let router = admin::router(Views {
             readiness: self.readiness.clone(),
-            metrics: Arc::new(move || gauges.render()),
+            metrics: Arc::new(move || metrics.render()),
+            troubles: Arc::new(move || gauges.troubles()),
             purger,
             guard: Arc::new(admin::guard::Guard {
                 token: config.admin.token.clone(),
@@ -304,6 +315,8 @@ struct Gauges {
     flights: Flights,
     proofs: Proofs,
     purger: Purger,
+    /// Of each upstream.
+    circuits: Vec<Circuits>,
 }
 
 /// What the start makes of `[store] path`.
@@ -337,7 +350,14 @@ impl Gauges {
             connections: self.connections.open(),
             accept_pauses: self.connections.pauses(),
             panics: panics::count(),
+            circuits: self.circuits.iter().map(Circuits::counts).collect(),
         })
+    }
+
+    /// Returns what does not work, a line each.
+    fn troubles(&self) -> Vec<String> {
+        let troubles = self.circuits.iter().flat_map(Circuits::troubles);
+        troubles.map(|trouble| trouble.to_string()).collect()
     }
 }
 
@@ -411,6 +431,16 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
     })
 }
 
+fn circuit_terms(breaker: &config::Breaker) -> circuit::Terms {
+    circuit::Terms {
+        window: breaker.window,
+        min_calls: breaker.min_calls,
+        ratio: breaker.ratio.get(),
+        open: breaker.open,
+        max_open: breaker.max_open,
+    }
+}
+
 /// Returns what stands before the proxy's own key where no caller has to show one.
 fn guard(config: &Config) -> Guard {
     let spends =
@@ -419,13 +449,14 @@ fn guard(config: &Config) -> Guard {
 }
 
 /// Makes what stands right before an upstream.
-fn guards(upstream: &config::Upstream) -> Guards {
+fn guards(upstream: &config::Upstream, circuits: Circuits) -> Guards {
     let terms = limit::Terms {
         max_concurrent: upstream.max_concurrent,
         max_wait: upstream.max_wait,
     };
     let places = Places::new(upstream.name.clone(), terms);
     Guards {
+        circuits,
         hedges: Hedges::new(upstream.hedge, places.clone()),
         places,
     }

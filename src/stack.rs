@@ -5,6 +5,7 @@ use tower::ServiceBuilder;
 use crate::{
     cache::{Cache, CacheLayer, prover::Prover, refresh::Refreshes},
     guard::{
+        breaker::{Breaker, BreakerLayer, Circuits},
         coalesce::{Coalesce, CoalesceLayer, Flights},
         hedge::{Hedge, HedgeLayer, Hedges},
         limit::{Limit, LimitLayer, Places},
@@ -16,11 +17,13 @@ use crate::{
 };
 
 /// The whole way of a call below the edge.
-pub type Stack = Recorder<Cache<Coalesce<Witness<Hedge<Limit<Upstream>>>>>>;
+pub type Stack = Recorder<Cache<Coalesce<Witness<Breaker<Hedge<Limit<Upstream>>>>>>>;
 
 /// What stands right before an upstream.
 #[derive(Clone, Debug)]
 pub struct Guards {
+    /// Whether it is called at all.
+    pub circuits: Circuits,
     /// How many calls it is sent at a time.
     pub places: Places,
     /// Which calls it is sent twice.
@@ -48,6 +51,8 @@ pub fn stack(
         .layer(CoalesceLayer::new(flights, one_key))
         // Below both, so that it hears of each credential what the upstream said to it, and not to another's call.
         .layer(WitnessLayer::new(proofs, one_key))
+        // An upstream that fails is left alone for a while; below whoever tries again, so that each try counts.
+        .layer(BreakerLayer::new(guards.circuits))
         // Above the limit, so that a second call needs a place like any other.
         .layer(HedgeLayer::new(guards.hedges))
         // Last, so that a place is taken by what really leaves, and by nothing else.

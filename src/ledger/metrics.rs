@@ -5,6 +5,7 @@
 
 mod answers;
 mod calls;
+mod circuits;
 mod disk;
 mod proofs;
 mod series;
@@ -19,6 +20,7 @@ use self::{answers::Answers, calls::Calls};
 pub use self::{calls::Ended, upstreams::Upstream};
 use crate::{
     answer::verdict::NotStored,
+    guard::breaker,
     ledger::refresh::Outcome,
     store::{self, purge::Selector},
 };
@@ -59,6 +61,8 @@ pub struct Readings {
     pub disk: store::disk::Counts,
     /// What upstreams have said of credentials.
     pub proofs: store::proofs::Counts,
+    /// What the circuits of each upstream have done.
+    pub circuits: Vec<breaker::Counts>,
     /// What stands before each upstream.
     pub upstreams: Vec<Upstream>,
     /// Connections of clients.
@@ -137,83 +141,85 @@ impl Readings {
             followers,
             log_dropped,
             purges,
-            disk,
-            proofs,
-            upstreams,
+            ref disk,
+            ref proofs,
+            ref circuits,
+            ref upstreams,
             connections,
             accept_pauses,
             panics,
-        } = self;
+        } = *self;
         let rows = [
-            ("store_entries", "gauge", "Entries in memory", *entries),
+            ("store_entries", "gauge", "Entries in memory", entries),
             (
                 "store_bytes",
                 "gauge",
                 "What the entries in memory take",
-                *entry_bytes,
+                entry_bytes,
             ),
             (
                 "store_evictions",
                 "counter",
                 "Entries that gave way to others",
-                *evicted,
+                evicted,
             ),
             (
                 "tape_bytes",
                 "gauge",
                 "What open recordings hold",
-                *tape_bytes,
+                tape_bytes,
             ),
             (
                 "flights",
                 "gauge",
                 "Upstream calls that others can join",
-                *flights,
+                flights,
             ),
             (
                 "flights_led",
                 "counter",
                 "Upstream calls that others could join",
-                *led,
+                led,
             ),
             (
                 "followers",
                 "counter",
                 "Calls that joined another's",
-                *followers,
+                followers,
             ),
             (
                 "log_lines_dropped",
                 "counter",
                 "Log lines lost to a slow writer",
-                *log_dropped,
+                log_dropped,
             ),
             (
                 "connections",
                 "gauge",
                 "Connections of clients",
-                *connections,
+                connections,
             ),
             (
                 "accept_pauses",
                 "counter",
                 "Times that accepting waited for a connection to end",
-                *accept_pauses,
+                accept_pauses,
             ),
             (
                 "panics",
                 "counter",
                 "Faults of Refrain's own that ended a task",
-                *panics,
+                panics,
             ),
         ];
         let mut out = String::new();
         text::rows(&mut out, &rows);
         let help = "Purges, by what they were about";
-        let kinds = Selector::KINDS.into_iter().zip(*purges);
+        let kinds = Selector::KINDS.into_iter().zip(purges);
         text::family(&mut out, "purges", help, "kind", kinds);
         disk::write(&mut out, disk);
         proofs::write(&mut out, proofs);
+        circuits::write(&mut out, circuits);
         upstreams::write(&mut out, upstreams);
         out
     }
