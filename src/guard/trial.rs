@@ -98,6 +98,7 @@ pub(super) fn call_for(model: &str) -> Call {
         dialect: None,
         plan: policy.plan(&headers).unwrap(),
         headers,
+        read: None,
         rule: None,
         passed_over: None,
         alone: false,

@@ -168,6 +168,7 @@ fn call(model: Option<&str>) -> Call {
         caller,
         headers,
         keyed: keyed.ok_or(Unkeyed::Endpoint),
+        read: None,
         rule: None,
         passed_over: None,
         alone: false,
