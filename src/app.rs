@@ -22,6 +22,7 @@ use crate::{
     config::{self, Cache, Config, Directive, OnDisconnect},
     error::Error,
     guard::{
+        apology,
         breaker::{self, Circuits},
         circuit,
         coalesce::{Flights, Judge},
@@ -41,7 +42,7 @@ use crate::{
         own::Own,
         socket::Deadlines,
     },
-    stack::{Stack, stack},
+    stack::{Guards, Stack, stack},
     store::{
         disk::{self, Counts, Disk, Kept},
         generations::Generations,
@@ -143,7 +144,10 @@ impl App {
                 prover,
                 refreshes,
                 flights,
-                circuits,
+                Guards {
+                    apologies: apologies(config),
+                    circuits,
+                },
                 upstream,
             ),
             ledger,
@@ -420,6 +424,15 @@ fn guard(config: &Config) -> Guard {
     let spends =
         config.callers.is_empty() && config.upstreams.iter().any(config::Upstream::holds_key);
     Guard::new(spends, &config.limits.hosts)
+}
+
+/// Returns how callers are told of a failure. Before a circuit would let a probe through, there is nothing to try.
+fn apologies(config: &Config) -> apology::Terms {
+    apology::Terms {
+        fallback: config.fallback.clone(),
+        retry_after: config.breaker.open,
+        clock: clock::wall,
+    }
 }
 
 fn deadlines(limits: &config::Limits) -> Deadlines {

@@ -5,6 +5,7 @@ use tower::ServiceBuilder;
 use crate::{
     cache::{Cache, CacheLayer, prover::Prover, refresh::Refreshes},
     guard::{
+        apology::{self, Apology, ApologyLayer},
         breaker::{Breaker, BreakerLayer, Circuits},
         coalesce::{Coalesce, CoalesceLayer, Flights},
         witness::{Witness, WitnessLayer},
@@ -15,7 +16,16 @@ use crate::{
 };
 
 /// The whole way of a call below the edge.
-pub type Stack = Recorder<Cache<Coalesce<Witness<Breaker<Upstream>>>>>;
+pub type Stack = Recorder<Apology<Cache<Coalesce<Witness<Breaker<Upstream>>>>>>;
+
+/// How a failing upstream is survived.
+#[derive(Clone, Debug)]
+pub struct Guards {
+    /// What callers are told.
+    pub apologies: apology::Terms,
+    /// When it is left alone.
+    pub circuits: Circuits,
+}
 
 /// Puts the layers in order; a call passes them from top to bottom, its answer from bottom to top.
 pub fn stack(
@@ -24,7 +34,7 @@ pub fn stack(
     prover: Prover,
     refreshes: Refreshes,
     flights: Flights,
-    circuits: Circuits,
+    guards: Guards,
     upstream: Upstream,
 ) -> Stack {
     let proofs = prover.proofs().clone();
@@ -32,6 +42,8 @@ pub fn stack(
     ServiceBuilder::new()
         // One line per call, also for those that fail or whose client hangs up: so it sees everything.
         .layer(RecordLayer::new(ledger))
+        // Above the cache, so that a stale entry goes first and no apology is stored.
+        .layer(ApologyLayer::new(guards.apologies))
         // A hit ends here and waits for nothing below.
         .layer(CacheLayer::new(store, prover, refreshes))
         // Below the cache, so that only misses are joined; above everything that costs the upstream something.
@@ -39,7 +51,7 @@ pub fn stack(
         // Below both, so that it hears of each credential what the upstream said to it, and not to another's call.
         .layer(WitnessLayer::new(proofs, one_key))
         // An upstream that fails is left alone for a while; closest to it, so that each try counts.
-        .layer(BreakerLayer::new(circuits))
+        .layer(BreakerLayer::new(guards.circuits))
         // The only station that leaves the machine.
         .service(upstream)
 }

@@ -17,6 +17,7 @@ mod circuit;
 mod coalesce;
 mod disk;
 mod drain;
+mod fallback;
 mod faults;
 mod health;
 mod hedge;
