@@ -115,11 +115,7 @@ impl App {
         ));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
         let upstream = Upstream::new(config.first_upstream(), &config.rules, policy.clone())?;
-        let circuits = Circuits::new(breaker::Options {
-            upstream: config.first_upstream().name.clone(),
-            terms: circuit_terms(&config.breaker),
-            own_key: upstream.has_one_key(),
-        });
+        let circuits = circuits(&config.breaker, config.first_upstream());
         let readings = Gauges {
             ledger: ledger.clone(),
             memory,
@@ -409,14 +405,26 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
     })
 }
 
-fn circuit_terms(breaker: &config::Breaker) -> circuit::Terms {
-    circuit::Terms {
-        window: breaker.window,
-        min_calls: breaker.min_calls,
-        ratio: breaker.ratio.get(),
-        open: breaker.open,
-        max_open: breaker.max_open,
-    }
+/// Makes the circuits of an upstream.
+fn circuits(breaker: &config::Breaker, upstream: &config::Upstream) -> Circuits {
+    let config::Breaker {
+        window,
+        min_calls,
+        ratio,
+        open,
+        max_open,
+    } = *breaker;
+    Circuits::new(breaker::Options {
+        upstream: upstream.name.clone(),
+        terms: circuit::Terms {
+            window,
+            min_calls,
+            ratio: ratio.get(),
+            open,
+            max_open,
+        },
+        own_key: upstream.api_key.is_some(),
+    })
 }
 
 /// Returns what stands before the proxy's own key where no caller has to show one.
