@@ -22,6 +22,7 @@ use crate::{
     config::{self, Cache, Config, Directive, OnDisconnect},
     error::Error,
     guard::{
+        apology,
         breaker::{self, Circuits},
         circuit,
         coalesce::{Flights, Judge},
@@ -144,6 +145,7 @@ impl App {
         let edge = Edge::new(Parts {
             stack: stack(
                 ledger.clone(),
+                apologies(config),
                 store,
                 prover,
                 refreshes,
@@ -467,6 +469,15 @@ fn guards(upstream: &config::Upstream, circuits: Circuits) -> Guards {
         circuits,
         hedges: Hedges::new(upstream.hedge, places.clone()),
         places,
+    }
+}
+
+/// Returns how callers are told of a failure. Before a circuit would let a probe through, there is nothing to try.
+fn apologies(config: &Config) -> apology::Terms {
+    apology::Terms {
+        fallback: config.fallback.clone(),
+        retry_after: config.breaker.open,
+        clock: clock::wall,
     }
 }
 

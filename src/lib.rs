@@ -7,6 +7,7 @@
 //! listen     accept, HTTP/1.1 and h2c, deadlines, drain
 //! edge       http::Request -> Call;  Answer | Error -> http::Response. Nothing above this line fails
 //! record     one ledger line per call, whoever answered it, including the client that hung up
+//! apology    where nobody answered: a completion that says so; the error for who could not read it
 //! cache      fresh: answered here; stale: kept as fallback; miss: goes on, stored on the way back
 //! coalesce   one leader per key goes on; the others read its tape, live
 //! witness    notes what the upstream says of each credential

@@ -5,6 +5,7 @@ use tower::ServiceBuilder;
 use crate::{
     cache::{Cache, CacheLayer, prover::Prover, refresh::Refreshes},
     guard::{
+        apology::{self, Apology, ApologyLayer},
         breaker::{Breaker, BreakerLayer, Circuits},
         coalesce::{Coalesce, CoalesceLayer, Flights},
         hedge::{Hedge, HedgeLayer, Hedges},
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// The whole way of a call below the edge.
-pub type Stack = Recorder<Cache<Coalesce<Witness<Breaker<Hedge<Limit<Upstream>>>>>>>;
+pub type Stack = Recorder<Apology<Cache<Coalesce<Witness<Breaker<Hedge<Limit<Upstream>>>>>>>>;
 
 /// What stands right before an upstream.
 #[derive(Clone, Debug)]
@@ -33,6 +34,7 @@ pub struct Guards {
 /// Puts the layers in order; a call passes them from top to bottom, its answer from bottom to top.
 pub fn stack(
     ledger: Ledger,
+    apologies: apology::Terms,
     store: Tiered,
     prover: Prover,
     refreshes: Refreshes,
@@ -45,6 +47,8 @@ pub fn stack(
     ServiceBuilder::new()
         // One line per call, also for those that fail or whose client hangs up: so it sees everything.
         .layer(RecordLayer::new(ledger))
+        // Above the cache, so that a stale entry goes first and no apology is stored.
+        .layer(ApologyLayer::new(apologies))
         // A hit ends here and waits for nothing below.
         .layer(CacheLayer::new(store, prover, refreshes))
         // Below the cache, so that only misses are joined; above everything that costs the upstream something.

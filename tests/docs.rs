@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use refrain::{
-    answer::verdict::{NotStored, Reason, Tier, Verdict},
+    answer::verdict::{Failure, NotStored, Reason, Tier, Verdict},
     call::{self, canon, scope},
     dialect::chat::request::{Class, Field},
     error::Kind,
@@ -85,6 +85,12 @@ fn every_verdict_is_documented() {
 fn every_reason_of_a_keyed_call_is_documented() {
     let reasons = Reason::ALL.map(Reason::as_str);
     assert_eq!(words(CACHING, "### Calls with a key"), reasons);
+}
+
+#[test]
+fn every_reason_for_an_apology_is_documented() {
+    let reasons = Failure::ALL.map(Failure::as_str);
+    assert_eq!(words(CACHING, "### Apologies"), reasons);
 }
 
 #[test]

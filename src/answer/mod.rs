@@ -3,6 +3,7 @@
 //! The body of a keyed answer is a [`tape`]: one recording, many readers. Everything else is a plain stream with one
 //! reader, or a tunnel.
 
+pub mod apology;
 pub mod replay;
 pub mod retold;
 pub mod tape;
@@ -11,6 +12,7 @@ pub mod verdict;
 
 use std::{
     fmt,
+    future::{Future, Ready},
     pin::Pin,
     sync::{
         Arc,
@@ -21,6 +23,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -41,6 +44,12 @@ pub struct Answer {
     /// How it came to be.
     pub served: Served,
 }
+
+/// An answer that is there at once and fails nobody, or comes in its time; what is there needs no box.
+pub type Eventual = Either<
+    Ready<Result<Answer, Error>>,
+    Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>,
+>;
 
 /// Status and headers of an answer, as the upstream sent them.
 #[derive(Clone, Debug)]

@@ -3,7 +3,10 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::call::{self, key::Key};
+use crate::{
+    call::{self, key::Key},
+    error::Kind,
+};
 
 /// How an answer came to be; the value of `X-Cache`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +21,8 @@ pub enum Verdict {
     Collapsed,
     /// From the upstream, the cache being out of the question.
     Bypass,
+    /// From nobody: an apology.
+    Fallback,
 }
 
 /// Why a call that has a key was not answered from the cache.
@@ -47,6 +52,17 @@ pub enum Reason {
     Unproven,
     /// The call has no key.
     Unkeyed(call::Unkeyed),
+    /// No upstream answered, and no entry could stand in.
+    Failed(Failure),
+}
+
+/// What an apology stands in for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// The upstream answered with a 5xx.
+    Status,
+    /// The call failed before an answer came.
+    Error(Kind),
 }
 
 /// Why an answer was not stored.
@@ -116,12 +132,13 @@ pub struct Served {
 
 impl Verdict {
     /// Every verdict, in the order of the docs.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Hit,
         Self::Miss,
         Self::Stale,
         Self::Collapsed,
         Self::Bypass,
+        Self::Fallback,
     ];
 
     /// Returns the value of `X-Cache`.
@@ -132,6 +149,7 @@ impl Verdict {
             Self::Stale => "STALE",
             Self::Collapsed => "COLLAPSED",
             Self::Bypass => "BYPASS",
+            Self::Fallback => "FALLBACK",
         }
     }
 
@@ -143,6 +161,7 @@ impl Verdict {
             Self::Stale => "stale",
             Self::Collapsed => "collapsed",
             Self::Bypass => "bypass",
+            Self::Fallback => "fallback",
         }
     }
 }
@@ -178,20 +197,48 @@ impl Reason {
             Self::UpstreamFailed => "upstream_failed",
             Self::Unproven => "unproven",
             Self::Unkeyed(why) => why.as_str(),
+            Self::Failed(failure) => failure.as_str(),
         }
     }
 
-    /// Returns the `fwd` parameter of `Cache-Status` (RFC 9211 §2.2).
-    fn forwarded(self) -> &'static str {
+    /// Returns the `fwd` parameter of `Cache-Status` (RFC 9211 §2.2), of what was forwarded.
+    fn forwarded(self) -> Option<&'static str> {
         match self {
-            Self::NotFound | Self::Unconvertible => "miss",
+            Self::NotFound | Self::Unconvertible => Some("miss"),
             Self::Expired | Self::MaxStale | Self::StaleWhileRevalidate | Self::UpstreamFailed => {
-                "stale"
+                Some("stale")
             }
             Self::Refresh | Self::MaxAge | Self::MinFresh | Self::UsageMissing | Self::Unproven => {
-                "request"
+                Some("request")
             }
-            Self::Unkeyed(_) => "bypass",
+            Self::Unkeyed(_) => Some("bypass"),
+            Self::Failed(_) => None,
+        }
+    }
+}
+
+impl Failure {
+    /// Every failure, in the order of the docs.
+    pub const ALL: [Self; 6] = [
+        Self::Status,
+        Self::Error(Kind::Unreachable),
+        Self::Error(Kind::Timeout),
+        Self::Error(Kind::Broken),
+        Self::Error(Kind::Unavailable),
+        Self::Error(Kind::Busy),
+    ];
+
+    /// Returns what an error is to a call: a failure of the upstream, or of the room before it; `None` where it is the
+    /// client's, or a fault of Refrain's own.
+    pub fn of(kind: Kind) -> Option<Self> {
+        (kind.is_upstream() || kind == Kind::Busy).then_some(Self::Error(kind))
+    }
+
+    /// Returns the value of `X-Cache-Reason`: an error's is its code.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Status => "upstream_error",
+            Self::Error(kind) => kind.as_str(),
         }
     }
 }
@@ -317,7 +364,10 @@ impl Served {
         if let Some(upstream) = &self.upstream {
             headers.insert(X_UPSTREAM, upstream.clone());
         }
-        if let Some(status) = header_value(&self.cache_status(ttl.as_ref())) {
+        // What a proxy makes up itself is neither a hit nor forwarded, so nothing is said of it (RFC 9211 §2).
+        if self.verdict != Verdict::Fallback
+            && let Some(status) = header_value(&self.cache_status(ttl.as_ref()))
+        {
             headers.append(CACHE_STATUS, status);
         }
     }
@@ -326,14 +376,12 @@ impl Served {
     fn cache_status(&self, ttl: Option<&HeaderValue>) -> Vec<u8> {
         let mut text = Vec::with_capacity(64);
         text.extend_from_slice(b"refrain");
-        match (self.tier, self.reason) {
-            // `hit` and `fwd` exclude each other, also where a stale entry stands in for a failed upstream.
-            (Some(_), _) => text.extend_from_slice(b"; hit"),
-            (None, Some(reason)) => {
-                text.extend_from_slice(b"; fwd=");
-                text.extend_from_slice(reason.forwarded().as_bytes());
-            }
-            (None, None) => {}
+        // `hit` and `fwd` exclude each other, also where a stale entry stands in for a failed upstream.
+        if self.tier.is_some() {
+            text.extend_from_slice(b"; hit");
+        } else if let Some(forwarded) = self.reason.and_then(Reason::forwarded) {
+            text.extend_from_slice(b"; fwd=");
+            text.extend_from_slice(forwarded.as_bytes());
         }
         if self.verdict == Verdict::Collapsed {
             text.extend_from_slice(b"; collapsed");
@@ -413,6 +461,24 @@ mod tests {
             status(Verdict::Bypass, Reason::Unkeyed(call::Unkeyed::Endpoint)),
             "refrain; fwd=bypass; detail=endpoint"
         );
+    }
+
+    #[test]
+    fn an_apology_says_why_and_nothing_of_the_cache() {
+        let failure = Failure::Error(Kind::Unreachable);
+        let served = Served::from_upstream(Verdict::Fallback, Reason::Failed(failure), None);
+        assert_eq!(
+            written(&served),
+            ["x-cache: FALLBACK", "x-cache-reason: upstream_unreachable",]
+        );
+    }
+
+    #[test]
+    fn every_kind_that_an_apology_stands_in_for_is_listed() {
+        for kind in Kind::ALL {
+            let listed = Failure::ALL.contains(&Failure::Error(kind));
+            assert_eq!(Failure::of(kind).is_some(), listed, "{kind:?}");
+        }
     }
 
     #[test]

@@ -92,6 +92,7 @@ mod tests {
             refresh: false,
             store: true,
             only_if_cached: false,
+            apology: true,
             max_age: None,
             min_fresh: None,
             max_stale: None,

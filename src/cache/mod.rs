@@ -14,8 +14,7 @@ pub mod refresh;
 pub mod storable;
 
 use std::{
-    future::{Future, Ready, ready},
-    pin::Pin,
+    future::ready,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -34,7 +33,7 @@ use self::{
 };
 use crate::{
     answer::{
-        Answer, Body,
+        Answer, Body, Eventual,
         verdict::{Reason, Served, Tier, Verdict},
     },
     call::{Call, Keyed, plan::Plan},
@@ -83,8 +82,6 @@ struct Miss {
     untold: bool,
 }
 
-type Answering = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
-
 impl CacheLayer {
     /// Makes a layer over `store`; `prover` says who may read it, and what ages there is fetched anew by `refreshes`.
     pub fn new(store: Tiered, prover: Prover, refreshes: Refreshes) -> Self {
@@ -122,7 +119,7 @@ where
 {
     type Response = Answer;
     type Error = Error;
-    type Future = Either<Ready<Result<Answer, Error>>, Answering>;
+    type Future = Eventual;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))

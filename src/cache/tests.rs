@@ -1,6 +1,7 @@
 //! The layer by itself: an upstream that answers or fails at once, paused time.
 
 use std::{
+    future::Ready,
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, UNIX_EPOCH},
 };
@@ -179,6 +180,7 @@ pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
         dialect: None,
         plan,
         rule: None,
+        read: None,
         passed_over: None,
         alone: false,
         upgrade: false,

@@ -42,8 +42,19 @@ pub struct Keying {
 pub struct Identity {
     /// What the cache may know it by, or why it may not.
     pub keyed: Result<Arc<Keyed>, Unkeyed>,
+    /// What it asks for, where it has no key and its body could be read.
+    pub read: Option<Arc<Request>>,
     /// The operator's rule for it, if there is one.
     pub rule: Option<Arc<Rule>>,
+}
+
+/// A request whose body is to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct Admitted {
+    /// The dialect to read it in.
+    pub dialect: Dialect,
+    /// Why it has no key whatever it says: what it asks for is of use all the same, when the upstream fails.
+    pub unkeyed: Option<Unkeyed>,
 }
 
 /// The head of a request, as far as keying goes.
@@ -104,18 +115,27 @@ impl Keying {
         self.max_body
     }
 
-    /// Returns the dialect that a request's body is to be read in, or why the call has no key whatever its body.
-    pub fn admits(&self, head: &Head<'_>, plan: &Plan) -> Result<Dialect, Unkeyed> {
+    /// Decides whether a request's body is to be read, or why not: then the call has no key.
+    pub fn admits(&self, head: &Head<'_>, plan: &Plan) -> Result<Admitted, Unkeyed> {
         if head.upgrade {
             return Err(Unkeyed::Upgrade);
         }
         let dialect = head.dialect.ok_or(Unkeyed::Endpoint)?;
-        if !self.enabled {
-            return Err(Unkeyed::Disabled);
+        let unkeyed = if !self.enabled {
+            Some(Unkeyed::Disabled)
+        } else if plan.bypass {
+            Some(Unkeyed::Bypass)
+        } else {
+            None
+        };
+        match self.legible(head) {
+            Ok(()) => Ok(Admitted { dialect, unkeyed }),
+            Err(why) => Err(unkeyed.unwrap_or(why)),
         }
-        if plan.bypass {
-            return Err(Unkeyed::Bypass);
-        }
+    }
+
+    /// Decides whether a body can be read whole and as it is.
+    fn legible(&self, head: &Head<'_>) -> Result<(), Unkeyed> {
         let mut encodings = head.headers.get_all(header::CONTENT_ENCODING).iter();
         if encodings.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(Unkeyed::Encoded);
@@ -128,39 +148,51 @@ impl Keying {
         if length.is_some_and(|length| length > self.max_body) {
             return Err(Unkeyed::TooLarge);
         }
-        Ok(dialect)
+        Ok(())
     }
 
     /// Returns what identifies a call with this `body`.
     pub fn key(
         &self,
         head: &Head<'_>,
-        dialect: Dialect,
+        admitted: Admitted,
         body: &[u8],
         caller: &Caller,
         plan: &Plan,
     ) -> Identity {
+        let Admitted { dialect, unkeyed } = admitted;
         let canonical = SCRATCH
             .with_borrow_mut(|scratch| canon::canonicalise(body, dialect, &self.options, scratch));
         let canonical = match canonical {
             Ok(canonical) => canonical,
-            Err(why) => return self.unkeyed(head, caller, plan, Unkeyed::Body(why)),
+            Err(why) => {
+                let why = unkeyed.unwrap_or(Unkeyed::Body(why));
+                return self.unkeyed(head, caller, plan, why);
+            }
         };
         let rule = self.rule(head, caller, plan, Some(&canonical.request));
-        if let Some(why) = refusal(&canonical.request, rule.as_deref()) {
-            let keyed = Err(why);
-            return Identity { keyed, rule };
+        if let Some(why) = unkeyed.or_else(|| refusal(&canonical.request, rule.as_deref())) {
+            return Identity {
+                keyed: Err(why),
+                read: Some(Arc::new(canonical.request)),
+                rule,
+            };
         }
         let wanted = rule.as_ref().and_then(|rule| rule.scope.as_ref());
         let scope = self.scope(wanted, caller, head.headers, body);
         let keyed = Ok(self.keyed(head, canonical, scope, plan));
-        Identity { keyed, rule }
+        Identity {
+            keyed,
+            read: None,
+            rule,
+        }
     }
 
     /// Returns what there is of a call that has no key, for this reason.
     pub fn unkeyed(&self, head: &Head<'_>, caller: &Caller, plan: &Plan, why: Unkeyed) -> Identity {
         Identity {
             keyed: Err(why),
+            read: None,
             rule: self.rule(head, caller, plan, None),
         }
     }

@@ -56,6 +56,8 @@ pub struct Call {
     pub plan: Plan,
     /// What the cache may know it by, or why it may not.
     pub keyed: Result<Arc<Keyed>, Unkeyed>,
+    /// What it asks for, where it has no key and its body could be read; see [`Call::asks`].
+    pub read: Option<Arc<Request>>,
     /// The operator's rule for it, if there is one.
     pub rule: Option<Arc<Rule>>,
     /// When the entry was made that the cache found and passed over, if there was one.
@@ -183,11 +185,20 @@ impl Call {
             caller: self.caller.clone(),
             plan: self.plan.clone(),
             keyed: self.keyed.clone(),
+            read: self.read.clone(),
             rule: self.rule.clone(),
             passed_over: self.passed_over,
             alone: self.alone,
             upgrade: self.upgrade,
         })
+    }
+
+    /// Returns what the call asks for, where its body could be read, whether it has a key or not.
+    pub fn asks(&self) -> Option<&Request> {
+        match &self.keyed {
+            Ok(keyed) => Some(&keyed.request),
+            Err(_) => self.read.as_deref(),
+        }
     }
 
     /// Returns the model asked for, where the call has a key.

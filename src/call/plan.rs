@@ -33,6 +33,8 @@ pub struct Plan {
     pub store: bool,
     /// Refuse rather than ask the upstream.
     pub only_if_cached: bool,
+    /// An apology may stand in for a failure.
+    pub apology: bool,
     /// Greatest age of an answer.
     pub max_age: Option<Duration>,
     /// Least freshness left of an answer.
@@ -106,6 +108,7 @@ impl Policy {
                 refresh: false,
                 store: true,
                 only_if_cached: false,
+                apology: true,
                 max_age: None,
                 min_fresh: None,
                 max_stale: None,
@@ -131,7 +134,7 @@ impl Policy {
             match name {
                 "cache-control" => draft.cache_control(value),
                 "pragma" => draft.pragma(value, headers),
-                "x-fallback" => fallback(value)?,
+                "x-fallback" => draft.fallback(value)?,
                 _ if name.starts_with("x-cache-") => draft.ours(name, value)?,
                 _ if self.vendor_of(name).is_some() => draft.alias(name, value),
                 _ => {}
@@ -351,6 +354,15 @@ impl Draft<'_> {
         Ok(())
     }
 
+    /// Reads `X-Fallback`. It asks less of Refrain than its absence, so the operator has nothing to forbid.
+    fn fallback(&mut self, value: &HeaderValue) -> Result<(), BadHeader> {
+        if !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"error") {
+            return Err(bad("X-Fallback", "`error`"));
+        }
+        self.plan.apology = false;
+        Ok(())
+    }
+
     /// Reads another gateway's header; what is malformed is ignored.
     fn alias(&mut self, name: &str, value: &HeaderValue) {
         match name {
@@ -467,15 +479,6 @@ impl Draft<'_> {
 
 const fn bad(header: &'static str, expected: &'static str) -> BadHeader {
     BadHeader { header, expected }
-}
-
-/// Reads `X-Fallback`: there is no apology yet that it could decline.
-fn fallback(value: &HeaderValue) -> Result<(), BadHeader> {
-    if value.as_bytes().eq_ignore_ascii_case(b"error") {
-        Ok(())
-    } else {
-        Err(bad("X-Fallback", "`error`"))
-    }
 }
 
 fn boolean(value: &HeaderValue) -> Option<bool> {

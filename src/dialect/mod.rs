@@ -12,7 +12,11 @@ pub mod usage;
 
 use http::{HeaderMap, HeaderValue, Method, header::CONTENT_TYPE};
 
-use self::chat::reply::{Outcome, Watch};
+use self::chat::{
+    Unreadable,
+    form::Form,
+    reply::{Outcome, Watch},
+};
 
 /// A family of endpoints whose calls and answers Refrain can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +38,21 @@ impl Dialect {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Chat => "chat",
+        }
+    }
+
+    /// Returns an apology of this `text`, as the dialect tells an answer in this `form` with so many `choices`; `created`
+    /// is in seconds since the epoch.
+    pub fn apology(
+        self,
+        form: Form,
+        choices: Option<u8>,
+        text: &str,
+        id: &str,
+        created: u64,
+    ) -> Result<Vec<u8>, Unreadable> {
+        match self {
+            Self::Chat => chat::apology::apology(form, choices, text, id, created),
         }
     }
 }

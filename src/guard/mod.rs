@@ -1,5 +1,6 @@
 //! What stands between the cache and the upstream.
 
+pub mod apology;
 pub mod breaker;
 pub mod circuit;
 pub mod class;

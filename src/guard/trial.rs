@@ -101,6 +101,7 @@ pub(super) fn call_for(model: &str) -> Call {
         dialect: None,
         plan: POLICY.plan(&headers).unwrap(),
         headers,
+        read: None,
         rule: None,
         passed_over: None,
         alone: false,

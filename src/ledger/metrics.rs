@@ -4,6 +4,7 @@
 //! ([`Readings`]).
 
 mod answers;
+mod apologies;
 mod calls;
 mod circuits;
 mod disk;
@@ -16,10 +17,10 @@ use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
-use self::{answers::Answers, calls::Calls};
+use self::{answers::Answers, apologies::Apologies, calls::Calls};
 pub use self::{calls::Ended, upstreams::Upstream};
 use crate::{
-    answer::verdict::NotStored,
+    answer::verdict::{Failure, NotStored},
     guard::breaker,
     ledger::refresh::Outcome,
     store::{self, purge::Selector},
@@ -34,6 +35,7 @@ struct Series {
     registry: Registry,
     calls: Calls,
     answers: Answers,
+    apologies: Apologies,
 }
 
 /// What is counted elsewhere and read when the metrics are.
@@ -80,6 +82,7 @@ impl Metrics {
         Self(Arc::new(Series {
             calls: Calls::new(&mut registry),
             answers: Answers::new(&mut registry),
+            apologies: Apologies::new(&mut registry),
             registry,
         }))
     }
@@ -105,6 +108,11 @@ impl Metrics {
         if let Some(upstream) = upstream {
             self.0.calls.waited(upstream);
         }
+    }
+
+    /// Notes an apology, and what it stood in for.
+    pub fn apologised(&self, failure: Failure) {
+        self.0.apologies.made(failure);
     }
 
     /// Notes the tokens that a caller did not have to pay for.

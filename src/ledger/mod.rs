@@ -335,6 +335,10 @@ impl Record {
         {
             metrics.saved(usage.input_tokens, usage.output_tokens);
         }
+        let reason = self.served.as_ref().and_then(|served| served.reason);
+        if let Some(Reason::Failed(failure)) = reason {
+            metrics.apologised(failure);
+        }
     }
 
     /// Returns what Refrain itself took of a call's time, where that can be told apart: who followed another call, and
@@ -346,7 +350,7 @@ impl Record {
                 Some(total)
             }
             (Verdict::Miss | Verdict::Bypass, _) => Some(total.saturating_sub(upstream?)),
-            (Verdict::Stale | Verdict::Collapsed, _) => None,
+            (Verdict::Stale | Verdict::Collapsed | Verdict::Fallback, _) => None,
         }
     }
 

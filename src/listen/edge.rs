@@ -39,7 +39,7 @@ use crate::{
     call::{
         Call, Payload, Unkeyed,
         callers::Callers,
-        keying::{self, Identity, Keying},
+        keying::{self, Admitted, Identity, Keying},
         plan::{Plan, Policy},
     },
     dialect::{Dialect, envelope::error_body},
@@ -223,13 +223,13 @@ impl<S: Answering> Inner<S> {
         };
         let Parts { keying, policy, .. } = &self.parts;
         let (payload, identity) = match keying.admits(&asked, &plan) {
-            Ok(dialect) => self.read(body, &asked, dialect, facts, &mut plan).await?,
+            Ok(admitted) => self.read(body, &asked, admitted, facts, &mut plan).await?,
             Err(why) => {
                 let identity = keying.unkeyed(&asked, &facts.caller, &plan, why);
                 (incoming::stream(body), identity)
             }
         };
-        let Identity { keyed, rule } = identity;
+        let Identity { keyed, read, rule } = identity;
         if let Some(rule) = &rule {
             policy.obey(rule, &mut plan);
         }
@@ -243,6 +243,7 @@ impl<S: Answering> Inner<S> {
             caller: facts.caller.clone(),
             plan,
             keyed,
+            read,
             rule,
             passed_over: None,
             alone: false,
@@ -254,7 +255,7 @@ impl<S: Answering> Inner<S> {
         &self,
         body: Arriving,
         head: &keying::Head<'_>,
-        dialect: Dialect,
+        admitted: Admitted,
         facts: &Facts,
         plan: &mut Plan,
     ) -> Result<(Payload, Identity), Error> {
@@ -263,29 +264,34 @@ impl<S: Answering> Inner<S> {
         Ok(match self.parts.budget.read(body, max).await? {
             Read::Whole(mut whole) => {
                 let size = whole.as_ref().len();
-                let identity = apart(size, || self.key(&mut whole, head, dialect, facts, plan));
+                let identity = apart(size, || self.key(&mut whole, head, admitted, facts, plan));
                 (whole.into_payload(), identity)
             }
             Read::Partly(payload, why) => {
+                let why = admitted.unkeyed.unwrap_or(why);
                 let identity = keying.unkeyed(head, &facts.caller, plan, why);
                 (payload, identity)
             }
         })
     }
 
-    /// Keys a body. LiteLLM's object goes out of it and into the plan, unless what is left cannot be read: that body
-    /// travels as it came.
+    /// Keys a body. LiteLLM's object goes out of it and into the plan, unless what is left cannot be read, or has no key
+    /// whatever it says: that body travels as it came.
     fn key(
         &self,
         whole: &mut Held,
         head: &keying::Head<'_>,
-        dialect: Dialect,
+        admitted: Admitted,
         facts: &Facts,
         plan: &mut Plan,
     ) -> Identity {
         let Parts { keying, policy, .. } = &self.parts;
-        let key = |body: &[u8], plan: &Plan| keying.key(head, dialect, body, &facts.caller, plan);
-        let Some(steered) = policy.steered(plan, head.headers, whole.as_ref()) else {
+        let key = |body: &[u8], plan: &Plan| keying.key(head, admitted, body, &facts.caller, plan);
+        let steered = match admitted.unkeyed {
+            None => policy.steered(plan, head.headers, whole.as_ref()),
+            Some(_) => None,
+        };
+        let Some(steered) = steered else {
             return key(whole.as_ref(), plan);
         };
         let identity = key(&steered.body, &steered.plan);

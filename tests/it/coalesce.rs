@@ -186,7 +186,7 @@ async fn all_members_share_the_upstreams_error_and_the_next_call_asks_again() {
         .answers(completion("better"))
         .start()
         .await;
-    let proxy = proxy(&up).start().await;
+    let proxy = proxy(&up).honest().start().await;
     let exchanges = join(&proxy, &chat("hi"), 3, &error.as_bytes()[..20]).await;
     gate.open();
     for answer in finish_all(exchanges).await {
@@ -223,7 +223,7 @@ async fn an_upstream_that_dies_before_its_head_strands_nobody() {
     let gate = gate();
     let dead = completion("").after(&gate).cut_before_the_head();
     let up = upstream().answers(dead).start().await;
-    let proxy = proxy(&up).start().await;
+    let proxy = proxy(&up).honest().start().await;
     let call = chat("hi");
     let crowd = at_once(proxy.addr, &call, 10);
     let (answers, ()) = tokio::join!(crowd, async {

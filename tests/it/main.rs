@@ -19,6 +19,7 @@ mod connections;
 mod constant;
 mod disk;
 mod drain;
+mod fallback;
 mod faults;
 mod health;
 mod hedge;

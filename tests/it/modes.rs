@@ -454,7 +454,7 @@ async fn a_follower_in_another_form_gets_the_upstreams_failure() {
     let gate = gate();
     let reply = sse(told(true)).pausing_after(2, &gate).cut_after(3);
     let up = upstream().answers(reply).start().await;
-    let proxy = proxy(&up).start().await;
+    let proxy = proxy(&up).honest().start().await;
     let leader = proxy.open(&Form::Telling.request()).await;
     up.arrived(1).await;
     let follower = proxy.open(&Form::Plain.request()).await;

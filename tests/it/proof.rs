@@ -100,7 +100,7 @@ async fn house_with(settings: &str, change: impl FnOnce(Setup) -> Setup) -> Hous
     let door = Door::default();
     let by = door.clone();
     let up = upstream().by(move |seen, _| by.reply(seen)).start().await;
-    let setup = proxy(&up).with(&format!("[cache]\n{settings}"));
+    let setup = proxy(&up).honest().with(&format!("[cache]\n{settings}"));
     let proxy = change(setup).start().await;
     House { door, up, proxy }
 }
@@ -256,7 +256,7 @@ async fn a_dead_upstream_ends_no_proof() {
         let closing = completion("hello").header("connection", "close");
         let up = upstream().answers(closing);
         let up = up.start().await;
-        let setup = proxy(&up).with(&format!("[cache]\n{settings}"));
+        let setup = proxy(&up).honest().with(&format!("[cache]\n{settings}"));
         let proxy = setup.start().await;
         assert_verdict(&proxy.send(&by("sk-a")).await, "MISS");
         drop(up);
@@ -377,7 +377,10 @@ async fn proofs_and_refusals_survive_a_restart() {
     house.proxy.counted("refrain_disk_written_total", 1.0).await;
     house.proxy.kill().await;
     let settings = format!("[cache]\n{SHARED}");
-    let setup = proxy(&house.up).with(&settings).in_home_of(&house.proxy);
+    let setup = proxy(&house.up)
+        .honest()
+        .with(&settings)
+        .in_home_of(&house.proxy);
     house.proxy = setup.start().await;
     house.hits("sk-a").await;
     assert_eq!(house.up.count(), 1);
@@ -386,7 +389,10 @@ async fn proofs_and_refusals_survive_a_restart() {
     house.proxy.terminate();
     house.proxy.ended().await;
     house.door.fails_with(503);
-    let setup = proxy(&house.up).with(&settings).in_home_of(&house.proxy);
+    let setup = proxy(&house.up)
+        .honest()
+        .with(&settings)
+        .in_home_of(&house.proxy);
     house.proxy = setup.start().await;
     assert_eq!(house.ask("sk-a").await.status, 503);
 }

@@ -170,7 +170,7 @@ async fn a_rules_timer_counts_in_place_of_the_upstreams() {
         .answers(completion("hello"));
     let up = up.start().await;
     let config = "[[rule]]\nmatch.model = \"fast\"\ntimeouts.first_byte = \"200ms\"";
-    let proxy = proxy(&up).with(config).start().await;
+    let proxy = proxy(&up).honest().with(config).start().await;
     assert_refused(&proxy.send(&to("fast")).await, 504, "upstream_timeout");
     up.abandoned(0).await;
     assert_verdict(&proxy.send(&to("fast")).await, "MISS");
@@ -182,7 +182,7 @@ async fn a_rules_patience_for_a_connection_is_its_own() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("https://{}/v1", silent.local_addr().unwrap());
     let config = "[[rule]]\nmatch.model = \"fast\"\ntimeouts.connect = \"150ms\"\n[[rule]]\ntimeouts.connect = \"250ms\"";
-    let proxy = proxy_to(&base_url).with(config).start().await;
+    let proxy = proxy_to(&base_url).honest().with(config).start().await;
     for (call, limit) in [(to("fast"), "150ms"), (chat("hi"), "250ms")] {
         let answer = proxy.send(&call).await;
         assert_refused(&answer, 504, "upstream_timeout");

@@ -211,7 +211,7 @@ const FAILING: &str = "[cache]\nttl = \"1ns\"";
 async fn failing(reply: Reply, config: &str) -> (Upstream, Proxy) {
     let up = upstream().answers(completion("kept")).answers(reply);
     let up = up.start().await;
-    let proxy = proxy(&up).with(config).start().await;
+    let proxy = proxy(&up).honest().with(config).start().await;
     assert_verdict(&proxy.send(&chat("hi")).await, "MISS");
     (up, proxy)
 }

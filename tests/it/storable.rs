@@ -11,7 +11,7 @@ use crate::support::{
 /// Asserts that `call`, answered with `reply`, gets it whole, that it is not stored for `reason`, and is asked anew.
 async fn assert_passes_unstored(config: &str, call: &Request, reply: Reply, reason: &str) {
     let up = upstream().answers(reply.clone()).start().await;
-    let proxy = proxy(&up).with(config).start().await;
+    let proxy = proxy(&up).honest().with(config).start().await;
     for count in 1..=2 {
         let answer = proxy.send(call).await;
         assert_verdict(&answer, "MISS");

@@ -14,7 +14,10 @@ async fn an_upstream_that_nobody_listens_for_is_a_502() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = listener.local_addr().unwrap();
     drop(listener);
-    let proxy = proxy_to(&format!("http://{nobody}/v1")).start().await;
+    let proxy = proxy_to(&format!("http://{nobody}/v1"))
+        .honest()
+        .start()
+        .await;
     for call in [chat("hi"), chat_stream("hi"), request("GET", "/v1/models")] {
         assert_refused(&proxy.send(&call).await, 502, "upstream_unreachable");
     }
@@ -36,7 +39,7 @@ async fn an_upstream_that_hangs_up_or_talks_nonsense_is_a_502() {
             .answers(completion("hello"))
             .start()
             .await;
-        let proxy = proxy(&up).start().await;
+        let proxy = proxy(&up).honest().start().await;
         assert_refused(&proxy.send(&chat("hi")).await, 502, "upstream_broken");
         let next = proxy.send(&chat("hi")).await;
         assert_verdict(&next, "MISS");
@@ -52,6 +55,7 @@ async fn no_first_byte_in_time_is_a_504() {
         .answers(completion("hello"));
     let up = up.start().await;
     let proxy = proxy(&up)
+        .honest()
         .with_timeouts("{ first_byte = \"200ms\" }")
         .start()
         .await;
@@ -76,6 +80,7 @@ async fn no_connection_in_time_is_a_504() {
         queue.push(TcpStream::connect(address).await.unwrap());
     }
     let proxy = proxy_to(&format!("http://{address}/v1"))
+        .honest()
         .with_timeouts("{ connect = \"200ms\" }")
         .start()
         .await;
@@ -130,7 +135,7 @@ async fn a_failure_is_not_remembered() {
         .answers(completion("hello"))
         .start()
         .await;
-    let proxy = proxy(&up).start().await;
+    let proxy = proxy(&up).honest().start().await;
     assert_eq!(proxy.send(&chat("hi")).await.status, 502);
     assert_verdict(&proxy.send(&chat("hi")).await, "MISS");
     assert_verdict(&proxy.send(&chat("hi")).await, "HIT");

@@ -12,7 +12,7 @@ use crate::support::{
 
 async fn house(reply: Reply) -> (Upstream, Proxy) {
     let up = upstream().answers(reply).start().await;
-    let proxy = proxy(&up).start().await;
+    let proxy = proxy(&up).honest().start().await;
     (up, proxy)
 }
 

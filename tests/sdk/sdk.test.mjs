@@ -296,9 +296,40 @@ describe('through the proxy to the mock', () => {
     ['mock-500', OpenAI.InternalServerError],
   ]) {
     test(`the upstream's error arrives as the SDK's: ${model}`, async () => {
-      await assert.rejects(whole(through.url, model), error);
+      const headers = { 'X-Fallback': 'error' };
+      await assert.rejects(client(through.url).chat.completions.create(asked(model), { headers }), error);
     });
   }
+
+  test('an apology parses as a completion and as a stream', async () => {
+    const extra = { stream_options: { include_usage: true } };
+    const { completions } = client(through.url).chat;
+    const { data, response } = await completions.create(asked('mock-500', { n: 2 })).withResponse();
+    assert.equal(response.headers.get('x-cache'), 'FALLBACK');
+    assert.equal(response.headers.get('x-cache-reason'), 'upstream_error');
+    assert.deepEqual(data.choices.map((choice) => choice.index), [0, 1]);
+    const final = await completions.stream(asked('mock-500', extra)).finalChatCompletion();
+    for (const completion of [data, final]) {
+      assert.equal(completion.model, 'fallback');
+      assert.equal(completion.usage.total_tokens, 0);
+      for (const choice of completion.choices) {
+        assert.equal(choice.finish_reason, 'stop');
+        assert.equal(choice.message.role, 'assistant');
+        assert.match(choice.message.content, /^I'm sorry/);
+      }
+    }
+    const chunks = await Array.fromAsync(await completions.create(asked('mock-500', { stream: true, ...extra })));
+    const said = chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('');
+    assert.equal(said, data.choices[0].message.content);
+    assert.equal(chunks.at(-1).usage.total_tokens, 0);
+  });
+
+  test('who asks for tools or JSON gets no apology', async () => {
+    for (const extra of [{ tools: TOOLS }, { response_format: { type: 'json_object' } }]) {
+      const asking = client(through.url).chat.completions.create(asked('mock-500', extra));
+      await assert.rejects(asking, OpenAI.InternalServerError);
+    }
+  });
 
   test('a cut stream of the mock raises', async () => {
     await assert.rejects(streamed(through.url, 'mock-cut'));

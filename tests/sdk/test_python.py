@@ -370,8 +370,39 @@ def test_the_mock_speaks_many_choices_and_logprobs(mocked):
     [("mock-429", openai.RateLimitError), ("mock-500", openai.InternalServerError)],
 )
 def test_the_upstreams_errors_arrive_as_the_sdks_errors(model, error, mocked):
-    with pytest.raises(error):
-        whole(mocked[0], model)
+    with client(mocked[0], default_headers={"X-Fallback": "error"}) as openai_client, pytest.raises(error):
+        openai_client.chat.completions.create(**asked(model))
+
+
+def test_an_apology_parses_as_a_completion_and_as_a_stream(mocked):
+    extra = {"stream": True, "stream_options": {"include_usage": True}}
+    with client(mocked[0]) as openai_client:
+        raw = openai_client.chat.completions.with_raw_response.create(**asked("mock-500", n=2))
+        chunks = list(openai_client.chat.completions.create(**asked("mock-500", **extra)))
+        with openai_client.chat.completions.stream(**asked("mock-500", stream_options=extra["stream_options"])) as events:
+            final = events.get_final_completion()
+    assert raw.headers["x-cache"] == "FALLBACK"
+    assert raw.headers["x-cache-reason"] == "upstream_error"
+    plain = raw.parse()
+    assert [choice.index for choice in plain.choices] == [0, 1]
+    for completion in (plain, final):
+        assert completion.model == "fallback"
+        assert completion.object == "chat.completion"
+        assert completion.usage.total_tokens == 0
+        for choice in completion.choices:
+            assert choice.finish_reason == "stop"
+            assert choice.message.role == "assistant"
+            assert choice.message.content.startswith("I'm sorry")
+            assert choice.message.refusal is None
+    said = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    assert said == plain.choices[0].message.content
+    assert chunks[-1].usage.total_tokens == 0
+
+
+def test_who_asks_for_tools_or_json_gets_no_apology(mocked):
+    for extra in ({"tools": TOOLS}, {"response_format": {"type": "json_object"}}):
+        with client(mocked[0]) as openai_client, pytest.raises(openai.InternalServerError):
+            openai_client.chat.completions.create(**asked("mock-500", **extra))
 
 
 def test_a_cut_stream_of_the_mock_raises(mocked):

@@ -74,6 +74,7 @@ impl Ask {
             plan: self.plan.clone(),
             keyed: Err(Unkeyed::Endpoint),
             rule: None,
+            read: None,
             passed_over: None,
             alone: false,
             upgrade: false,

@@ -91,6 +91,7 @@ fn call(key: &str) -> Call {
         dialect: None,
         keyed: Err(Unkeyed::Endpoint),
         rule: None,
+        read: None,
         passed_over: None,
         alone: false,
         upgrade: false,

@@ -80,11 +80,13 @@ impl Reader<'_> {
 
     /// Reads the value of a field that the API reference does not name; it counts.
     fn unknown_field(&mut self) -> Result<bool, Unkeyed> {
-        let goes_beyond = str::from_utf8(self.scanner.current()).is_ok_and(request::may_go_beyond);
+        let name = str::from_utf8(self.scanner.current()).unwrap_or_default();
+        let (goes_beyond, shapes) = (request::may_go_beyond(name), request::may_shape(name));
         let mark = self.scanner.mark();
         self.scanner.value()?;
         let off = [NULL, FALSE].contains(&self.scanner.since(mark));
         self.facts.request.live_tools |= goes_beyond && !off;
+        self.facts.request.shaped |= shapes && !off;
         Ok(true)
     }
 
@@ -98,6 +100,7 @@ impl Reader<'_> {
             (Field::ResponseFormat, Some(b'{')) => self.response_format()?,
             (Field::StreamOptions, Some(b'{')) => self.stream_options()?,
             (Field::Temperature, _) => self.temperature()?,
+            (Field::N, _) => self.facts.request.choices = self.scanner.spelt()?.parse().ok(),
             _ => self.scanner.value()?,
         }
         let (value, span) = (self.scanner.since(mark), self.scanner.span(mark));
@@ -198,11 +201,14 @@ impl Reader<'_> {
     }
 
     fn response_format(&mut self) -> Result<(), Unkeyed> {
-        let mut json = false;
+        let (mut json, mut prose) = (false, false);
         self.object(|name, value| {
-            json |= name == b"type" && text::content(value).is_some_and(request::is_json_format);
+            let kind = text::content(value).filter(|_| name == b"type");
+            json |= kind.is_some_and(request::is_json_format);
+            prose |= kind == Some("text");
         })?;
         self.facts.request.wants_json = json;
+        self.facts.request.shaped |= !prose;
         Ok(())
     }
 
@@ -280,6 +286,8 @@ impl Facts {
                 request.tools |= value != NULL && value != EMPTY_ARRAY;
                 request.live_tools |= value != NULL && !value.starts_with(b"[");
             }
+            Field::Audio => request.shaped |= value != NULL,
+            Field::ResponseFormat => request.shaped |= value != NULL && !value.starts_with(b"{"),
             Field::Functions => request.tools |= value != NULL && value != EMPTY_ARRAY,
             _ => {}
         }

@@ -304,7 +304,7 @@ fn facts_are_taken_on_the_way() {
     );
 
     let everything = request(
-        r#""stream":true,"stream_options":{"include_usage":true},"store":true,"tools":[{"type":"function"}],
+        r#""n":3,"stream":true,"stream_options":{"include_usage":true},"store":true,"tools":[{"type":"function"}],
         "response_format":{"json_schema":{"type":"object"},"type":"json_schema"},"web_search_options":{}"#,
     );
     let expected = Request {
@@ -315,9 +315,52 @@ fn facts_are_taken_on_the_way() {
         stateful: true,
         live_tools: true,
         tools: true,
+        shaped: true,
+        choices: Some(3),
         temperature: Some(Temperature::DEFAULT),
     };
     assert_eq!(everything, expected);
+}
+
+#[test]
+fn what_is_no_prose_is_told_by_what_asks_for_it() {
+    for (fields, shaped) in [
+        ("", false),
+        (r#""response_format":null"#, false),
+        (r#""response_format":{"type":"text"}"#, false),
+        (r#""response_format":{"type":"json_object"}"#, true),
+        (
+            r#""response_format":{"type":"json_schema","json_schema":{}}"#,
+            true,
+        ),
+        (r#""response_format":{"type":"grammar"}"#, true),
+        (r#""response_format":{}"#, true),
+        (r#""response_format":"json""#, true),
+        (r#""audio":null"#, false),
+        (r#""audio":{"voice":"alloy","format":"wav"}"#, true),
+        (r#""guided_choice":["a","b"]"#, true),
+        (r#""guided_choice":null"#, false),
+        (r#""GRAMMAR":"root ::= [0-9]""#, true),
+        (r#""x":{"grammar":"root"}"#, false),
+    ] {
+        assert_eq!(request(fields).shaped, shaped, "{fields}");
+    }
+}
+
+#[test]
+fn the_number_of_choices_is_a_whole_one_or_none() {
+    for (fields, expected) in [
+        ("", None),
+        (r#""n":null"#, None),
+        (r#""n":1"#, Some(1)),
+        (r#""n": 128 "#, Some(128)),
+        (r#""n":-1"#, None),
+        (r#""n":1.5"#, None),
+        (r#""n":"2""#, None),
+        (r#""n":100000"#, None),
+    ] {
+        assert_eq!(request(fields).choices, expected, "{fields}");
+    }
 }
 
 #[test]

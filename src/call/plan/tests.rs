@@ -197,6 +197,18 @@ fn aliases_have_their_effects_and_malformed_ones_have_none() {
 }
 
 #[test]
+fn who_wants_the_error_gets_no_apology() {
+    assert!(base().apology);
+    assert_effects(&[
+        (&[("x-fallback", "error")], |p| p.apology = false),
+        (&[("x-fallback", " ERROR ")], |p| p.apology = false),
+    ]);
+    let forbidding = policy_at("api.openai.com", |cache| cache.allow.clear());
+    let asked = plan_by(&forbidding, &[("x-fallback", "error")]).unwrap();
+    assert!(!asked.apology, "there is nothing to forbid");
+}
+
+#[test]
 fn a_malformed_value_of_ours_is_refused_by_name() {
     let long = "x".repeat(129);
     let many = vec!["t"; 17].join(",");
@@ -205,6 +217,8 @@ fn a_malformed_value_of_ours_is_refused_by_name() {
         ("x-cache-bypass", "", "X-Cache-Bypass"),
         ("x-cache-ttl", "soon", "X-Cache-TTL"),
         ("x-fallback", "banana", "X-Fallback"),
+        ("x-fallback", "", "X-Fallback"),
+        ("x-fallback", "apology", "X-Fallback"),
         ("x-cache-ttl", "-1", "X-Cache-TTL"),
         ("x-cache-namespace", "", "X-Cache-Namespace"),
         ("x-cache-namespace", &long, "X-Cache-Namespace"),

@@ -281,7 +281,8 @@ fn key_of(wanted: &str, caller: &Caller, value: &str) -> Key {
         dialect: Some(Dialect::Chat),
         upgrade: false,
     };
-    let keyed = keying.key(&head, Dialect::Chat, body.as_bytes(), caller, &plan);
+    let admitted = keying.admits(&head, &plan).expect("a chat call");
+    let keyed = keying.key(&head, admitted, body.as_bytes(), caller, &plan);
     keyed.keyed.unwrap().slot.key
 }
 

@@ -5,6 +5,7 @@
 //! [`unfold`](mod@unfold) the latter of the former, and [`strip`](mod@strip) takes the usage out of a stream that is
 //! passed to somebody who did not ask for it.
 
+pub mod apology;
 mod calls;
 pub mod fold;
 pub mod form;

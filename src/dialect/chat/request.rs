@@ -125,6 +125,10 @@ pub struct Request {
     pub live_tools: bool,
     /// Whether the model may call tools or functions.
     pub tools: bool,
+    /// Whether the answer is to have a shape that prose has not: JSON, whatever a grammar allows, sound.
+    pub shaped: bool,
+    /// How many choices are asked for (`n`); `None` where that is not stated, or no whole number below 256.
+    pub choices: Option<u8>,
     /// The sampling temperature, the API's default where none is stated; `None` where what is stated is no number.
     pub temperature: Option<Temperature>,
 }
@@ -415,6 +419,23 @@ pub fn runs_at_the_caller(tool_type: &str) -> bool {
 /// Returns whether a `response_format` of this type asks for JSON.
 pub fn is_json_format(format_type: &str) -> bool {
     matches!(format_type, "json_object" | "json_schema")
+}
+
+/// Returns whether a field, unknown to OpenAI, binds the answer to a grammar: vLLM's `guided_json` and its kin, `SGLang`'s
+/// `regex` and `ebnf`, llama.cpp's `grammar` and `json_schema`.
+pub fn may_shape(name: &str) -> bool {
+    const NAMES: [&str; 9] = [
+        "guided_json",
+        "guided_regex",
+        "guided_choice",
+        "guided_grammar",
+        "structured_outputs",
+        "regex",
+        "ebnf",
+        "grammar",
+        "json_schema",
+    ];
+    NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Returns whether models of this name search the web by themselves: OpenAI's `gpt-4o-search-preview` and

@@ -161,6 +161,7 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
         dialect: None,
         plan,
         rule: None,
+        read: None,
         passed_over: None,
         alone: false,
         upgrade: false,

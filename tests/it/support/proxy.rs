@@ -103,6 +103,11 @@ impl Setup {
         self
     }
 
+    /// Has callers hear of failures as they are, without an apology.
+    pub(crate) fn honest(self) -> Self {
+        self.with("[fallback]\nmode = \"error\"")
+    }
+
     /// Starts it where another proxy has lived, or lives: with what that one kept.
     pub(crate) fn in_home_of(mut self, other: &Proxy) -> Self {
         self.home = Some(other.home.clone());
