@@ -25,11 +25,14 @@ use crate::{
         breaker::{self, Circuits},
         circuit,
         coalesce::{Flights, Judge},
+        hedge::Hedges,
+        limit::{self, Places},
     },
     ledger::{
         Ledger, clock,
         log::Log,
-        metrics::{Metrics, Readings},
+        metrics::{self, Metrics, Readings},
+        panics,
     },
     listen::{
         self, End,
@@ -41,7 +44,7 @@ use crate::{
         own::Own,
         socket::Deadlines,
     },
-    stack::{Stack, stack},
+    stack::{Guards, Stack, stack},
     store::{
         disk::{self, Counts, Disk, Kept},
         generations::Generations,
@@ -67,6 +70,7 @@ pub struct App {
     keepers: Tasks,
     end: End,
     drain: Duration,
+    min_drain: Duration,
     disk: Option<Disk>,
 }
 
@@ -114,12 +118,13 @@ impl App {
         ));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
         let upstream = Upstream::new(config.first_upstream(), &config.rules, policy.clone())?;
-        let circuits = Circuits::new(breaker::Options {
-            upstream: config.first_upstream().name.clone(),
-            terms: circuit_terms(&config.breaker),
-            own_key: upstream.has_one_key(),
-        });
+        let circuits = circuits(&config.breaker, config.first_upstream());
+        let guards = guards(config.first_upstream(), circuits.clone());
+        let connections = Connections::new(config.limits.connections);
         let readings = Gauges {
+            upstream: config.first_upstream().name.clone(),
+            guards: guards.clone(),
+            connections: connections.clone(),
             ledger: ledger.clone(),
             memory,
             disk: disk.clone(),
@@ -143,7 +148,7 @@ impl App {
                 prover,
                 refreshes,
                 flights,
-                circuits,
+                guards,
                 upstream,
             ),
             ledger,
@@ -167,12 +172,12 @@ impl App {
             keepers: Tasks::default(),
             end: End::default(),
             drain: config.limits.drain,
+            min_drain: config.limits.min_drain.min(config.limits.drain),
             disk,
         };
         let proxies = app.bind(config).await?;
         app.listen_for_operator(config, readings, purger.clone())
             .await?;
-        let connections = Connections::new(None);
         app.listen_for_calls(proxies, &edge, deadlines(&config.limits), connections);
         app.keepers.spawn_until_stop(tapes.look_after());
         app.keepers.spawn_until_stop(purger.look_after());
@@ -247,12 +252,17 @@ impl App {
         self.disk.is_some()
     }
 
-    /// Drains: accepts no more calls and waits for those under way, at most as long as `[limits] drain`. Returns
-    /// whether all of them ended; those that did not are cut off. Whoever drops the future goes on with [`App::cut`].
+    /// Drains: says that it is not ready, accepts no more calls after `[limits] min_drain`, and waits for those under way,
+    /// all in all at most as long as `[limits] drain`. Returns whether all of them ended; those that did not are cut off.
+    /// Whoever drops the future goes on with [`App::cut`].
     pub async fn stop(&self) -> bool {
         self.readiness.draining();
+        if !self.min_drain.is_zero() {
+            tokio::time::sleep(self.min_drain).await;
+        }
         self.end.stop.cancel();
-        let drained = self.tasks.finish(self.drain).await;
+        let patience = self.drain.saturating_sub(self.min_drain);
+        let drained = self.tasks.finish(patience).await;
         if !drained {
             tracing::warn!(drain = ?self.drain, "calls cut off: the time to drain is over");
             self.end.cut.cancel();
@@ -288,6 +298,10 @@ impl Drop for App {
 /// What the metrics read when they are asked for.
 #[derive(Debug)]
 struct Gauges {
+    /// Name of the upstream.
+    upstream: String,
+    guards: Guards,
+    connections: Connections,
     ledger: Ledger,
     memory: Memory,
     disk: Option<Disk>,
@@ -324,6 +338,14 @@ impl Gauges {
             purges: self.purger.counts(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
             proofs: self.proofs.counts(),
+            upstreams: vec![metrics::Upstream {
+                name: self.upstream.clone(),
+                limit: self.guards.places.counts(),
+                hedge: self.guards.hedges.counts(),
+            }],
+            connections: self.connections.open(),
+            accept_pauses: self.connections.pauses(),
+            panics: panics::count(),
             circuits: self.circuits.iter().map(Circuits::counts).collect(),
         })
     }
@@ -405,14 +427,26 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
     })
 }
 
-fn circuit_terms(breaker: &config::Breaker) -> circuit::Terms {
-    circuit::Terms {
-        window: breaker.window,
-        min_calls: breaker.min_calls,
-        ratio: breaker.ratio.get(),
-        open: breaker.open,
-        max_open: breaker.max_open,
-    }
+/// Makes the circuits of an upstream.
+fn circuits(breaker: &config::Breaker, upstream: &config::Upstream) -> Circuits {
+    let config::Breaker {
+        window,
+        min_calls,
+        ratio,
+        open,
+        max_open,
+    } = *breaker;
+    Circuits::new(breaker::Options {
+        upstream: upstream.name.clone(),
+        terms: circuit::Terms {
+            window,
+            min_calls,
+            ratio: ratio.get(),
+            open,
+            max_open,
+        },
+        own_key: upstream.api_key.is_some(),
+    })
 }
 
 /// Returns what stands before the proxy's own key where no caller has to show one.
@@ -420,6 +454,20 @@ fn guard(config: &Config) -> Guard {
     let spends =
         config.callers.is_empty() && config.upstreams.iter().any(config::Upstream::holds_key);
     Guard::new(spends, &config.limits.hosts)
+}
+
+/// Makes what stands right before an upstream.
+fn guards(upstream: &config::Upstream, circuits: Circuits) -> Guards {
+    let terms = limit::Terms {
+        max_concurrent: upstream.max_concurrent,
+        max_wait: upstream.max_wait,
+    };
+    let places = Places::new(upstream.name.clone(), terms);
+    Guards {
+        circuits,
+        hedges: Hedges::new(upstream.hedge, places.clone()),
+        places,
+    }
 }
 
 fn deadlines(limits: &config::Limits) -> Deadlines {

@@ -11,6 +11,8 @@
 //! coalesce   one leader per key goes on; the others read its tape, live
 //! witness    notes what the upstream says of each credential
 //! breaker    a circuit for each model: while it is open, calls fail at once
+//! hedge      asks again for what is late
+//! limit      so many calls at a time, the others wait
 //! upstream   the only station that leaves the machine
 //! ```
 //!

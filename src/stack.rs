@@ -7,6 +7,8 @@ use crate::{
     guard::{
         breaker::{Breaker, BreakerLayer, Circuits},
         coalesce::{Coalesce, CoalesceLayer, Flights},
+        hedge::{Hedge, HedgeLayer, Hedges},
+        limit::{Limit, LimitLayer, Places},
         witness::{Witness, WitnessLayer},
     },
     ledger::{Ledger, RecordLayer, Recorder},
@@ -15,7 +17,18 @@ use crate::{
 };
 
 /// The whole way of a call below the edge.
-pub type Stack = Recorder<Cache<Coalesce<Witness<Breaker<Upstream>>>>>;
+pub type Stack = Recorder<Cache<Coalesce<Witness<Breaker<Hedge<Limit<Upstream>>>>>>>;
+
+/// What stands right before an upstream.
+#[derive(Clone, Debug)]
+pub struct Guards {
+    /// Whether it is called at all.
+    pub circuits: Circuits,
+    /// How many calls it is sent at a time.
+    pub places: Places,
+    /// Which calls it is sent twice.
+    pub hedges: Hedges,
+}
 
 /// Puts the layers in order; a call passes them from top to bottom, its answer from bottom to top.
 pub fn stack(
@@ -24,7 +37,7 @@ pub fn stack(
     prover: Prover,
     refreshes: Refreshes,
     flights: Flights,
-    circuits: Circuits,
+    guards: Guards,
     upstream: Upstream,
 ) -> Stack {
     let proofs = prover.proofs().clone();
@@ -38,8 +51,12 @@ pub fn stack(
         .layer(CoalesceLayer::new(flights, one_key))
         // Below both, so that it hears of each credential what the upstream said to it, and not to another's call.
         .layer(WitnessLayer::new(proofs, one_key))
-        // An upstream that fails is left alone for a while; closest to it, so that each try counts.
-        .layer(BreakerLayer::new(circuits))
+        // An upstream that fails is left alone for a while; below whoever tries again, so that each try counts.
+        .layer(BreakerLayer::new(guards.circuits))
+        // Above the limit, so that a second call needs a place like any other.
+        .layer(HedgeLayer::new(guards.hedges))
+        // Last, so that a place is taken by what really leaves, and by nothing else.
+        .layer(LimitLayer::new(guards.places))
         // The only station that leaves the machine.
         .service(upstream)
 }

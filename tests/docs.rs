@@ -13,7 +13,7 @@ use refrain::{
     ledger::{
         clock,
         line::Line,
-        metrics::{Metrics, Readings},
+        metrics::{Metrics, Readings, Upstream},
     },
     store::{codec::Damage, disk, proofs::Event, purge::Selector},
     upstream::headers,
@@ -161,6 +161,7 @@ fn every_field_of_the_call_line_is_documented_in_its_order() {
 fn every_metric_is_documented_with_its_type_and_labels() {
     let text = Metrics::new().render(&Readings {
         circuits: vec![breaker::Counts::default()],
+        upstreams: vec![Upstream::default()],
         ..Readings::default()
     });
     let mut metrics = BTreeSet::new();

@@ -95,12 +95,12 @@ impl Hedges {
         }))
     }
 
-    /// Returns what there is to tell; `None` where no second calls are made.
-    pub fn counts(&self) -> Option<Counts> {
-        let inner = self.0.as_ref()?;
-        Some(Counts {
-            sent: inner.sent.load(Ordering::Relaxed),
-            won: inner.won.load(Ordering::Relaxed),
+    /// Returns what there is to tell; nothing, where no second calls are made.
+    pub fn counts(&self) -> Counts {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        self.0.as_ref().map_or(Counts::default(), |inner| Counts {
+            sent: load(&inner.sent),
+            won: load(&inner.won),
         })
     }
 }

@@ -122,17 +122,19 @@ impl Places {
             .is_none_or(|room| room.free.available_permits() > 0)
     }
 
-    /// Returns what there is to tell; `None` without a limit.
-    pub fn counts(&self) -> Option<Counts> {
-        let room = self.0.as_ref()?;
+    /// Returns what there is to tell; nothing, without a limit.
+    pub fn counts(&self) -> Counts {
+        let Some(room) = &self.0 else {
+            return Counts::default();
+        };
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let taken = room.size.saturating_sub(room.free.available_permits());
-        Some(Counts {
+        Counts {
             taken: taken as u64,
             waiting: load(&room.waiting),
             waited: load(&room.waited),
             shed: load(&room.shed),
-        })
+        }
     }
 }
 
@@ -146,13 +148,12 @@ impl Room {
         let Some(_turn) = self.queue() else {
             return Err(self.shed("and too many calls wait already"));
         };
-        match tokio::time::timeout(self.max_wait, self.free.clone().acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
-            Ok(Err(_)) | Err(_) => {
-                let waited = format!("and none became free within {:?}", self.max_wait);
-                Err(self.shed(&waited))
-            }
+        let turn = self.free.clone().acquire_owned();
+        if let Ok(Ok(place)) = tokio::time::timeout(self.max_wait, turn).await {
+            return Ok(place);
         }
+        let waited = format!("and none has ended within {:?}", self.max_wait);
+        Err(self.shed(&waited))
     }
 
     /// Joins the queue, if it is not full.
@@ -174,7 +175,7 @@ impl Room {
         let (name, size) = (&self.name, self.size);
         let message =
             format!("upstream `{name}` has all the calls under way that it may ({size}), {why}");
-        Error::new(Kind::Busy, message)
+        Error::new(Kind::Busy, message).with_retry_after(self.max_wait)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
@@ -71,12 +71,15 @@ impl Service<Call> for Scripted {
     }
 }
 
+static POLICY: LazyLock<Policy> = LazyLock::new(|| {
+    let config = Config::default();
+    let base_url = &config.first_upstream().base_url;
+    Policy::new(&config.cache, base_url, Duration::from_secs(100))
+});
+
 /// Returns a chat call with a key, for `model`.
 pub(super) fn call_for(model: &str) -> Call {
-    let config = Config::default();
     let headers = HeaderMap::new();
-    let base_url = &config.first_upstream().base_url;
-    let policy = Policy::new(&config.cache, base_url, Duration::from_secs(100));
     let caller = Caller::of(&headers, &Secret::from_bytes([0; 32]));
     Call {
         id: HeaderValue::from_static("id"),
@@ -96,7 +99,7 @@ pub(super) fn call_for(model: &str) -> Call {
         caller,
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
-        plan: policy.plan(&headers).unwrap(),
+        plan: POLICY.plan(&headers).unwrap(),
         headers,
         rule: None,
         passed_over: None,

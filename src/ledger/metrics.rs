@@ -10,13 +10,14 @@ mod disk;
 mod proofs;
 mod series;
 mod text;
+mod upstreams;
 
 use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
-pub use self::calls::Ended;
 use self::{answers::Answers, calls::Calls};
+pub use self::{calls::Ended, upstreams::Upstream};
 use crate::{
     answer::verdict::NotStored,
     guard::breaker,
@@ -62,6 +63,14 @@ pub struct Readings {
     pub proofs: store::proofs::Counts,
     /// What the circuits of each upstream have done.
     pub circuits: Vec<breaker::Counts>,
+    /// What stands before each upstream.
+    pub upstreams: Vec<Upstream>,
+    /// Connections of clients.
+    pub connections: u64,
+    /// How often accepting them had to pause.
+    pub accept_pauses: u64,
+    /// Faults of Refrain's own that ended a task.
+    pub panics: u64,
 }
 
 impl Metrics {
@@ -135,6 +144,10 @@ impl Readings {
             ref disk,
             ref proofs,
             ref circuits,
+            ref upstreams,
+            connections,
+            accept_pauses,
+            panics,
         } = *self;
         let rows = [
             ("store_entries", "gauge", "Entries in memory", entries),
@@ -180,6 +193,24 @@ impl Readings {
                 "Log lines lost to a slow writer",
                 log_dropped,
             ),
+            (
+                "connections",
+                "gauge",
+                "Connections of clients",
+                connections,
+            ),
+            (
+                "accept_pauses",
+                "counter",
+                "Times that accepting waited for a connection to end",
+                accept_pauses,
+            ),
+            (
+                "panics",
+                "counter",
+                "Faults of Refrain's own that ended a task",
+                panics,
+            ),
         ];
         let mut out = String::new();
         text::rows(&mut out, &rows);
@@ -189,6 +220,7 @@ impl Readings {
         disk::write(&mut out, disk);
         proofs::write(&mut out, proofs);
         circuits::write(&mut out, circuits);
+        upstreams::write(&mut out, upstreams);
         out
     }
 }

@@ -145,7 +145,8 @@ impl<S: Answering> Reception<S> {
         }
     }
 
-    /// Accepts who stands in the system's queue: they would be reset, and their requests may have been sent already.
+    /// Accepts who stands in the system's queue, as far as there is room: they would be reset, and their requests may have
+    /// been sent already.
     fn accept_the_last(&self, listener: &std::net::TcpListener) {
         while let Some(connected) = self.terms.connections.try_enter()
             && let Ok((stream, _)) = listener.accept()
@@ -163,12 +164,12 @@ impl<S: Answering> Reception<S> {
             end,
             ..
         } = &self.terms;
-        let connection = connection(&self.builder, stream, self.edge.clone(), *deadlines);
-        let end = end.clone();
-        tasks.spawn(async move {
-            attend(connection, end).await;
-            drop(connected);
-        });
+        // A lost option costs a little speed, and a dead connection shows itself soon enough.
+        let _ = stream.set_nodelay(true);
+        let line = Arc::new(Line::default());
+        let socket = Socket::new(stream, line.clone(), *deadlines, connected);
+        let connection = connection(&self.builder, socket, line, self.edge.clone());
+        tasks.spawn(attend(connection, end.clone()));
     }
 }
 
@@ -220,14 +221,10 @@ fn builder(streams: Streams) -> auto::Builder<Streams> {
 
 fn connection<S: Answering>(
     builder: &auto::Builder<Streams>,
-    stream: TcpStream,
+    socket: Socket,
+    line: Arc<Line>,
     edge: Edge<S>,
-    deadlines: Deadlines,
 ) -> impl GracefulConnection<Error = BoxError> + Send + 'static {
-    // A lost option costs a little speed, and a dead connection shows itself soon enough.
-    let _ = stream.set_nodelay(true);
-    let line = Arc::new(Line::default());
-    let socket = Socket::new(stream, line.clone(), deadlines);
     let service = service_fn(move |request| {
         let answering = edge.clone().handle(request, line.begin());
         answering.map(Ok::<_, Infallible>)

@@ -28,6 +28,8 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
+use super::connections::Connected;
+
 /// A client's connection.
 #[derive(Debug)]
 pub struct Socket {
@@ -47,6 +49,8 @@ pub struct Socket {
     /// How many calls had begun at the last look at the deadline.
     begun: u64,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Its place, also when it has become a tunnel.
+    _connected: Connected,
 }
 
 /// How long a client may take.
@@ -151,7 +155,12 @@ impl Drop for OnLine {
 
 impl Socket {
     /// Wraps an accepted connection.
-    pub fn new(stream: TcpStream, line: Arc<Line>, deadlines: Deadlines) -> Self {
+    pub fn new(
+        stream: TcpStream,
+        line: Arc<Line>,
+        deadlines: Deadlines,
+        connected: Connected,
+    ) -> Self {
         Self {
             stream,
             line,
@@ -163,6 +172,7 @@ impl Socket {
             is_h2: None,
             begun: 0,
             timer: None,
+            _connected: connected,
         }
     }
 

@@ -1,4 +1,4 @@
-//! TLS to an upstream: whom it is believed to be vouched for by, and what the proxy shows of itself. Pure.
+//! TLS to an upstream: whom it is believed to be vouched for by, and what the proxy shows of itself.
 //!
 //! # Scope
 //! Certificates are always verified. With roots of the operator's, those alone count; else the system's do.

@@ -1,7 +1,7 @@
 //! What the operator has every call take to an upstream.
 
 use crate::support::{
-    client::{assert_verdict, chat, request},
+    client::{assert_refused, assert_verdict, chat, request},
     proxy::proxy,
     upstream::upstream,
 };
@@ -49,4 +49,19 @@ async fn no_trace_brings_a_secret_header_back() {
     assert_eq!(sent.all("x-api-key"), Vec::<&str>::new());
     assert_eq!(sent.all("authorization"), Vec::<&str>::new());
     assert_eq!(sent.all("x-team"), ["research"]);
+}
+
+#[tokio::test]
+async fn no_web_page_spends_a_secret_header() {
+    let up = upstream().start().await;
+    let proxy = proxy(&up)
+        .with_upstream("headers = { x-token = \"Bearer ${GATEWAY}\" }")
+        .by_shell("GATEWAY=sk-gateway exec \"$0\" \"$@\"")
+        .start()
+        .await;
+    let foreign = chat("hi").header("Origin", "https://evil.example");
+    assert_refused(&proxy.send(&foreign).await, 403, "forbidden");
+    assert_eq!(up.count(), 0);
+    assert_verdict(&proxy.send(&chat("hi")).await, "MISS");
+    assert_eq!(up.last().headers.all("x-token"), ["Bearer sk-gateway"]);
 }

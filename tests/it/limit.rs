@@ -35,9 +35,13 @@ async fn a_call_beyond_the_limit_waits_until_a_body_has_ended() {
     gate.open();
     assert_eq!(first.finish().await.body, long.bytes());
     assert_eq!(second.finish().await.body, completion("next").bytes());
-    assert_eq!(proxy.metric("refrain_limit_waiting", &[]).await, 0.0);
-    assert_eq!(proxy.metric("refrain_limit_waited_total", &[]).await, 1.0);
-    assert_eq!(proxy.metric("refrain_limit_shed_total", &[]).await, 0.0);
+    proxy.assert_metric("refrain_limit_waiting", &[], 0).await;
+    proxy
+        .assert_metric("refrain_limit_waited_total", &[], 1)
+        .await;
+    proxy
+        .assert_metric("refrain_limit_shed_total", &[], 0)
+        .await;
 }
 
 #[tokio::test]
@@ -56,15 +60,18 @@ async fn a_call_that_would_wait_too_long_is_shed_and_told_when_to_come_again() {
     }
     assert_eq!(up.count(), 1);
     let upstream = ["upstream=\"openai\""];
-    assert_eq!(
-        proxy.metric("refrain_limit_shed_total", &upstream).await,
-        3.0
-    );
-    assert_eq!(proxy.metric("refrain_limit_taken", &upstream).await, 1.0);
+    proxy
+        .assert_metric("refrain_limit_shed_total", &upstream, 3)
+        .await;
+    proxy
+        .assert_metric("refrain_limit_taken", &upstream, 1)
+        .await;
     gate.open();
     assert_eq!(first.finish().await.status, 200);
     assert_verdict(&proxy.send(&chat("ho")).await, "MISS");
-    assert_eq!(proxy.metric("refrain_limit_taken", &upstream).await, 0.0);
+    proxy
+        .assert_metric("refrain_limit_taken", &upstream, 0)
+        .await;
 }
 
 #[tokio::test]
@@ -100,7 +107,7 @@ async fn a_waiting_call_whose_client_leaves_gives_up_its_turn() {
     proxy.counted("refrain_limit_waiting", 1.0).await;
     drop(gone);
     assert_eq!(proxy.call_line(1).await["error.kind"], "client_gone");
-    assert_eq!(proxy.metric("refrain_limit_waiting", &[]).await, 0.0);
+    proxy.assert_metric("refrain_limit_waiting", &[], 0).await;
     gate.open();
     assert_eq!(first.finish().await.status, 200);
     assert_eq!(up.count(), 1);

@@ -3,10 +3,10 @@
 use tokio::net::TcpStream;
 
 use crate::support::{
-    client::{Exchange, chat, chat_stream},
+    client::{Exchange, chat, chat_stream, request},
     gate,
     proxy::proxy,
-    upstream::{completion, stream, upstream},
+    upstream::{completion, status, stream, upstream},
 };
 
 #[tokio::test]
@@ -22,10 +22,8 @@ async fn beyond_the_limit_of_connections_clients_wait_and_are_not_refused() {
     proxy.counted("refrain_accept_pauses_total", 1.0).await;
     let line = proxy.logged("accepting pauses").await;
     assert_eq!(line["level"], "WARN", "{line}");
-    assert_eq!(
-        (up.count(), proxy.metric("refrain_connections", &[]).await),
-        (2, 2.0)
-    );
+    assert_eq!(up.count(), 2);
+    proxy.assert_metric("refrain_connections", &[], 2).await;
     assert_eq!(proxy.admin("/readyz").await.status, 200);
     gate.open();
     assert_eq!(first.finish().await.status, 200);
@@ -40,6 +38,30 @@ async fn connections_that_do_nothing_give_their_places_back_when_the_idle_time_i
     let proxy = proxy(&up).with(limits).start().await;
     let _silent = Exchange::raw(proxy.addr, b"").await;
     assert_eq!(proxy.send(&chat("hi")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_tunnel_counts_as_the_connection_that_it_is() {
+    let switch = status(101)
+        .header("Upgrade", "websocket")
+        .header("Connection", "Upgrade");
+    let up = upstream()
+        .answers(switch.echoing())
+        .answers(completion("hello"));
+    let up = up.start().await;
+    let proxy = proxy(&up).with("[limits]\nconnections = 1").start().await;
+    let call = request("GET", "/v1/realtime")
+        .header("Upgrade", "websocket")
+        .header("Connection", "Upgrade");
+    let mut tunnel = proxy.open(&call).await;
+    tunnel.head().await;
+    tunnel.write(b"ping").await;
+    assert_eq!(tunnel.tunnelled(4).await, b"ping");
+    let waiting = proxy.open(&chat("hi")).await;
+    proxy.counted("refrain_accept_pauses_total", 1.0).await;
+    assert_eq!(up.count(), 1);
+    drop(tunnel);
+    assert_eq!(waiting.finish().await.status, 200);
 }
 
 #[tokio::test]
@@ -85,5 +107,5 @@ async fn no_call_of_a_flood_is_lost_and_none_waits_for_ever() {
         *statuses.entry(exchange.finish().await.status).or_insert(0) += 1;
     }
     assert_eq!(statuses, [(200, 4), (503, 196)].into());
-    assert_eq!(proxy.metric("refrain_calls_under_way", &[]).await, 0.0);
+    proxy.assert_metric("refrain_calls_under_way", &[], 0).await;
 }

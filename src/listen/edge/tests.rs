@@ -2,6 +2,9 @@
 
 use std::{convert::Infallible, io::Write, net::SocketAddr, sync::Mutex};
 
+use futures_util::StreamExt;
+use http_body_util::BodyExt;
+
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -165,23 +168,94 @@ async fn answered_by(stack: impl Answering) -> String {
     answer
 }
 
-/// Layers that answer every call with an empty 204.
+fn saying(body: Body) -> Answer {
+    Answer {
+        head: crate::answer::Head {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            framed: true,
+            upstream: HeaderValue::from_static("up"),
+            timing: None,
+        },
+        body,
+        served: Served::bypass(Unkeyed::Endpoint),
+    }
+}
+
+/// Layers that answer every call with the word `fine`.
 fn answering() -> impl Answering {
     let (log, _flush) = Log::start(&Config::default().log, false, std::io::sink());
     let answer = service_fn(|_: Call| async {
-        Ok(Answer {
-            head: crate::answer::Head {
-                status: StatusCode::NO_CONTENT,
-                headers: HeaderMap::new(),
-                framed: true,
-                upstream: HeaderValue::from_static("up"),
-                timing: None,
-            },
-            body: Body::Replay(Replay::new(Bytes::new(), None)),
-            served: Served::bypass(Unkeyed::Endpoint),
-        })
+        let body = Body::Replay(Replay::new(Bytes::from_static(b"fine"), None));
+        Ok(saying(body))
     });
     RecordLayer::new(Ledger::new(log, Metrics::new())).layer(answer)
+}
+
+/// A body whose first piece comes and whose second is a fault of our own.
+fn faulty() -> Body {
+    let pieces = futures_util::stream::iter([false, true]).map(|fails| {
+        assert!(!fails, "a fault of our own");
+        Ok(http_body::Frame::data(Bytes::from_static(b"a piece")))
+    });
+    Body::Stream(http_body_util::StreamBody::new(pieces).boxed_unsync())
+}
+
+/// Layers that answer `/v1/faulty` with a [`faulty`] body, and everything else with the word `fine`.
+fn answering_faultily() -> impl Answering {
+    let (log, _flush) = Log::start(&Config::default().log, false, std::io::sink());
+    let answer = service_fn(|call: Call| async move {
+        let is_faulty = call.target.path() == "/v1/faulty";
+        Ok(saying(if is_faulty {
+            faulty()
+        } else {
+            Body::Replay(Replay::new(Bytes::from_static(b"fine"), None))
+        }))
+    });
+    RecordLayer::new(Ledger::new(log, Metrics::new())).layer(answer)
+}
+
+#[tokio::test]
+async fn a_body_that_panics_is_aborted_and_other_connections_go_on() {
+    let running = Running::start(answering_faultily(), async |_, _| {}).await;
+    let other = connect_and_ask(running.address, "").await;
+    let mut client = TcpStream::connect(running.address).await.unwrap();
+    let request = b"GET /v1/faulty HTTP/1.1\r\nHost: x\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = client.read_to_end(&mut answer).await;
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(!answer.contains("\r\n0\r\n"), "a clean end: {answer}");
+    let mut other = other;
+    let request = b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    other.write_all(request).await.unwrap();
+    let answers = read_to_end(other).await;
+    assert_eq!(answers.matches("fine").count(), 2, "{answers}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_panics_on_http2_ends_its_stream_and_no_other() {
+    let running = Running::start(answering_faultily(), async |_, _| {}).await;
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    running.tasks.spawn(async move { drop(connection.await) });
+    let mut sender = sender.ready().await.unwrap();
+    for (path, is_whole) in [("/v1/faulty", false), ("/v1/models", true)] {
+        let request = Request::get(format!("http://x{path}")).body(()).unwrap();
+        let (answer, _) = sender.send_request(request, true).unwrap();
+        let mut body = answer.await.unwrap().into_body();
+        let mut end = Ok(());
+        // A stream that was reset says so for ever.
+        while let Some(piece) = body.data().await
+            && end.is_ok()
+        {
+            end = piece.map(drop);
+        }
+        assert_eq!(end.is_ok(), is_whole, "{path}: {end:?}");
+    }
+    drop(sender);
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -193,7 +267,7 @@ async fn who_has_connected_before_the_end_is_still_answered() {
     });
     let running = running.await;
     let answer = read_to_end(client.unwrap()).await;
-    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     running.stop().await;
 }
 
@@ -210,7 +284,7 @@ async fn a_request_on_its_way_when_the_end_begins_is_answered_on_its_kept_connec
     let request = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n";
     client.write_all(request).await.unwrap();
     let rest = read_to_end(client).await;
-    assert!(rest.contains("HTTP/1.1 204 "), "{rest}");
+    assert!(rest.contains("HTTP/1.1 200 "), "{rest}");
     assert!(rest.contains("connection: close\r\n"), "{rest}");
     running.stop().await;
 }
@@ -278,4 +352,20 @@ async fn what_panics_above_the_record_is_a_500_too() {
     let stack = tower::util::MapErr::new(stack, |never: Infallible| never);
     let answer = answered_by(stack).await;
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+}
+
+#[test]
+fn a_wait_is_told_in_whole_seconds_and_never_too_short() {
+    for (millis, seconds) in [
+        (0, 1),
+        (1, 1),
+        (1_000, 1),
+        (1_001, 2),
+        (4_999, 5),
+        (5_000, 5),
+    ] {
+        let wait = Duration::from_millis(millis);
+        assert_eq!(whole_seconds(wait), seconds, "{millis}");
+    }
+    assert_eq!(whole_seconds(Duration::MAX), u64::MAX);
 }

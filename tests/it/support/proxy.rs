@@ -199,6 +199,13 @@ impl Proxy {
         values.sum()
     }
 
+    /// Asserts that the metric `name`, over series whose labels hold every one of `labels`, is `expected`.
+    pub(crate) async fn assert_metric(&self, name: &str, labels: &[&str], expected: u32) {
+        let metric = self.metric(name, labels).await;
+        let off = (metric - f64::from(expected)).abs();
+        assert!(off < 0.5, "{name} {labels:?} is {metric}, not {expected}");
+    }
+
     /// Waits until `count` calls have joined another's.
     pub(crate) async fn joined(&self, count: u32) {
         let joined =
