@@ -21,6 +21,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, uri::PathAndQuery};
+use http_body::Body as _;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::{
@@ -168,17 +169,21 @@ impl Call {
         keyed.is_ok_and(|keyed| keyed.scope.breadth() == Breadth::Wider)
     }
 
+    /// Returns whether making it twice does no more than making it once: it only reads, or it is a completion that the
+    /// upstream does not keep.
+    pub fn is_repeatable(&self) -> bool {
+        let is_kept = matches!(self.keyed, Err(Unkeyed::Stateful));
+        !self.upgrade && !is_kept && (self.dialect.is_some() || self.method.is_safe())
+    }
+
     /// Returns the same call once more, sharing its body; `None` where the body is a stream, which can be read only once.
     pub fn again(&self) -> Option<Self> {
-        let Payload::Whole(body) = &self.payload else {
-            return None;
-        };
         Some(Self {
             id: self.id.clone(),
             method: self.method.clone(),
             target: self.target.clone(),
             headers: self.headers.clone(),
-            payload: Payload::Whole(body.clone()),
+            payload: self.payload.again()?,
             dialect: self.dialect,
             caller: self.caller.clone(),
             plan: self.plan.clone(),
@@ -196,6 +201,35 @@ impl Call {
             .as_ref()
             .ok()
             .map(|keyed| keyed.request.model.as_str())
+    }
+}
+
+impl Payload {
+    /// Returns whether it can be sent more than once.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Self::Whole(_) => true,
+            Self::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    /// Returns the same body once more; `None` for a stream, which can be read only once, unless nothing is in it.
+    pub fn again(&self) -> Option<Self> {
+        self.is_whole().then(|| self.head())
+    }
+
+    /// Takes the body to send it. What is here whole can be taken again; of a stream nothing is left.
+    pub fn take(&mut self) -> Self {
+        let rest = self.head();
+        std::mem::replace(self, rest)
+    }
+
+    /// Returns what of it is here already.
+    fn head(&self) -> Self {
+        Self::Whole(match self {
+            Self::Whole(body) => body.clone(),
+            Self::Stream(_) => Bytes::new(),
+        })
     }
 }
 

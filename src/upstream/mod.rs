@@ -5,13 +5,15 @@
 //! and runs the four timers: connect, first byte, idle, total.
 //!
 //! # Scope
-//! One try. What to do about a failure is decided above.
+//! One try, and one more at once where the connection had been used before and died before it brought a byte: that says
+//! nothing of the upstream, which closes idle connections when it likes. What to do about a failure is decided above.
 
 pub mod connect;
 pub mod credential;
 pub mod flow;
 pub mod headers;
 pub mod refusals;
+mod reuse;
 pub mod target;
 
 use std::{
@@ -139,7 +141,7 @@ impl Service<Call> for Upstream {
 }
 
 impl Inner {
-    async fn send(&self, call: Call) -> Result<Answer, Error> {
+    async fn send(&self, mut call: Call) -> Result<Answer, Error> {
         let started = Instant::now();
         let rule = call.rule.as_ref().map(|rule| rule.timeouts);
         let timeouts = rule.unwrap_or_default().over(self.config.timeouts);
@@ -152,11 +154,19 @@ impl Inner {
         } else {
             &self.client
         };
+        let repeatable = call.is_repeatable() && call.payload.is_whole();
         let progress = Progress::default();
-        let request = self.request(call, &progress)?;
-
+        let request = self.request(&mut call, &progress)?;
         let exchange = self.exchange(client, request, &progress, timeouts, deadline);
-        let response = exchange.await?;
+        let response = match exchange.await {
+            Err(lost) if lost.died_idle && repeatable => {
+                let request = self.request(&mut call, &progress)?;
+                let again = self.exchange(client, request, &progress, timeouts, deadline);
+                again.await
+            }
+            response => response,
+        };
+        let response = response.map_err(|lost| lost.error)?;
         if with_own_key {
             self.refusals.note(response.status(), &self.config.name);
         }
@@ -176,7 +186,7 @@ impl Inner {
         progress: &Progress,
         timeouts: Timeouts,
         deadline: Option<Instant>,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<Response<Incoming>, Lost> {
         let connection = timeouts
             .connect
             .filter(|_| timeouts.connect != self.connect)
@@ -187,15 +197,16 @@ impl Inner {
                 .await
                 .map_err(|timer| self.not_connected(timer))?
         {
-            return early.map_err(|error| self.failure(error));
+            return early.map_err(|error| self.lost(error));
         }
         match first_byte(head, progress, timeouts, deadline).await {
-            Ok(response) => response.map_err(|error| self.failure(error)),
-            Err(error) => Err(self.timed_out(&error)),
+            Ok(response) => response.map_err(|error| self.lost(error)),
+            Err(error) => Err(self.timed_out(&error).into()),
         }
     }
 
-    fn request(&self, call: Call, progress: &Progress) -> Result<Request<Content>, Error> {
+    /// Makes a request of `call`, taking its body.
+    fn request(&self, call: &mut Call, progress: &Progress) -> Result<Request<Content>, Error> {
         let hops = headers::hops(&call.headers);
         if hops >= headers::MAX_HOPS {
             let message = format!("the call came through Refrain {hops} times already");
@@ -214,14 +225,14 @@ impl Inner {
         );
         self.credential.put(&call.method, &mut headers);
         measure(&mut headers, &call.payload);
-        let body = match call.payload {
+        let body = match call.payload.take() {
             Payload::Whole(bytes) => Full::new(bytes)
                 .map_err(|never| match never {})
                 .boxed_unsync(),
             Payload::Stream(stream) => Upload::new(stream, progress.clone()).boxed_unsync(),
         };
         let mut request = Request::new(body);
-        *request.method_mut() = call.method;
+        *request.method_mut() = call.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         if self.config.http == HttpVersion::Http2 && !call.upgrade {
@@ -261,6 +272,13 @@ impl Inner {
         }
     }
 
+    fn lost(&self, error: hyper_util::client::legacy::Error) -> Lost {
+        Lost {
+            died_idle: reuse::died_idle(&error),
+            error: self.failure(error),
+        }
+    }
+
     fn failure(&self, error: hyper_util::client::legacy::Error) -> Error {
         let name = &self.config.name;
         if let Some(client_fault) = find::<Error>(&error) {
@@ -289,6 +307,22 @@ impl Inner {
         let Elapsed(timer, after) = after;
         let message = format!("upstream `{name}` did not answer within {after:?} ({timer})");
         Error::new(Kind::Timeout, message)
+    }
+}
+
+/// Why there is no answer.
+struct Lost {
+    error: Error,
+    /// Whether the connection had been used before, and died before it brought anything.
+    died_idle: bool,
+}
+
+impl From<Error> for Lost {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            died_idle: false,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod admin;
 mod check;
 mod coalesce;
 mod disk;
+mod failover;
 mod health;
 mod hit;
 mod joins;
