@@ -53,8 +53,20 @@ pub struct Head {
     pub framed: bool,
     /// Name of the upstream.
     pub upstream: HeaderValue,
+    /// How that was asked.
+    pub asked: Asked,
     /// What the upstream took, where this answer had it asked.
     pub timing: Option<Arc<Timing>>,
+}
+
+/// How an upstream was asked; by default not by the caller, as for what was recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Whether with the caller's own credential, at the upstream that is meant to judge it: only then its answer says
+    /// anything of that credential.
+    pub by_caller: bool,
+    /// Whether for another model than the key covers.
+    pub other_model: bool,
 }
 
 /// How long an upstream took; filled in while its answer flows.
