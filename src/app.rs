@@ -45,7 +45,7 @@ use crate::{
         purge::Purger,
         tiered::Tiered,
     },
-    upstream::Upstream,
+    upstream::{Upstream, Upstreams},
 };
 
 /// A running Refrain. Dropping it stops at once; [`App::stop`] drains.
@@ -108,7 +108,7 @@ impl App {
             CHAT_TTL,
         ));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
-        let upstream = Upstream::new(&config.upstream, &config.rules, policy.clone())?;
+        let upstreams = upstreams(config, &policy)?;
         let readings = Gauges {
             ledger: ledger.clone(),
             memory,
@@ -123,10 +123,11 @@ impl App {
             purger: purger.clone(),
             flights: flights.clone(),
             may_purge: config.cache.allow.contains(&Directive::Purge),
-            proofs: (!upstream.has_one_key()).then(|| prover.proofs().clone()),
+            proofs: prover.proofs().clone(),
+            judges: judges(config),
         };
         let edge = Edge::new(Parts {
-            stack: stack(ledger.clone(), store, prover, refreshes, flights, upstream),
+            stack: stack(ledger.clone(), store, prover, refreshes, flights, upstreams),
             ledger,
             own,
             callers: Callers::new(&config.callers, &kept.secret),
@@ -342,33 +343,49 @@ async fn open_disk(config: &Config, generations: Generations) -> Result<Opened, 
     }
 }
 
-/// Makes who asks the upstream about credentials, with what it has said before.
+/// Prepares the ways to the upstreams.
+fn upstreams(config: &Config, policy: &Arc<Policy>) -> Result<Upstreams, Error> {
+    let way = |upstream| Upstream::new(upstream, &config.rules, policy.clone());
+    let ways: Result<Vec<_>, _> = [&config.upstream].into_iter().map(way).collect();
+    ways.map(Upstreams::new)
+}
+
+/// Returns the upstreams that judge callers' credentials; none where one is asked with the proxy's own key, so that entries
+/// are made for callers that nobody has accepted.
+fn judges(config: &Config) -> Vec<usize> {
+    let upstreams = [&config.upstream];
+    if upstreams.iter().any(|upstream| upstream.api_key.is_some()) {
+        return Vec::new();
+    }
+    (0..upstreams.len()).collect()
+}
+
+/// Makes who asks the upstreams about credentials, with what they have said before.
 fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Prover {
-    let config::Upstream {
-        name,
-        base_url,
-        api_key,
-        proof,
-        ..
-    } = &config.upstream;
     // Another place under the same name has said nothing yet.
-    let place = [name.clone(), base_url.to_string()];
-    let place = place.each_ref().map(String::as_bytes);
+    let place =
+        |upstream: &config::Upstream| vec![upstream.name.clone(), upstream.base_url.to_string()];
+    let places: Vec<_> = [&config.upstream].into_iter().map(place).collect();
     let ttl = config.cache.proof_ttl;
     Prover::new(prover::Options {
-        proofs: Proofs::new(kept.secret.clone(), &place, ttl, disk, &kept.proofs),
-        // With the proxy's own key there is nothing to ask about a caller's.
-        proof: if api_key.is_some() {
-            config::Proof::Off
-        } else {
-            proof.clone()
-        },
+        proofs: Proofs::new(kept.secret.clone(), &places, ttl, disk, &kept.proofs),
+        asked_by: [&config.upstream].into_iter().map(asked_by).collect(),
         terms: Terms {
             ttl,
             hold: config.cache.stale_if_error,
         },
         tasks: tasks.clone(),
     })
+}
+
+/// Returns how an upstream is asked about callers' credentials.
+fn asked_by(upstream: &config::Upstream) -> config::Proof {
+    // With the proxy's own key there is nothing to ask about a caller's.
+    if upstream.api_key.is_some() {
+        config::Proof::Off
+    } else {
+        upstream.proof.clone()
+    }
 }
 
 /// Returns what stands before the proxy's own key where no caller has to show one.

@@ -17,7 +17,7 @@ pub struct Error(Arc<Inner>);
 pub enum Kind {
     /// A request header of ours has a value that cannot be read.
     BadHeader,
-    /// The body of a request to Refrain itself cannot be read.
+    /// A body that Refrain has to read cannot be read.
     BadRequest,
     /// The path would leave the upstream's `base_url`, or cannot be sent.
     BadPath,
@@ -30,8 +30,10 @@ pub enum Kind {
     /// A foreign web page, or a foreign name for this proxy, where its own key would be spent; or what the operator does
     /// not let callers do.
     Forbidden,
-    /// Nothing lives at this path of Refrain's own.
+    /// Nothing lives at this path of Refrain's own, or no upstream has this name.
     NotFound,
+    /// No upstream serves the model.
+    ModelNotFound,
     /// `only-if-cached`, and nothing servable is cached.
     NotCached,
     /// Refrain has too much of this to do already.
@@ -58,7 +60,7 @@ struct Inner {
 
 impl Kind {
     /// Every kind, for tables and tests.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadHeader,
         Self::BadRequest,
         Self::BadPath,
@@ -67,6 +69,7 @@ impl Kind {
         Self::Unauthorized,
         Self::Forbidden,
         Self::NotFound,
+        Self::ModelNotFound,
         Self::NotCached,
         Self::Busy,
         Self::Loop,
@@ -86,7 +89,7 @@ impl Kind {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::ModelNotFound => StatusCode::NOT_FOUND,
             Self::NotCached | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Unreachable | Self::Broken => StatusCode::BAD_GATEWAY,
@@ -106,6 +109,7 @@ impl Kind {
             Self::Unauthorized => "invalid_api_key",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
+            Self::ModelNotFound => "model_not_found",
             Self::NotCached => "not_cached",
             Self::Busy => "busy",
             Self::Loop => "loop",

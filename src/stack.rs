@@ -10,11 +10,11 @@ use crate::{
     },
     ledger::{Ledger, RecordLayer, Recorder},
     store::tiered::Tiered,
-    upstream::Upstream,
+    upstream::Upstreams,
 };
 
 /// The whole way of a call below the edge.
-pub type Stack = Recorder<Cache<Coalesce<Witness<Upstream>>>>;
+pub type Stack = Recorder<Cache<Coalesce<Witness<Upstreams>>>>;
 
 /// Puts the layers in order; a call passes them from top to bottom, its answer from bottom to top.
 pub fn stack(
@@ -23,19 +23,18 @@ pub fn stack(
     prover: Prover,
     refreshes: Refreshes,
     flights: Flights,
-    upstream: Upstream,
+    upstreams: Upstreams,
 ) -> Stack {
     let proofs = prover.proofs().clone();
-    let one_key = upstream.has_one_key();
     ServiceBuilder::new()
         // One line per call, also for those that fail or whose client hangs up: so it sees everything.
         .layer(RecordLayer::new(ledger))
         // A hit ends here and waits for nothing below.
         .layer(CacheLayer::new(store, prover, refreshes))
         // Below the cache, so that only misses are joined; above everything that costs the upstream something.
-        .layer(CoalesceLayer::new(flights, one_key))
+        .layer(CoalesceLayer::new(flights))
         // Below both, so that it hears of each credential what the upstream said to it, and not to another's call.
-        .layer(WitnessLayer::new(proofs, one_key))
+        .layer(WitnessLayer::new(proofs))
         // The only station that leaves the machine.
-        .service(upstream)
+        .service(upstreams)
 }

@@ -1,17 +1,20 @@
 //! A call: one parsed request, with every fact that the layers decide by. Pure.
 //!
 //! # Scope
-//! A call *looks* at the client's bytes: [`Payload::Whole`] holds them as they came. The one edit there is, LiteLLM's `cache`
-//! object cut out of them where the operator wants that, is a byte range ([`splice`]).
+//! A call *looks* at the client's bytes: [`Payload::Whole`] holds them as they came. The edits there are, LiteLLM's `cache`
+//! object cut out of them and a model renamed on the way out where the operator wants that, are byte ranges ([`splice`]).
 
+pub mod address;
 pub mod caller;
 pub mod callers;
 pub mod canon;
+pub mod content;
 pub mod identity;
 pub mod key;
 pub mod keying;
 pub mod plan;
 pub mod pointer;
+pub mod route;
 pub mod rules;
 pub mod scope;
 mod sieve;
@@ -29,6 +32,7 @@ use crate::{
         caller::Caller,
         key::Key,
         plan::Plan,
+        route::{Candidate, Route},
         scope::{Breadth, Scope},
     },
     config::Rule,
@@ -43,7 +47,7 @@ pub struct Call {
     pub id: HeaderValue,
     /// As sent.
     pub method: Method,
-    /// Path and query, byte for byte as sent.
+    /// Path and query, byte for byte as sent; without the address of an upstream.
     pub target: PathAndQuery,
     /// As sent; `upstream::headers` decides what travels on.
     pub headers: HeaderMap,
@@ -59,6 +63,12 @@ pub struct Call {
     pub keyed: Result<Arc<Keyed>, Unkeyed>,
     /// The operator's rule for it, if there is one.
     pub rule: Option<Arc<Rule>>,
+    /// Where it may go.
+    pub route: Arc<Route>,
+    /// Which candidate of its route it is on its way to; 0 for the primary.
+    pub at: usize,
+    /// When the first try to make it began, where this is a later one: what is timed as a whole is timed from then.
+    pub since: Option<Instant>,
     /// When the entry was made that the cache found and passed over, if there was one.
     pub passed_over: Option<Instant>,
     /// Whether it keeps to itself: nothing of other calls answers it, as its credential is not proven.
@@ -189,6 +199,9 @@ impl Call {
             plan: self.plan.clone(),
             keyed: self.keyed.clone(),
             rule: self.rule.clone(),
+            route: self.route.clone(),
+            at: self.at,
+            since: self.since,
             passed_over: self.passed_over,
             alone: self.alone,
             upgrade: self.upgrade,
@@ -201,6 +214,27 @@ impl Call {
             .as_ref()
             .ok()
             .map(|keyed| keyed.request.model.as_str())
+    }
+
+    /// Returns the upstream that it is on its way to; `None` past the last candidate.
+    pub fn candidate(&self) -> Option<&Candidate> {
+        self.route.candidate(self.at)
+    }
+
+    /// Returns the model that the upstream it is on its way to will be asked for, where that is known.
+    pub fn sent_model(&self) -> Option<&str> {
+        self.model_for(self.candidate()?)
+    }
+
+    /// Returns whether the upstream it is on its way to will be asked for another model than the primary would be.
+    pub fn is_for_another_model(&self) -> bool {
+        let primary = self.model_for(self.route.primary());
+        self.at != 0 && self.sent_model() != primary
+    }
+
+    fn model_for<'a>(&'a self, candidate: &'a Candidate) -> Option<&'a str> {
+        let asked = || self.route.model().or(self.model());
+        candidate.model.as_deref().or_else(asked)
     }
 }
 

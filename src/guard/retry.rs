@@ -11,7 +11,10 @@
 
 use std::time::Duration;
 
-use super::pause::Pause;
+use http::StatusCode;
+
+use super::{class::Class, pause::Pause};
+use crate::error::Kind;
 
 /// What the operator says of further tries.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,7 +84,7 @@ pub enum Next {
 
 /// Decides; `affords` takes one try out of the budget, if there is one, and `random` is in `0.0..=1.0`.
 pub fn next(facts: &Facts, terms: &Terms, random: f64, affords: impl FnOnce() -> bool) -> Next {
-    if !facts.repeatable {
+    if !facts.repeatable || facts.left == Some(Duration::ZERO) {
         return Next::GiveUp;
     }
     if facts.elsewhere {
@@ -140,6 +143,34 @@ impl Failure {
         }
     }
 
+    /// Returns how a try failed that ended with an error of this `kind`; `None` where it was not the upstream that did.
+    pub fn of_error(kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::Unreachable => Some(Self::Unreachable),
+            Kind::Timeout => Some(Self::Timeout),
+            Kind::Broken => Some(Self::Broken),
+            Kind::Unavailable => Some(Self::Unavailable),
+            Kind::Busy => Some(Self::Limited),
+            _ => None,
+        }
+    }
+
+    /// Returns how a try failed that was answered with this `status`; `None` where it did not. What an upstream that is not
+    /// the primary says of the proxy's own key, account or models there is no answer to the caller.
+    pub fn of_status(status: StatusCode, primary: bool) -> Option<Self> {
+        match Class::of_status(status) {
+            Class::Busy => Some(Self::Busy),
+            Class::Failure => Some(Self::Status),
+            _ if !primary && OPERATORS.contains(&status) => Some(Self::Refused),
+            _ => None,
+        }
+    }
+
+    /// Returns whether nothing was tried at all: the proxy itself held the call back.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Limited)
+    }
+
     /// Returns whether the call may have reached the upstream.
     pub fn reached(self) -> bool {
         !matches!(self, Self::Unreachable | Self::Unavailable | Self::Limited)
@@ -153,6 +184,14 @@ impl Failure {
         )
     }
 }
+
+/// What an upstream says to the operator whose key it is: not let in, nothing paid, not allowed, no such model.
+const OPERATORS: [StatusCode; 4] = [
+    StatusCode::UNAUTHORIZED,
+    StatusCode::PAYMENT_REQUIRED,
+    StatusCode::FORBIDDEN,
+    StatusCode::NOT_FOUND,
+];
 
 #[cfg(test)]
 mod tests {
@@ -204,6 +243,35 @@ mod tests {
             let free = next(&elsewhere, &TERMS, 1.0, || panic!("costs nothing"));
             assert_eq!(free, Next::NextUpstream, "{failure:?}");
         }
+    }
+
+    #[test]
+    fn a_4xx_is_final_unless_it_is_about_the_operators_key() {
+        for (status, at_primary, elsewhere) in [
+            (200, None, None),
+            (400, None, None),
+            (401, None, Some(Failure::Refused)),
+            (403, None, Some(Failure::Refused)),
+            (404, None, Some(Failure::Refused)),
+            (408, None, None),
+            (422, None, None),
+            (429, Some(Failure::Busy), Some(Failure::Busy)),
+            (500, Some(Failure::Status), Some(Failure::Status)),
+            (501, None, None),
+            (529, Some(Failure::Status), Some(Failure::Status)),
+        ] {
+            let code = StatusCode::from_u16(status).unwrap();
+            let sorted = [true, false].map(|primary| Failure::of_status(code, primary));
+            assert_eq!(sorted, [at_primary, elsewhere], "{status}");
+        }
+    }
+
+    #[test]
+    fn every_error_of_the_upstreams_is_a_failure() {
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.is_upstream()) {
+            assert!(Failure::of_error(kind).is_some(), "{kind:?}");
+        }
+        assert_eq!(Failure::of_error(Kind::IncompleteRequest), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! It sees what really left for the upstream, and changes nothing. Only calls of a known dialect say something: any other
 //! path may be open to all, or may want another kind of key. A 2xx accepts the credential (and for it the model, where the
 //! call has a key), a 401 refuses it, a 403 refuses it the model. In which scope the call was made says nothing of that.
-//! With a key of the proxy's own no caller's credential leaves, and no answer says anything of it.
+//! What is said to another key than the caller's, the proxy's own or at an upstream that stood in, says nothing of that.
 
 use std::{
     future::Future,
@@ -27,7 +27,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct WitnessLayer {
     proofs: Proofs,
-    one_key: bool,
 }
 
 /// The service.
@@ -35,8 +34,6 @@ pub struct WitnessLayer {
 pub struct Witness<S> {
     inner: S,
     proofs: Proofs,
-    /// Whether all calls are made with the proxy's own key.
-    one_key: bool,
 }
 
 /// Whom an answer is about.
@@ -47,9 +44,9 @@ struct About {
 }
 
 impl WitnessLayer {
-    /// Makes a layer that tells `proofs`; with `one_key`, the proxy's own, there is nothing to tell.
-    pub fn new(proofs: Proofs, one_key: bool) -> Self {
-        Self { proofs, one_key }
+    /// Makes a layer that tells `proofs`.
+    pub fn new(proofs: Proofs) -> Self {
+        Self { proofs }
     }
 }
 
@@ -60,7 +57,6 @@ impl<S> Layer<S> for WitnessLayer {
         Witness {
             inner,
             proofs: self.proofs.clone(),
-            one_key: self.one_key,
         }
     }
 }
@@ -87,7 +83,9 @@ where
         let proofs = self.proofs.clone();
         Box::pin(async move {
             let answer = answering.await?;
-            note(&proofs, about, answer.head.status);
+            if answer.head.asked.by_caller {
+                note(&proofs, about, answer.head.status);
+            }
             Ok(answer)
         })
     }
@@ -95,13 +93,13 @@ where
 
 impl<S> Witness<S> {
     fn about(&self, call: &Call) -> Option<About> {
-        call.dialect.filter(|_| !self.one_key)?;
-        let credential = call.caller.credential()?;
+        let primary = call.route.primary();
+        call.dialect.filter(|_| !primary.own_key)?;
+        let (credential, at) = (call.caller.credential()?, primary.upstream);
+        let model = call.model();
         Some(About {
-            credential: self.proofs.credential(credential),
-            model: call
-                .model()
-                .map(|model| self.proofs.model(credential, model)),
+            credential: self.proofs.credential(at, credential),
+            model: model.map(|model| self.proofs.model(at, credential, model)),
         })
     }
 }

@@ -75,6 +75,18 @@ pub fn response(headers: &mut HeaderMap, upgrade: bool) {
     }
 }
 
+/// Takes out of the headers that are to be sent whatever may be the caller's own (credentials, accounts, tenants, and what nobody
+/// here knows), for an upstream that the caller has not chosen.
+pub fn keep_harmless(headers: &mut HeaderMap) {
+    let is_harmless = |name: &str| HARMLESS.contains(&name) || name.starts_with("x-stainless-");
+    let names: Vec<_> = headers.keys().cloned().collect();
+    for name in names {
+        if !is_harmless(name.as_str()) {
+            headers.remove(name);
+        }
+    }
+}
+
 /// Returns the headers of an answer that outlive the exchange (DESIGN §5): what a hit or a follower gets.
 pub fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(headers.len());
@@ -156,6 +168,26 @@ fn belongs_to_exchange(name: &str) -> bool {
 }
 
 const PREFIXES: [&str; 4] = ["x-ratelimit-", "retry-after", "cf-", "access-control-"];
+
+/// What a call takes to an upstream that its caller has not chosen, beside the SDKs' `x-stainless-*`; in
+/// `docs/caching.md`.
+pub const HARMLESS: [&str; 15] = [
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "anthropic-beta",
+    "anthropic-version",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "openai-beta",
+    "te",
+    "user-agent",
+    "x-client-request-id",
+    "x-refrain-hops",
+    "x-request-id",
+];
 
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,

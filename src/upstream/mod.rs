@@ -6,7 +6,10 @@
 //!
 //! # Scope
 //! One try, and one more at once where the connection had been used before and died before it brought a byte: that says
-//! nothing of the upstream, which closes idle connections when it likes. What to do about a failure is decided above.
+//! nothing of the upstream, which closes idle connections when it likes. What to do about a failure is decided above. Where a
+//! call stands in for its primary at another origin, nothing goes there that is the caller's own: no credential, no header
+//! that is not known to be harmless, no query. A model that the upstream knows by another name is renamed in the bytes of
+//! the body, and nowhere else.
 
 pub mod connect;
 pub mod credential;
@@ -17,7 +20,7 @@ mod reuse;
 pub mod target;
 
 use std::{
-    future::Future,
+    future::{Future, ready},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -46,11 +49,21 @@ use self::{
     refusals::Refusals,
 };
 use crate::{
-    answer::{Answer, Body, Head, Timing, verdict::Served},
-    call::{Call, Payload, Unkeyed, plan::Policy, scope::Breadth},
+    answer::{Answer, Asked, Body, Head, Timing, verdict::Served},
+    call::{
+        Call, Payload, Unkeyed,
+        plan::Policy,
+        route::{self, Candidate},
+        scope::Breadth,
+        splice,
+    },
     config::{self, HttpVersion, Rule, Timeouts},
     error::{Error, Kind},
 };
+
+/// The ways to all upstreams, in the configuration's order: a call goes to the candidate that it is on its way to.
+#[derive(Clone, Debug)]
+pub struct Upstreams(Arc<[Upstream]>);
 
 /// The way to one upstream.
 #[derive(Clone, Debug)]
@@ -94,10 +107,12 @@ impl Upstream {
             config: config.clone(),
         })))
     }
+}
 
-    /// Returns whether all calls are made with one key, the proxy's own: then no answer speaks of a caller's.
-    pub fn has_one_key(&self) -> bool {
-        matches!(self.0.credential, Credential::Swap(..))
+impl Upstreams {
+    /// Takes the ways to all upstreams, in the configuration's order.
+    pub fn new(upstreams: Vec<Upstream>) -> Self {
+        Self(upstreams.into())
     }
 }
 
@@ -125,6 +140,24 @@ fn client(
         .build(connector))
 }
 
+impl Service<Call> for Upstreams {
+    type Response = Answer;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let candidate = call.candidate();
+        match candidate.and_then(|candidate| self.0.get(candidate.upstream)) {
+            Some(upstream) => upstream.clone().call(call),
+            None => Box::pin(ready(Err(nowhere()))),
+        }
+    }
+}
+
 impl Service<Call> for Upstream {
     type Response = Answer;
     type Error = Error;
@@ -142,13 +175,14 @@ impl Service<Call> for Upstream {
 
 impl Inner {
     async fn send(&self, mut call: Call) -> Result<Answer, Error> {
-        let started = Instant::now();
+        let started = call.since.map_or_else(Instant::now, Instant::from_std);
         let rule = call.rule.as_ref().map(|rule| rule.timeouts);
         let timeouts = rule.unwrap_or_default().over(self.config.timeouts);
         let deadline = timeouts.total.map(|total| started + total);
         let unkeyed = call.keyed.as_ref().err().copied();
         let upgrade = call.upgrade;
         let with_own_key = self.credential.is_own(&call.method);
+        let asked = self.asked(&call);
         let client = if upgrade {
             &self.switching
         } else {
@@ -175,7 +209,17 @@ impl Inner {
         let content = |body: Incoming| {
             Flow::new(body, timeouts.idle, deadline, started, timing.clone()).boxed_unsync()
         };
-        Ok(self.answer(response, content, unkeyed, upgrade, timing.clone()))
+        let mut answer = self.answer(response, content, unkeyed, upgrade, timing.clone());
+        answer.head.asked = asked;
+        Ok(answer)
+    }
+
+    /// Returns whose answer it will be to `call`, and to what.
+    fn asked(&self, call: &Call) -> Asked {
+        Asked {
+            by_caller: call.at == 0 && matches!(self.credential, Credential::Pass),
+            other_model: call.is_for_another_model(),
+        }
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -212,7 +256,15 @@ impl Inner {
             let message = format!("the call came through Refrain {hops} times already");
             return Err(Error::new(Kind::Loop, message));
         }
-        let uri = target::uri(&self.config.base_url, &call.target)?;
+        let candidate = call.candidate().cloned().ok_or_else(nowhere)?;
+        let Candidate {
+            model, elsewhere, ..
+        } = candidate;
+        let uri = if elsewhere {
+            target::uri(&self.config.base_url, &target::without_query(&call.target)?)?
+        } else {
+            target::uri(&self.config.base_url, &call.target)?
+        };
         let keyed = call.keyed.as_ref().ok();
         let breadth = keyed.map_or(Breadth::Credential, |keyed| keyed.scope.breadth());
         let tenant = call.rule.as_ref().and_then(|rule| rule.tenant());
@@ -223,9 +275,16 @@ impl Inner {
             keyed.is_some(),
             call.upgrade,
         );
+        if elsewhere {
+            headers::keep_harmless(&mut headers);
+        }
         self.credential.put(&call.method, &mut headers);
-        measure(&mut headers, &call.payload);
-        let body = match call.payload.take() {
+        let payload = match model {
+            Some(model) => renamed(call.payload.take(), &model)?,
+            None => call.payload.take(),
+        };
+        measure(&mut headers, &payload);
+        let body = match payload {
             Payload::Whole(bytes) => Full::new(bytes)
                 .map_err(|never| match never {})
                 .boxed_unsync(),
@@ -261,6 +320,7 @@ impl Inner {
                 headers: parts.headers,
                 framed,
                 upstream: self.name.clone(),
+                asked: Asked::default(),
                 timing: Some(timing),
             },
             body: tunnel.map_or_else(|| Body::Stream(content(body)), Body::Tunnel),
@@ -328,6 +388,25 @@ impl From<Error> for Lost {
 
 /// Which timer ran out, and what it was set to.
 struct Elapsed(&'static str, Duration);
+
+/// Puts `model` in the place of the model that a body names; all other bytes stay as they came.
+fn renamed(payload: Payload, model: &str) -> Result<Payload, Error> {
+    let Payload::Whole(body) = &payload else {
+        return Err(unnamed());
+    };
+    let member = splice::only_member(body, route::MODEL).ok_or_else(unnamed)?;
+    let value = serde_json::Value::from(model).to_string();
+    let edited = splice::replace(body, &member.value, value.as_bytes());
+    Ok(Payload::Whole(edited.into()))
+}
+
+fn unnamed() -> Error {
+    Error::new(Kind::Internal, "a model to be renamed is not in its place")
+}
+
+fn nowhere() -> Error {
+    Error::new(Kind::Internal, "the call is past its last candidate")
+}
 
 /// Writes the length that a body has now: the client's is wrong where something has been cut out.
 fn measure(headers: &mut HeaderMap, payload: &Payload) {

@@ -30,6 +30,11 @@ pub fn uri(base: &BaseUrl, target: &PathAndQuery) -> Result<Uri, Error> {
     Uri::from_parts(parts).map_err(|_| bad_path())
 }
 
+/// Returns the path of `target` alone: what may go where the caller's query has no business, since keys stand in some.
+pub fn without_query(target: &PathAndQuery) -> Result<PathAndQuery, Error> {
+    target.path().parse().map_err(|_| bad_path())
+}
+
 /// Returns what follows `/v1`, where `path` lies under it.
 fn under_v1(path: &str) -> Option<&str> {
     path.strip_prefix("/v1")

@@ -277,12 +277,13 @@ fn key_of(wanted: &str, caller: &Caller, value: &str) -> Key {
     let head = Head {
         method: &Method::POST,
         target: &PathAndQuery::from_static("/v1/chat/completions"),
+        addressed: None,
         headers: &headers,
         dialect: Some(Dialect::Chat),
         upgrade: false,
     };
     let keyed = keying.key(&head, Dialect::Chat, body.as_bytes(), caller, &plan);
-    keyed.keyed.unwrap().slot.key
+    keyed.unwrap().keyed.unwrap().slot.key
 }
 
 proptest! {

@@ -21,7 +21,9 @@ use crate::{
     guard::coalesce::{Flights, Judge},
     ledger::{Ledger, RecordLayer, log::Log, metrics::Metrics},
     listen::{self, End, socket::Deadlines},
-    store::{generations::Generations, memory::Memory, purge::Purger, tiered::Tiered},
+    store::{
+        generations::Generations, memory::Memory, proofs::Proofs, purge::Purger, tiered::Tiered,
+    },
 };
 
 /// What was logged.
@@ -46,9 +48,13 @@ impl Lines {
     }
 }
 
+fn secret() -> Secret {
+    Secret::from_bytes([7; 32])
+}
+
 fn edge(stack: impl Answering, tasks: &Tasks) -> Edge<impl Answering> {
     let config = Config::default();
-    let secret = Secret::from_bytes([7; 32]);
+    let secret = secret();
     let policy = Arc::new(Policy::new(
         &config.cache,
         &config.upstream.base_url,
@@ -97,7 +103,8 @@ fn own(config: &Config, tasks: &Tasks) -> Own {
         purger: Purger::new(store.clone(), false),
         flights: Flights::new(tapes, store, never, |_, _, _| false),
         may_purge: true,
-        proofs: None,
+        proofs: Proofs::new(secret(), &[], Duration::from_secs(1), None, &[]),
+        judges: Vec::new(),
     }
 }
 
