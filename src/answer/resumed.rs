@@ -64,7 +64,9 @@ mod tests {
     use super::*;
 
     fn resumed(read: &[&'static str], rest: &'static str) -> Resumed {
-        let read = read.iter().map(|data| Frame::data(Bytes::from_static(data.as_bytes())));
+        let read = read
+            .iter()
+            .map(|data| Frame::data(Bytes::from_static(data.as_bytes())));
         let rest = Full::new(Bytes::from_static(rest.as_bytes()));
         Resumed::new(
             read.collect(),

@@ -23,15 +23,15 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Course {
     /// When the first began.
-    pub began: Instant,
+    pub(super) began: Instant,
     /// How many candidates have been asked or skipped.
-    pub passed: usize,
+    pub(super) passed: usize,
     /// How many tries were repeated at the same upstream.
-    pub retries: u32,
+    pub(super) retries: u32,
     /// Whether an upstream may have seen the call.
-    pub reached: bool,
+    pub(super) reached: bool,
     /// The latest failure that is worth repeating the try, else the latest.
-    pub standing: Option<Standing>,
+    pub(super) standing: Option<Standing>,
     /// Tries that failed with something sent, or an attempt at it.
     failed: u32,
     last: Option<Failure>,
@@ -42,20 +42,20 @@ pub(super) struct Course {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
     /// Which candidate it was.
-    pub at: usize,
-    pub failure: Failure,
-    pub pause: Pause,
+    pub(super) at: usize,
+    pub(super) failure: Failure,
+    pub(super) pause: Pause,
 }
 
 /// A try that failed.
 #[derive(Debug)]
 pub(super) struct Failed {
-    pub standing: Standing,
-    pub result: Result<Answer, Error>,
+    pub(super) standing: Standing,
+    pub(super) result: Result<Answer, Error>,
 }
 
 impl Course {
-    pub fn new(began: Instant) -> Self {
+    pub(super) fn new(began: Instant) -> Self {
         Self {
             began,
             passed: 1,
@@ -69,7 +69,7 @@ impl Course {
     }
 
     /// Notes a failed try.
-    pub fn note(&mut self, Failed { standing, .. }: &Failed) {
+    pub(super) fn note(&mut self, Failed { standing, .. }: &Failed) {
         let failure = standing.failure;
         self.reached |= failure.reached();
         self.failed += u32::from(!failure.is_refusal());
@@ -81,7 +81,7 @@ impl Course {
     }
 
     /// Keeps what came of a failed try, if it says more than what is kept already, while another try is made.
-    pub async fn keep(&mut self, mut failed: Failed) {
+    pub(super) async fn keep(&mut self, mut failed: Failed) {
         let known = self.best.as_ref().map(Failed::rank);
         if known.is_some_and(|known| known > failed.rank()) {
             return;
@@ -93,7 +93,7 @@ impl Course {
     }
 
     /// Returns what is told in the end when the last try failed, too.
-    pub fn give_up(mut self, failed: Failed) -> Result<Answer, Error> {
+    pub(super) fn give_up(mut self, failed: Failed) -> Result<Answer, Error> {
         let told = match self.best.take() {
             Some(best) if best.rank() > failed.rank() => best,
             _ => failed,
@@ -108,7 +108,7 @@ impl Course {
     }
 
     /// Returns an answer that needs no further try.
-    pub fn end(self, answer: Answer) -> Answer {
+    pub(super) fn end(self, answer: Answer) -> Answer {
         self.sign(&answer, 0);
         answer
     }
@@ -161,7 +161,8 @@ async fn hold(answer: Answer) -> Result<Answer, Error> {
 }
 
 fn unread(status: StatusCode) -> Error {
-    let message = format!("the upstream answered {status}, and its reason could not be read in time");
+    let message =
+        format!("the upstream answered {status}, and its reason could not be read in time");
     Error::new(Kind::Broken, message)
 }
 

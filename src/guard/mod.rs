@@ -1,6 +1,9 @@
 //! What stands between the cache and the upstream.
 
+pub mod breaker;
 pub mod budget;
+pub mod circuit;
+pub mod class;
 pub mod coalesce;
 mod course;
 pub mod failover;

@@ -10,7 +10,7 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 use http::{StatusCode, header::CONTENT_TYPE};
 use http_body::Frame;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Empty};
 use tokio::time::{Instant, timeout_at};
 
 use super::retry::Failure;
@@ -69,8 +69,11 @@ async fn look(content: &mut Content, read: &mut VecDeque<Frame<Bytes>>) -> Look 
     loop {
         let frame = match timeout_at(until, content.frame()).await {
             Err(_) => return Look::Begun,
-            // Nothing was said, and there is nothing more to come.
-            Ok(None) => return Look::Failed(Failure::Stream),
+            Ok(None) => {
+                // Nothing was said; and what has ended must not be asked again.
+                *content = Empty::new().map_err(|never| match never {}).boxed_unsync();
+                return Look::Failed(Failure::Stream);
+            }
             Ok(Some(Err(error))) => return Look::Broke(error),
             Ok(Some(Ok(frame))) => frame,
         };

@@ -93,7 +93,9 @@ impl Tally {
         Counts {
             tries: self.0.iter().flat_map(Upstream::tries).collect(),
             retries: self.0.iter().flat_map(Upstream::retries).collect(),
-            failovers: (0..self.0.len()).flat_map(|from| self.failovers(from)).collect(),
+            failovers: (0..self.0.len())
+                .flat_map(|from| self.failovers(from))
+                .collect(),
         }
     }
 
@@ -111,7 +113,10 @@ impl Tally {
 
 impl Upstream {
     fn tries(&self) -> Vec<Count> {
-        let ends = [("answered", &self.answered), ("no_credential", &self.skipped)];
+        let ends = [
+            ("answered", &self.answered),
+            ("no_credential", &self.skipped),
+        ];
         ends.into_iter()
             .chain(words().zip(&self.failed))
             .map(|(word, times)| self.count(word, times))
