@@ -78,7 +78,12 @@ pub fn response(headers: &mut HeaderMap, upgrade: bool) {
 /// Takes out of the headers that are to be sent whatever may be the caller's own (credentials, accounts, tenants, and what nobody
 /// here knows), for an upstream that the caller has not chosen.
 pub fn keep_harmless(headers: &mut HeaderMap) {
-    let is_harmless = |name: &str| HARMLESS.contains(&name) || name.starts_with("x-stainless-");
+    let is_harmless = |name: &str| {
+        HARMLESS.contains(&name)
+            || HARMLESS_PREFIXES
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+    };
     let names: Vec<_> = headers.keys().cloned().collect();
     for name in names {
         if !is_harmless(name.as_str()) {
@@ -169,8 +174,7 @@ fn belongs_to_exchange(name: &str) -> bool {
 
 const PREFIXES: [&str; 4] = ["x-ratelimit-", "retry-after", "cf-", "access-control-"];
 
-/// What a call takes to an upstream that its caller has not chosen, beside the SDKs' `x-stainless-*`; in
-/// `docs/caching.md`.
+/// What a call takes to an upstream that its caller has not chosen; in `docs/caching.md`.
 pub const HARMLESS: [&str; 15] = [
     "accept",
     "accept-encoding",
@@ -188,6 +192,9 @@ pub const HARMLESS: [&str; 15] = [
     "x-refrain-hops",
     "x-request-id",
 ];
+
+/// What the names of more of them begin with; in `docs/caching.md`.
+pub const HARMLESS_PREFIXES: [&str; 1] = ["x-stainless-"];
 
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
@@ -318,6 +325,33 @@ mod tests {
         assert_eq!(
             lines(&answer),
             ["connection: upgrade", "upgrade: websocket"]
+        );
+    }
+
+    #[test]
+    fn elsewhere_goes_only_what_is_known_to_be_nobodys() {
+        let mut headers = map(&[
+            ("authorization", "Bearer a"),
+            ("cookie", "a"),
+            ("x-api-key", "a"),
+            ("openai-organization", "a"),
+            ("openai-project", "a"),
+            ("x-goog-user-project", "a"),
+            ("x-unknown", "a"),
+            ("x-request-id", "r"),
+            ("content-type", "application/json"),
+            ("x-stainless-lang", "python"),
+            ("openai-beta", "x"),
+        ]);
+        keep_harmless(&mut headers);
+        assert_eq!(
+            lines(&headers),
+            [
+                "content-type: application/json",
+                "openai-beta: x",
+                "x-request-id: r",
+                "x-stainless-lang: python"
+            ]
         );
     }
 
