@@ -108,7 +108,7 @@ fn depth_is_skipped_without_recursion() {
 #[test]
 fn a_text_is_read_and_replaced_where_it_stands() {
     let body = r#"{ "a": "model", "m\u006fdel" :"g\"pt" , "b":{"model":1}}"#.as_bytes();
-    assert_eq!(text(body, "model").as_deref(), Some("g\"pt"));
+    assert_eq!(super::text(body, "model").as_deref(), Some("g\"pt"));
     let member = only_member(body, "model").unwrap();
     let edited = replace(body, &member.value, br#""x""#);
     let expected = r#"{ "a": "model", "m\u006fdel" :"x" , "b":{"model":1}}"#;
@@ -121,7 +121,7 @@ fn a_text_is_read_and_replaced_where_it_stands() {
         "",
         "model",
     ] {
-        assert_eq!(text(body.as_bytes(), "model"), None, "{body}");
+        assert_eq!(super::text(body.as_bytes(), "model"), None, "{body}");
     }
 }
 
