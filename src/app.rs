@@ -102,11 +102,7 @@ impl App {
         let lacks_disk = disk.is_none() && config.store.disk.is_some();
         let purger = Purger::new(store.clone(), lacks_disk);
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
-        let policy = Arc::new(Policy::new(
-            &config.cache,
-            &config.upstream.base_url,
-            CHAT_TTL,
-        ));
+        let policy = Arc::new(Policy::new(&config.cache, &config.upstreams, CHAT_TTL));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
         let upstreams = upstreams(config, &policy)?;
         let readings = Gauges {
@@ -346,14 +342,14 @@ async fn open_disk(config: &Config, generations: Generations) -> Result<Opened, 
 /// Prepares the ways to the upstreams.
 fn upstreams(config: &Config, policy: &Arc<Policy>) -> Result<Upstreams, Error> {
     let way = |upstream| Upstream::new(upstream, &config.rules, policy.clone());
-    let ways: Result<Vec<_>, _> = [&config.upstream].into_iter().map(way).collect();
+    let ways: Result<Vec<_>, _> = config.upstreams.iter().map(way).collect();
     ways.map(Upstreams::new)
 }
 
 /// Returns the upstreams that judge callers' credentials; none where one is asked with the proxy's own key, so that entries
 /// are made for callers that nobody has accepted.
 fn judges(config: &Config) -> Vec<usize> {
-    let upstreams = [&config.upstream];
+    let upstreams = &config.upstreams;
     if upstreams.iter().any(|upstream| upstream.api_key.is_some()) {
         return Vec::new();
     }
@@ -365,11 +361,11 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
     // Another place under the same name has said nothing yet.
     let place =
         |upstream: &config::Upstream| vec![upstream.name.clone(), upstream.base_url.to_string()];
-    let places: Vec<_> = [&config.upstream].into_iter().map(place).collect();
+    let places: Vec<_> = config.upstreams.iter().map(place).collect();
     let ttl = config.cache.proof_ttl;
     Prover::new(prover::Options {
         proofs: Proofs::new(kept.secret.clone(), &places, ttl, disk, &kept.proofs),
-        asked_by: [&config.upstream].into_iter().map(asked_by).collect(),
+        asked_by: config.upstreams.iter().map(asked_by).collect(),
         terms: Terms {
             ttl,
             hold: config.cache.stale_if_error,
@@ -390,7 +386,8 @@ fn asked_by(upstream: &config::Upstream) -> config::Proof {
 
 /// Returns what stands before the proxy's own key where no caller has to show one.
 fn guard(config: &Config) -> Guard {
-    let spends = config.upstream.api_key.is_some() && config.callers.is_empty();
+    let spends =
+        config.callers.is_empty() && config.upstreams.iter().any(config::Upstream::holds_key);
     Guard::new(spends, &config.limits.hosts)
 }
 

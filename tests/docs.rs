@@ -132,6 +132,13 @@ fn every_header_that_does_not_count_in_a_shared_scope_is_documented() {
 }
 
 #[test]
+fn every_header_that_leaves_for_an_upstream_that_stands_in_is_documented() {
+    let prefixes = headers::HARMLESS_PREFIXES.map(|prefix| format!("{prefix}*"));
+    let known = [headers::HARMLESS.map(str::to_owned).as_slice(), &prefixes].concat();
+    assert_eq!(words(CACHING, "## Several upstreams"), known);
+}
+
+#[test]
 fn what_is_said_to_be_left_out_of_a_replay_is_left_out() {
     for name in words(CACHING, "## What a replayed answer leaves out") {
         let example = name.replace('*', "limit").to_ascii_lowercase();

@@ -81,13 +81,14 @@ thread_local! {
 impl Keying {
     /// Takes what keys need from the configuration.
     pub fn new(config: &Config, secret: Secret, policy: Arc<Policy>) -> Self {
-        let upstreams = [&config.upstream];
-        let place = |upstream: &&config::Upstream| Place::of(upstream, &secret);
+        let upstreams = &config.upstreams;
+        let place = |upstream| Place::of(upstream, &secret);
+        let ways: Vec<_> = upstreams.iter().map(place::way).collect();
         let vary: Vec<_> = config.cache.vary.iter().map(HeaderName::as_str).collect();
         Self {
             scope: config.cache.scope.clone(),
-            scoping: Scoping::new(&secret, place::common_identity(&upstreams)),
-            routes: Routes::new(&upstreams.map(place::way)),
+            scoping: Scoping::new(&secret, place::common_identity(upstreams)),
+            routes: Routes::new(&ways),
             places: upstreams.iter().map(place).collect(),
             policy,
             secret,

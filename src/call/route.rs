@@ -16,7 +16,7 @@
 //! candidate only with a key of the proxy's own. Whether that may be spent for this caller, and who is healthy, is decided
 //! elsewhere. A model is renamed only where its place in the body is certain, so that never another one is asked for.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
 use http::uri::{Authority, Scheme};
 use sha2::{Digest, Sha256};
@@ -64,8 +64,8 @@ pub struct Way {
     pub rename: BTreeMap<String, String>,
     /// Who has the lowest is asked first.
     pub priority: u32,
-    /// Its part of the calls among equals; 0 for none while there is another.
-    pub weight: u32,
+    /// Its part of the calls among equals.
+    pub weight: NonZeroU32,
     /// Whether it is asked with a key of the proxy's own.
     pub own_key: bool,
 }
@@ -103,7 +103,7 @@ struct Spot {
     models: Vec<Glob>,
     rename: BTreeMap<String, Arc<str>>,
     priority: u32,
-    weight: u32,
+    weight: NonZeroU32,
     own_key: bool,
     /// Stands for the name in the hash.
     salt: u64,
@@ -297,7 +297,7 @@ impl Spot {
     fn score(&self, call: u64) -> f64 {
         let drawn = u32::try_from(mixed(call ^ self.salt) >> 32).unwrap_or(u32::MAX);
         let between_0_and_1 = (f64::from(drawn) + 0.5) / (f64::from(u32::MAX) + 1.0);
-        -f64::from(self.weight) / between_0_and_1.ln()
+        -f64::from(self.weight.get()) / between_0_and_1.ln()
     }
 }
 

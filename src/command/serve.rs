@@ -112,11 +112,12 @@ fn banner(config: &Config, app: &App) -> String {
         Some(address) => row("admin", &format!("http://{address}")),
         None => row("admin", "off"),
     }
-    let upstream = &config.upstream;
-    row(
-        "upstream",
-        &format!("{} {}", upstream.name, upstream.base_url),
-    );
+    for upstream in &config.upstreams {
+        row(
+            "upstream",
+            &format!("{} {}", upstream.name, upstream.base_url),
+        );
+    }
     row("store", &tiers(config, app.has_disk()));
     if let Some(address) = app.proxy.first() {
         let _ = write!(
@@ -189,7 +190,7 @@ mod tests {
         assert_eq!(config.listen, args.listen);
         assert_eq!(config.admin.listen, None);
         assert_eq!(
-            config.upstream.base_url.to_string(),
+            config.first_upstream().base_url.to_string(),
             "http://localhost:11434/v1"
         );
         assert_eq!(config.log.format, LogFormat::Json);

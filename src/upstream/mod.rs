@@ -15,12 +15,14 @@ pub mod connect;
 pub mod credential;
 pub mod flow;
 pub mod headers;
+mod payload;
 pub mod refusals;
 mod reuse;
+mod set;
 pub mod target;
 
 use std::{
-    future::{Future, ready},
+    future::Future,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -29,7 +31,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -42,6 +44,7 @@ use hyper_util::{
 use tokio::time::Instant;
 use tower::Service;
 
+pub use self::set::Upstreams;
 use self::{
     connect::{Connector, TimedOut},
     credential::Credential,
@@ -50,20 +53,10 @@ use self::{
 };
 use crate::{
     answer::{Answer, Asked, Body, Head, Timing, verdict::Served},
-    call::{
-        Call, Payload, Unkeyed,
-        plan::Policy,
-        route::{self, Candidate},
-        scope::Breadth,
-        splice,
-    },
+    call::{Call, Payload, Unkeyed, plan::Policy, route::Candidate, scope::Breadth},
     config::{self, HttpVersion, Rule, Timeouts},
     error::{Error, Kind},
 };
-
-/// The ways to all upstreams, in the configuration's order: a call goes to the candidate that it is on its way to.
-#[derive(Clone, Debug)]
-pub struct Upstreams(Arc<[Upstream]>);
 
 /// The way to one upstream.
 #[derive(Clone, Debug)]
@@ -109,13 +102,6 @@ impl Upstream {
     }
 }
 
-impl Upstreams {
-    /// Takes the ways to all upstreams, in the configuration's order.
-    pub fn new(upstreams: Vec<Upstream>) -> Self {
-        Self(upstreams.into())
-    }
-}
-
 /// Returns the longest that any call may wait for a connection. The connector keeps to it also where the call that wanted
 /// the connection has long got another one.
 fn longest_connect(timeouts: &Timeouts, rules: &[Rule]) -> Option<Duration> {
@@ -138,24 +124,6 @@ fn client(
         .http2_only(http == HttpVersion::Http2)
         .http2_adaptive_window(true)
         .build(connector))
-}
-
-impl Service<Call> for Upstreams {
-    type Response = Answer;
-    type Error = Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, call: Call) -> Self::Future {
-        let candidate = call.candidate();
-        match candidate.and_then(|candidate| self.0.get(candidate.upstream)) {
-            Some(upstream) => upstream.clone().call(call),
-            None => Box::pin(ready(Err(nowhere()))),
-        }
-    }
 }
 
 impl Service<Call> for Upstream {
@@ -256,7 +224,7 @@ impl Inner {
             let message = format!("the call came through Refrain {hops} times already");
             return Err(Error::new(Kind::Loop, message));
         }
-        let candidate = call.candidate().cloned().ok_or_else(nowhere)?;
+        let candidate = call.candidate().cloned().ok_or_else(set::nowhere)?;
         let Candidate {
             model, elsewhere, ..
         } = candidate;
@@ -280,10 +248,10 @@ impl Inner {
         }
         self.credential.put(&call.method, &mut headers);
         let payload = match model {
-            Some(model) => renamed(call.payload.take(), &model)?,
+            Some(model) => payload::renamed(call.payload.take(), &model)?,
             None => call.payload.take(),
         };
-        measure(&mut headers, &payload);
+        payload::measure(&mut headers, &payload);
         let body = match payload {
             Payload::Whole(bytes) => Full::new(bytes)
                 .map_err(|never| match never {})
@@ -389,34 +357,6 @@ impl From<Error> for Lost {
 /// Which timer ran out, and what it was set to.
 struct Elapsed(&'static str, Duration);
 
-/// Puts `model` in the place of the model that a body names; all other bytes stay as they came.
-fn renamed(payload: Payload, model: &str) -> Result<Payload, Error> {
-    let Payload::Whole(body) = &payload else {
-        return Err(unnamed());
-    };
-    let member = splice::only_member(body, route::MODEL).ok_or_else(unnamed)?;
-    let value = serde_json::Value::from(model).to_string();
-    let edited = splice::replace(body, &member.value, value.as_bytes());
-    Ok(Payload::Whole(edited.into()))
-}
-
-fn unnamed() -> Error {
-    Error::new(Kind::Internal, "a model to be renamed is not in its place")
-}
-
-fn nowhere() -> Error {
-    Error::new(Kind::Internal, "the call is past its last candidate")
-}
-
-/// Writes the length that a body has now: the client's is wrong where something has been cut out.
-fn measure(headers: &mut HeaderMap, payload: &Payload) {
-    if let Payload::Whole(bytes) = payload
-        && headers.contains_key(header::CONTENT_LENGTH)
-    {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-    }
-}
-
 /// Drives a request until it has a connection, for at most `limit`; returns its answer if that has come already.
 async fn connected<F: Future>(
     head: Pin<&mut F>,
@@ -481,26 +421,4 @@ fn find<'a, E: std::error::Error + 'static>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Config, Timer, Timers};
-
-    #[test]
-    fn the_connector_is_as_patient_as_any_rule() {
-        let timeouts = Config::default().upstream.timeouts;
-        let rule = |connect| Rule {
-            timeouts: Timers {
-                connect,
-                ..Timers::default()
-            },
-            ..Rule::default()
-        };
-        let after = |seconds| Some(Timer::After(Duration::from_secs(seconds)));
-        let longest = |rules: &[Rule]| longest_connect(&timeouts, rules);
-        assert_eq!(longest(&[]), timeouts.connect);
-        assert_eq!(longest(&[rule(None), rule(after(1))]), timeouts.connect);
-        let nine = Some(Duration::from_secs(9));
-        assert_eq!(longest(&[rule(after(9)), rule(after(7))]), nine);
-        assert_eq!(longest(&[rule(Some(Timer::Off)), rule(after(9))]), None);
-    }
-}
+mod tests;

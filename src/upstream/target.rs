@@ -161,6 +161,18 @@ mod tests {
     }
 
     #[test]
+    fn a_query_can_be_left_out_and_nothing_else() {
+        for (sent, left) in [
+            ("/v1/x?key=a", "/v1/x"),
+            ("/v1//x%3F", "/v1//x%3F"),
+            ("/?", "/"),
+        ] {
+            let target = without_query(&PathAndQuery::from_static(sent)).unwrap();
+            assert_eq!(target.as_str(), left);
+        }
+    }
+
+    #[test]
     fn no_spelling_of_a_dot_segment_passes() {
         for path in [
             "/v1/../admin",

@@ -26,6 +26,7 @@ mod patience;
 mod proof;
 mod purge;
 mod rehearsal;
+mod routes;
 mod rules;
 mod scope;
 mod shutdown;

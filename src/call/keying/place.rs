@@ -1,10 +1,8 @@
 //! What keys and routes need of an upstream, taken from the configuration. Pure.
 
-use std::collections::BTreeMap;
-
 use crate::{
     call::{key::Secret, route::Way, scope::Scoping},
-    config::{self, Glob, Identity},
+    config::{self, Identity},
 };
 
 /// What keys need of an upstream.
@@ -35,16 +33,16 @@ pub(super) fn way(upstream: &config::Upstream) -> Way {
     Way {
         name: upstream.name.clone(),
         base_url: upstream.base_url.clone(),
-        models: vec![Glob::new("*")],
-        rename: BTreeMap::new(),
-        priority: 0,
-        weight: 1,
+        models: upstream.models.clone(),
+        rename: upstream.rename.clone(),
+        priority: upstream.priority,
+        weight: upstream.weight,
         own_key: upstream.api_key.is_some(),
     }
 }
 
 /// Returns what of a bearer token counts at every upstream.
-pub(super) fn common_identity(upstreams: &[&config::Upstream]) -> Identity {
+pub(super) fn common_identity(upstreams: &[config::Upstream]) -> Identity {
     let mut identities = upstreams.iter().map(|upstream| upstream.identity);
     if identities.all(|identity| identity == Identity::Jwt) {
         Identity::Jwt

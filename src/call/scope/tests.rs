@@ -263,11 +263,7 @@ fn in_words(wanted: &str, who: &str, value: &str) -> String {
 /// Returns the key of a call whose every possible claim has this `value`.
 fn key_of(wanted: &str, caller: &Caller, value: &str) -> Key {
     let config: Config = format!("[cache]\nscope = '{wanted}'\n").parse().unwrap();
-    let policy = Policy::new(
-        &config.cache,
-        &config.upstream.base_url,
-        Duration::from_secs(1),
-    );
+    let policy = Policy::new(&config.cache, &config.upstreams, Duration::from_secs(1));
     let plan = policy.plan(&HeaderMap::new()).unwrap();
     let keying = Keying::new(&config, secret(), policy.into());
     // None of these is part of a key by itself.

@@ -138,11 +138,8 @@ fn slot(number: u8) -> Slot {
 
 fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
     let config = Config::default();
-    let policy = crate::call::plan::Policy::new(
-        &config.cache,
-        &config.upstream.base_url,
-        Duration::from_secs(100),
-    );
+    let policy =
+        crate::call::plan::Policy::new(&config.cache, &config.upstreams, Duration::from_secs(100));
     let headers = HeaderMap::new();
     let mut plan = policy.plan(&headers).unwrap();
     change(&mut plan);

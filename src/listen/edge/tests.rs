@@ -57,7 +57,7 @@ fn edge(stack: impl Answering, tasks: &Tasks) -> Edge<impl Answering> {
     let secret = secret();
     let policy = Arc::new(Policy::new(
         &config.cache,
-        &config.upstream.base_url,
+        &config.upstreams,
         Duration::from_secs(1),
     ));
     let readiness = Readiness::default();
