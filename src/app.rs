@@ -21,7 +21,12 @@ use crate::{
     call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
     config::{self, Cache, Config, Directive, OnDisconnect},
     error::Error,
-    guard::coalesce::{Flights, Judge},
+    guard::{
+        coalesce::{Flights, Judge},
+        failover::{self, Failover, Way},
+        retry,
+        tally::Tally,
+    },
     ledger::{
         Ledger, clock,
         log::Log,
@@ -29,6 +34,7 @@ use crate::{
     },
     listen::{
         self, End,
+        connections::Connections,
         cors::Cors,
         edge::{Edge, Parts},
         incoming::Budget,
@@ -45,7 +51,7 @@ use crate::{
         purge::Purger,
         tiered::Tiered,
     },
-    upstream::{Upstream, Upstreams},
+    upstream::Upstream,
 };
 
 /// A running Refrain. Dropping it stops at once; [`App::stop`] drains.
@@ -104,7 +110,8 @@ impl App {
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
         let policy = Arc::new(Policy::new(&config.cache, &config.upstreams, CHAT_TTL));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
-        let upstreams = upstreams(config, &policy)?;
+        let tally = tally(config);
+        let upstreams = upstreams(config, &policy, &prover, &tally)?;
         let readings = Gauges {
             ledger: ledger.clone(),
             memory,
@@ -114,6 +121,7 @@ impl App {
             flights: flights.clone(),
             proofs: prover.proofs().clone(),
             purger: purger.clone(),
+            tally,
         };
         let own = Own {
             purger: purger.clone(),
@@ -150,7 +158,8 @@ impl App {
         let proxies = app.bind(config).await?;
         app.listen_for_operator(config, readings, purger.clone())
             .await?;
-        app.listen_for_calls(proxies, &edge, deadlines(&config.limits));
+        let connections = Connections::new(None);
+        app.listen_for_calls(proxies, &edge, deadlines(&config.limits), connections);
         app.keepers.spawn_until_stop(tapes.look_after());
         app.keepers.spawn_until_stop(purger.look_after());
         app.readiness.ready();
@@ -172,15 +181,17 @@ impl App {
         listeners: Vec<TcpListener>,
         edge: &Edge<Stack>,
         deadlines: Deadlines,
+        connections: Connections,
     ) {
+        let terms = listen::Terms {
+            deadlines,
+            connections,
+            tasks: self.tasks.clone(),
+            end: self.end.clone(),
+        };
         for listener in listeners {
-            self.tasks.spawn(listen::serve(
-                listener,
-                edge.clone(),
-                deadlines,
-                self.tasks.clone(),
-                self.end.clone(),
-            ));
+            let serving = listen::serve(listener, edge.clone(), terms.clone());
+            self.tasks.spawn(serving);
         }
     }
 
@@ -269,6 +280,7 @@ struct Gauges {
     flights: Flights,
     proofs: Proofs,
     purger: Purger,
+    tally: Tally,
 }
 
 /// What the start makes of `[store] path`.
@@ -294,6 +306,7 @@ impl Gauges {
             purges: self.purger.counts(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
             proofs: self.proofs.counts(),
+            tries: self.tally.counts(),
         })
     }
 }
@@ -340,10 +353,53 @@ async fn open_disk(config: &Config, generations: Generations) -> Result<Opened, 
 }
 
 /// Prepares the ways to the upstreams.
-fn upstreams(config: &Config, policy: &Arc<Policy>) -> Result<Upstreams, Error> {
-    let way = |upstream| Upstream::new(upstream, &config.rules, policy.clone());
-    let ways: Result<Vec<_>, _> = config.upstreams.iter().map(way).collect();
-    ways.map(Upstreams::new)
+fn upstreams(
+    config: &Config,
+    policy: &Arc<Policy>,
+    prover: &Prover,
+    tally: &Tally,
+) -> Result<Failover<Upstream>, Error> {
+    let way = |upstream: &config::Upstream| {
+        Ok(Way {
+            name: upstream.name.clone(),
+            timeouts: upstream.timeouts,
+            inner: Upstream::new(upstream, &config.rules, policy.clone())?,
+        })
+    };
+    let ways: Result<Vec<_>, Error> = config.upstreams.iter().map(way).collect();
+    let prover = prover.clone();
+    let options = failover::Options {
+        terms: retry(&config.retry),
+        vouches: Arc::new(move |call| prover.vouches_for(call)),
+        wall: clock::wall,
+        tally: tally.clone(),
+    };
+    Ok(Failover::new(ways?, options))
+}
+
+fn retry(retry: &config::Retry) -> retry::Terms {
+    let config::Retry {
+        attempts,
+        budget,
+        max_wait,
+        backoff,
+        max_backoff,
+    } = *retry;
+    retry::Terms {
+        attempts,
+        budget: budget.get(),
+        max_wait,
+        backoff,
+        max_backoff,
+    }
+}
+
+fn tally(config: &Config) -> Tally {
+    let names = config
+        .upstreams
+        .iter()
+        .map(|upstream| upstream.name.clone());
+    Tally::new(&names.collect::<Vec<_>>())
 }
 
 /// Returns the upstreams that judge callers' credentials; none where one is asked with the proxy's own key, so that entries

@@ -6,15 +6,16 @@ use crate::{
     cache::{Cache, CacheLayer, prover::Prover, refresh::Refreshes},
     guard::{
         coalesce::{Coalesce, CoalesceLayer, Flights},
+        failover::Failover,
         witness::{Witness, WitnessLayer},
     },
     ledger::{Ledger, RecordLayer, Recorder},
     store::tiered::Tiered,
-    upstream::Upstreams,
+    upstream::Upstream,
 };
 
 /// The whole way of a call below the edge.
-pub type Stack = Recorder<Cache<Coalesce<Witness<Upstreams>>>>;
+pub type Stack = Recorder<Cache<Coalesce<Witness<Failover<Upstream>>>>>;
 
 /// Puts the layers in order; a call passes them from top to bottom, its answer from bottom to top.
 pub fn stack(
@@ -23,7 +24,7 @@ pub fn stack(
     prover: Prover,
     refreshes: Refreshes,
     flights: Flights,
-    upstreams: Upstreams,
+    upstreams: Failover<Upstream>,
 ) -> Stack {
     let proofs = prover.proofs().clone();
     ServiceBuilder::new()
@@ -35,6 +36,6 @@ pub fn stack(
         .layer(CoalesceLayer::new(flights))
         // Below both, so that it hears of each credential what the upstream said to it, and not to another's call.
         .layer(WitnessLayer::new(proofs))
-        // The only station that leaves the machine.
+        // Below the witness, which hears of the one answer that came of all tries. The ways below it leave the machine.
         .service(upstreams)
 }

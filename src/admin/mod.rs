@@ -59,6 +59,11 @@ impl Readiness {
         self.0.store(DRAINING, Ordering::Release);
     }
 
+    /// Returns whether calls should go elsewhere.
+    pub fn is_draining(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == DRAINING
+    }
+
     /// Returns the answer of `/readyz`.
     pub fn readyz(&self) -> Text {
         match self.0.load(Ordering::Acquire) {

@@ -116,6 +116,18 @@ impl Prover {
         &self.0.proofs
     }
 
+    /// Returns whether the caller is known: a `[[caller]]`, or one whose credential the primary has accepted, no longer ago than a
+    /// proof holds while an upstream cannot be asked.
+    pub fn vouches_for(&self, call: &Call) -> bool {
+        let Some(credential) = call.caller.credential() else {
+            return true;
+        };
+        let Inner { proofs, terms, .. } = &*self.0;
+        let subject = proofs.credential(call.route.primary().upstream, credential);
+        let known = proofs.known(&subject, Instant::now());
+        matches!(known, Known::Proven(age) if age < terms.ttl.saturating_add(terms.hold))
+    }
+
     /// Returns whose proof `call` needs.
     pub fn case(&self, call: &Call) -> Case {
         let upstream = call.route.primary().upstream;

@@ -9,6 +9,7 @@ mod disk;
 mod proofs;
 mod series;
 mod text;
+mod tries;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,6 +19,7 @@ pub use self::calls::Ended;
 use self::{answers::Answers, calls::Calls};
 use crate::{
     answer::verdict::NotStored,
+    guard::tally,
     ledger::refresh::Outcome,
     store::{self, purge::Selector},
 };
@@ -34,7 +36,7 @@ struct Series {
 }
 
 /// What is counted elsewhere and read when the metrics are.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Readings {
     /// Entries in memory.
     pub entries: u64,
@@ -58,6 +60,8 @@ pub struct Readings {
     pub disk: store::disk::Counts,
     /// What upstreams have said of credentials.
     pub proofs: store::proofs::Counts,
+    /// What came of the tries of calls.
+    pub tries: tally::Counts,
 }
 
 impl Metrics {
@@ -130,6 +134,7 @@ impl Readings {
             purges,
             disk,
             proofs,
+            ref tries,
         } = *self;
         let rows = [
             ("store_entries", "gauge", "Entries in memory", entries),
@@ -183,6 +188,7 @@ impl Readings {
         text::family(&mut out, "purges", help, "kind", kinds);
         disk::write(&mut out, &disk);
         proofs::write(&mut out, &proofs);
+        tries::write(&mut out, tries);
         out
     }
 }

@@ -422,6 +422,9 @@ impl<S: Answering> Inner<S> {
             && let Some(client) = head.extensions.remove::<OnUpgrade>()
         {
             self.connect(client, upstream.clone(), line.line().begin());
+        } else if version < Version::HTTP_2 && self.parts.readiness.is_draining() {
+            // Told so, a client makes its next call on a connection to somebody who stays.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let way = Way::of(version, &headers, &body);
         response(status, headers, Outgoing::new(body, record, line, way))

@@ -18,7 +18,6 @@ pub mod headers;
 mod payload;
 pub mod refusals;
 mod reuse;
-mod set;
 pub mod target;
 
 use std::{
@@ -44,7 +43,6 @@ use hyper_util::{
 use tokio::time::Instant;
 use tower::Service;
 
-pub use self::set::Upstreams;
 use self::{
     connect::{Connector, TimedOut},
     credential::Credential,
@@ -224,7 +222,7 @@ impl Inner {
             let message = format!("the call came through Refrain {hops} times already");
             return Err(Error::new(Kind::Loop, message));
         }
-        let candidate = call.candidate().cloned().ok_or_else(set::nowhere)?;
+        let candidate = call.candidate().cloned().ok_or_else(nowhere)?;
         let Candidate {
             model, elsewhere, ..
         } = candidate;
@@ -336,6 +334,10 @@ impl Inner {
         let message = format!("upstream `{name}` did not answer within {after:?} ({timer})");
         Error::new(Kind::Timeout, message)
     }
+}
+
+fn nowhere() -> Error {
+    Error::new(Kind::Internal, "the call is past its last candidate")
 }
 
 /// Why there is no answer.

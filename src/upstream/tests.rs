@@ -1,6 +1,6 @@
 //! The leaf without a network: what would be sent, and how long it is waited.
 
-use http::{HeaderName, Method, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, Method, uri::PathAndQuery};
 
 use super::*;
 use crate::{
@@ -96,6 +96,7 @@ fn call(config: &Config) -> Call {
         rule: None,
         route: route(config),
         at: 0,
+        since: None,
         passed_over: None,
         alone: false,
         upgrade: false,
@@ -132,11 +133,11 @@ async fn sent(at: usize) -> (String, Vec<String>, String) {
     let config: Config = CONFIG.parse().unwrap();
     let upstream = &config.upstreams[at];
     let upstream = Upstream::new(upstream, &[], Arc::new(policy(&config))).unwrap();
-    let call = Call {
+    let mut call = Call {
         at,
         ..call(&config)
     };
-    let request = upstream.0.request(call, &Progress::default()).unwrap();
+    let request = upstream.0.request(&mut call, &Progress::default()).unwrap();
     let (head, body) = request.into_parts();
     let line =
         |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
@@ -196,12 +197,12 @@ async fn a_body_that_cannot_be_renamed_is_not_sent() {
     let config: Config = CONFIG.parse().unwrap();
     let upstream = Upstream::new(&config.upstreams[1], &[], Arc::new(policy(&config))).unwrap();
     for body in [r#"{"model":"gpt-4o","Model":"x"}"#, "{}", ""] {
-        let call = Call {
+        let mut call = Call {
             at: 1,
             payload: Payload::Whole(Bytes::from_static(body.as_bytes())),
             ..call(&config)
         };
-        let request = upstream.0.request(call, &Progress::default());
+        let request = upstream.0.request(&mut call, &Progress::default());
         assert_eq!(request.unwrap_err().kind(), Kind::Internal, "{body}");
     }
 }
@@ -223,12 +224,11 @@ async fn only_the_primarys_answer_to_the_callers_own_key_speaks_of_that() {
 #[tokio::test]
 async fn past_the_last_candidate_nobody_is_asked() {
     let config: Config = CONFIG.parse().unwrap();
-    let upstreams = config.upstreams.iter();
-    let ways = upstreams.map(|one| Upstream::new(one, &[], Arc::new(policy(&config))).unwrap());
-    let mut all = Upstreams::new(ways.collect());
-    let call = Call {
+    let upstream = Upstream::new(&config.upstreams[0], &[], Arc::new(policy(&config))).unwrap();
+    let mut call = Call {
         at: 3,
         ..call(&config)
     };
-    assert_eq!(all.call(call).await.unwrap_err().kind(), Kind::Internal);
+    let request = upstream.0.request(&mut call, &Progress::default());
+    assert_eq!(request.unwrap_err().kind(), Kind::Internal);
 }

@@ -142,7 +142,7 @@ fn call(model: Option<&str>) -> Call {
     static POLICY: LazyLock<Policy> = LazyLock::new(|| {
         let config = Config::default();
         let ttl = Duration::from_secs(100);
-        Policy::new(&config.cache, &config.upstream.base_url, ttl)
+        Policy::new(&config.cache, &config.upstreams, ttl)
     });
     let headers = HeaderMap::new();
     let caller = Caller::of(&headers, &Secret::from_bytes([0; 32]));

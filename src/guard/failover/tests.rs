@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    num::NonZero,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -211,7 +212,7 @@ fn routes(names: &[String]) -> Routes {
             models: vec![crate::config::Glob::new("*")],
             rename: std::collections::BTreeMap::new(),
             priority: u32::try_from(place).unwrap(),
-            weight: 1,
+            weight: NonZero::<u32>::MIN,
             own_key: place > 0,
         }
     });
@@ -222,11 +223,7 @@ impl House {
     fn call(&self) -> Call {
         let config = Config::default();
         let headers = HeaderMap::new();
-        let policy = Policy::new(
-            &config.cache,
-            &config.upstream.base_url,
-            Duration::from_secs(60),
-        );
+        let policy = Policy::new(&config.cache, &config.upstreams, Duration::from_secs(60));
         let caller = Caller::of(&headers, &Secret::from_bytes([0; 32]));
         let route = self.routes.route(&crate::call::route::Asked {
             addressed: None,
