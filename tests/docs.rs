@@ -65,6 +65,8 @@ fn line() -> Line<'static> {
         stored: Some(false),
         not_stored: Some("empty"),
         upstream: Some("openai"),
+        retries: Some(1),
+        retry_reason: Some("status"),
         error: Some("client_gone"),
         input_tokens: Some(1),
         output_tokens: Some(2),
