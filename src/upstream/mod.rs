@@ -236,7 +236,7 @@ impl Inner {
         }
         self.credential.put(&call.method, &mut headers);
         let payload = match model {
-            Some(model) => payload::renamed(call.payload, &model)?,
+            Some(model) => payload::renamed(&call.payload, &model)?,
             None => call.payload,
         };
         payload::measure(&mut headers, &payload);

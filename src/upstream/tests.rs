@@ -1,6 +1,6 @@
 //! The leaf without a network: what would be sent, and how long it is waited.
 
-use http::{HeaderName, Method, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, Method, uri::PathAndQuery};
 
 use super::*;
 use crate::{
