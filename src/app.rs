@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
+use tower::Layer;
 
 use crate::{
     admin::{self, Readiness, Views},
@@ -21,7 +22,11 @@ use crate::{
     call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
     config::{self, Cache, Config, Directive, OnDisconnect},
     error::Error,
-    guard::coalesce::{Flights, Judge},
+    guard::{
+        breaker::{self, Breaker, BreakerLayer, Circuits},
+        circuit,
+        coalesce::{Flights, Judge},
+    },
     ledger::{
         Ledger, clock,
         log::Log,
@@ -29,6 +34,7 @@ use crate::{
     },
     listen::{
         self, End,
+        connections::Connections,
         cors::Cors,
         edge::{Edge, Parts},
         incoming::Budget,
@@ -104,7 +110,8 @@ impl App {
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
         let policy = Arc::new(Policy::new(&config.cache, &config.upstreams, CHAT_TTL));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
-        let upstreams = upstreams(config, &policy)?;
+        let circuits: Vec<_> = config.upstreams.iter().map(circuits(config)).collect();
+        let upstreams = upstreams(config, &circuits, &policy)?;
         let readings = Gauges {
             ledger: ledger.clone(),
             memory,
@@ -114,6 +121,7 @@ impl App {
             flights: flights.clone(),
             proofs: prover.proofs().clone(),
             purger: purger.clone(),
+            circuits,
         };
         let own = Own {
             purger: purger.clone(),
@@ -150,7 +158,8 @@ impl App {
         let proxies = app.bind(config).await?;
         app.listen_for_operator(config, readings, purger.clone())
             .await?;
-        app.listen_for_calls(proxies, &edge, deadlines(&config.limits));
+        let connections = Connections::new(None);
+        app.listen_for_calls(proxies, &edge, deadlines(&config.limits), connections);
         app.keepers.spawn_until_stop(tapes.look_after());
         app.keepers.spawn_until_stop(purger.look_after());
         app.readiness.ready();
@@ -172,15 +181,17 @@ impl App {
         listeners: Vec<TcpListener>,
         edge: &Edge<Stack>,
         deadlines: Deadlines,
+        connections: Connections,
     ) {
+        let terms = listen::Terms {
+            deadlines,
+            connections,
+            tasks: self.tasks.clone(),
+            end: self.end.clone(),
+        };
         for listener in listeners {
-            self.tasks.spawn(listen::serve(
-                listener,
-                edge.clone(),
-                deadlines,
-                self.tasks.clone(),
-                self.end.clone(),
-            ));
+            let serving = listen::serve(listener, edge.clone(), terms.clone());
+            self.tasks.spawn(serving);
         }
     }
 
@@ -196,9 +207,12 @@ impl App {
         let listener = listen::bind(address).await?;
         let address = listen::address(&listener)?;
         self.admin = Some(address);
+        let gauges = Arc::new(gauges);
+        let metrics = gauges.clone();
         let router = admin::router(Views {
             readiness: self.readiness.clone(),
-            metrics: Arc::new(move || gauges.render()),
+            metrics: Arc::new(move || metrics.render()),
+            troubles: Arc::new(move || gauges.troubles()),
             purger,
             guard: Arc::new(admin::guard::Guard {
                 token: config.admin.token.clone(),
@@ -269,6 +283,8 @@ struct Gauges {
     flights: Flights,
     proofs: Proofs,
     purger: Purger,
+    /// Of each upstream.
+    circuits: Vec<Circuits>,
 }
 
 /// What the start makes of `[store] path`.
@@ -294,7 +310,14 @@ impl Gauges {
             purges: self.purger.counts(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
             proofs: self.proofs.counts(),
+            circuits: self.circuits.iter().map(Circuits::counts).collect(),
         })
+    }
+
+    /// Returns what does not work, a line each.
+    fn troubles(&self) -> Vec<String> {
+        let troubles = self.circuits.iter().flat_map(Circuits::troubles);
+        troubles.map(|trouble| trouble.to_string()).collect()
     }
 }
 
@@ -339,11 +362,31 @@ async fn open_disk(config: &Config, generations: Generations) -> Result<Opened, 
     }
 }
 
-/// Prepares the ways to the upstreams.
-fn upstreams(config: &Config, policy: &Arc<Policy>) -> Result<Upstreams, Error> {
-    let way = |upstream| Upstream::new(upstream, &config.rules, policy.clone());
-    let ways: Result<Vec<_>, _> = config.upstreams.iter().map(way).collect();
+/// Prepares the ways to the upstreams, each behind circuits of its own.
+fn upstreams(
+    config: &Config,
+    circuits: &[Circuits],
+    policy: &Arc<Policy>,
+) -> Result<Upstreams<Breaker<Upstream>>, Error> {
+    let way = |(upstream, circuits): (_, &Circuits)| {
+        let upstream = Upstream::new(upstream, &config.rules, policy.clone())?;
+        // An upstream that fails is left alone for a while; closest to it, so that each try counts.
+        Ok(BreakerLayer::new(circuits.clone()).layer(upstream))
+    };
+    let ways: Result<Vec<_>, _> = config.upstreams.iter().zip(circuits).map(way).collect();
     ways.map(Upstreams::new)
+}
+
+/// Makes the circuits of an upstream.
+fn circuits(config: &Config) -> impl Fn(&config::Upstream) -> Circuits {
+    let terms = circuit_terms(&config.breaker);
+    move |upstream| {
+        Circuits::new(breaker::Options {
+            upstream: upstream.name.clone(),
+            terms,
+            own_key: upstream.api_key.is_some(),
+        })
+    }
 }
 
 /// Returns the upstreams that judge callers' credentials; none where one is asked with the proxy's own key, so that entries
@@ -372,6 +415,16 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
         },
         tasks: tasks.clone(),
     })
+}
+
+fn circuit_terms(breaker: &config::Breaker) -> circuit::Terms {
+    circuit::Terms {
+        window: breaker.window,
+        min_calls: breaker.min_calls,
+        ratio: breaker.ratio.get(),
+        open: breaker.open,
+        max_open: breaker.max_open,
+    }
 }
 
 /// Returns how an upstream is asked about callers' credentials.

@@ -5,16 +5,17 @@ use tower::ServiceBuilder;
 use crate::{
     cache::{Cache, CacheLayer, prover::Prover, refresh::Refreshes},
     guard::{
+        breaker::Breaker,
         coalesce::{Coalesce, CoalesceLayer, Flights},
         witness::{Witness, WitnessLayer},
     },
     ledger::{Ledger, RecordLayer, Recorder},
     store::tiered::Tiered,
-    upstream::Upstreams,
+    upstream::{Upstream, Upstreams},
 };
 
 /// The whole way of a call below the edge.
-pub type Stack = Recorder<Cache<Coalesce<Witness<Upstreams>>>>;
+pub type Stack = Recorder<Cache<Coalesce<Witness<Upstreams<Breaker<Upstream>>>>>>;
 
 /// Puts the layers in order; a call passes them from top to bottom, its answer from bottom to top.
 pub fn stack(
@@ -23,7 +24,7 @@ pub fn stack(
     prover: Prover,
     refreshes: Refreshes,
     flights: Flights,
-    upstreams: Upstreams,
+    upstreams: Upstreams<Breaker<Upstream>>,
 ) -> Stack {
     let proofs = prover.proofs().clone();
     ServiceBuilder::new()
@@ -35,6 +36,6 @@ pub fn stack(
         .layer(CoalesceLayer::new(flights))
         // Below both, so that it hears of each credential what the upstream said to it, and not to another's call.
         .layer(WitnessLayer::new(proofs))
-        // The only station that leaves the machine.
+        // To the upstream that the call is on its way to: the only station that leaves the machine, behind its circuits.
         .service(upstreams)
 }

@@ -13,7 +13,10 @@ use crate::{
     app::App,
     config::{Config, Flag, Problems},
     error::Error,
-    ledger::log::{Flush, Log},
+    ledger::{
+        log::{Flush, Log},
+        panics,
+    },
 };
 
 /// Flags of `refrain serve`; each stands for a setting and counts more than file and environment.
@@ -44,6 +47,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?.outliving_hangups()?;
     let (log, flush) = Log::start(&config.log, io::stderr().is_terminal(), io::stderr());
     log.trace(&config.log.level);
+    panics::watch();
     for warning in &config.warnings {
         let complaint = warning.complaint();
         tracing::warn!(

@@ -7,9 +7,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use tower::Service;
+use tower::{Service, ServiceExt};
 
-use super::Upstream;
 use crate::{
     answer::Answer,
     call::Call,
@@ -17,17 +16,27 @@ use crate::{
 };
 
 /// The ways to all upstreams, in the configuration's order: a call goes to the candidate that it is on its way to.
-#[derive(Clone, Debug)]
-pub struct Upstreams(Arc<[Upstream]>);
+#[derive(Debug)]
+pub struct Upstreams<S>(Arc<[S]>);
 
-impl Upstreams {
+impl<S> Upstreams<S> {
     /// Takes the ways to all upstreams, in the configuration's order.
-    pub fn new(upstreams: Vec<Upstream>) -> Self {
+    pub fn new(upstreams: Vec<S>) -> Self {
         Self(upstreams.into())
     }
 }
 
-impl Service<Call> for Upstreams {
+impl<S> Clone for Upstreams<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S> Service<Call> for Upstreams<S>
+where
+    S: Service<Call, Response = Answer, Error = Error> + Clone + Send + 'static,
+    S::Future: Send,
+{
     type Response = Answer;
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
@@ -39,7 +48,7 @@ impl Service<Call> for Upstreams {
     fn call(&mut self, call: Call) -> Self::Future {
         let candidate = call.candidate();
         match candidate.and_then(|candidate| self.0.get(candidate.upstream)) {
-            Some(upstream) => upstream.clone().call(call),
+            Some(upstream) => Box::pin(upstream.clone().oneshot(call)),
             None => Box::pin(ready(Err(nowhere()))),
         }
     }
