@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
+use tower::Layer;
 
 use crate::{
     admin::{self, Readiness, Views},
@@ -22,6 +23,8 @@ use crate::{
     config::{self, Cache, Config, Directive, OnDisconnect},
     error::Error,
     guard::{
+        breaker::{self, Breaker, BreakerLayer, Circuits},
+        circuit,
         coalesce::{Flights, Judge},
         failover::{self, Failover, Way},
         retry,
@@ -110,8 +113,9 @@ impl App {
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
         let policy = Arc::new(Policy::new(&config.cache, &config.upstreams, CHAT_TTL));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
+        let circuits: Vec<_> = config.upstreams.iter().map(circuits(config)).collect();
         let tally = tally(config);
-        let upstreams = upstreams(config, &policy, &prover, &tally)?;
+        let upstreams = upstreams(config, &circuits, &policy, &prover, &tally)?;
         let readings = Gauges {
             ledger: ledger.clone(),
             memory,
@@ -122,6 +126,7 @@ impl App {
             proofs: prover.proofs().clone(),
             purger: purger.clone(),
             tally,
+            circuits,
         };
         let own = Own {
             purger: purger.clone(),
@@ -207,9 +212,12 @@ impl App {
         let listener = listen::bind(address).await?;
         let address = listen::address(&listener)?;
         self.admin = Some(address);
+        let gauges = Arc::new(gauges);
+        let metrics = gauges.clone();
         let router = admin::router(Views {
             readiness: self.readiness.clone(),
-            metrics: Arc::new(move || gauges.render()),
+            metrics: Arc::new(move || metrics.render()),
+            troubles: Arc::new(move || gauges.troubles()),
             purger,
             guard: Arc::new(admin::guard::Guard {
                 token: config.admin.token.clone(),
@@ -281,6 +289,8 @@ struct Gauges {
     proofs: Proofs,
     purger: Purger,
     tally: Tally,
+    /// Of each upstream.
+    circuits: Vec<Circuits>,
 }
 
 /// What the start makes of `[store] path`.
@@ -307,7 +317,14 @@ impl Gauges {
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
             proofs: self.proofs.counts(),
             tries: self.tally.counts(),
+            circuits: self.circuits.iter().map(Circuits::counts).collect(),
         })
+    }
+
+    /// Returns what does not work, a line each.
+    fn troubles(&self) -> Vec<String> {
+        let troubles = self.circuits.iter().flat_map(Circuits::troubles);
+        troubles.map(|trouble| trouble.to_string()).collect()
     }
 }
 
@@ -352,21 +369,25 @@ async fn open_disk(config: &Config, generations: Generations) -> Result<Opened, 
     }
 }
 
-/// Prepares the ways to the upstreams.
+/// Prepares the ways to the upstreams, each behind circuits of its own.
 fn upstreams(
     config: &Config,
+    circuits: &[Circuits],
     policy: &Arc<Policy>,
     prover: &Prover,
     tally: &Tally,
-) -> Result<Failover<Upstream>, Error> {
-    let way = |upstream: &config::Upstream| {
+) -> Result<Failover<Breaker<Upstream>>, Error> {
+    let rules = &config.rules;
+    let way = |(config, circuits): (&config::Upstream, &Circuits)| {
+        let upstream = Upstream::new(config, rules, policy.clone())?;
         Ok(Way {
-            name: upstream.name.clone(),
-            timeouts: upstream.timeouts,
-            inner: Upstream::new(upstream, &config.rules, policy.clone())?,
+            name: config.name.clone(),
+            timeouts: config.timeouts,
+            // An upstream that fails is left alone for a while; closest to it, so that each try counts.
+            inner: BreakerLayer::new(circuits.clone()).layer(upstream),
         })
     };
-    let ways: Result<Vec<_>, Error> = config.upstreams.iter().map(way).collect();
+    let ways: Result<Vec<_>, Error> = config.upstreams.iter().zip(circuits).map(way).collect();
     let prover = prover.clone();
     let options = failover::Options {
         terms: retry(&config.retry),
@@ -402,6 +423,18 @@ fn tally(config: &Config) -> Tally {
     Tally::new(&names.collect::<Vec<_>>())
 }
 
+/// Makes the circuits of an upstream.
+fn circuits(config: &Config) -> impl Fn(&config::Upstream) -> Circuits {
+    let terms = circuit_terms(&config.breaker);
+    move |upstream| {
+        Circuits::new(breaker::Options {
+            upstream: upstream.name.clone(),
+            terms,
+            own_key: upstream.api_key.is_some(),
+        })
+    }
+}
+
 /// Returns the upstreams that judge callers' credentials; none where one is asked with the proxy's own key, so that entries
 /// are made for callers that nobody has accepted.
 fn judges(config: &Config) -> Vec<usize> {
@@ -428,6 +461,16 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
         },
         tasks: tasks.clone(),
     })
+}
+
+fn circuit_terms(breaker: &config::Breaker) -> circuit::Terms {
+    circuit::Terms {
+        window: breaker.window,
+        min_calls: breaker.min_calls,
+        ratio: breaker.ratio.get(),
+        open: breaker.open,
+        max_open: breaker.max_open,
+    }
 }
 
 /// Returns how an upstream is asked about callers' credentials.

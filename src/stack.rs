@@ -5,6 +5,7 @@ use tower::ServiceBuilder;
 use crate::{
     cache::{Cache, CacheLayer, prover::Prover, refresh::Refreshes},
     guard::{
+        breaker::Breaker,
         coalesce::{Coalesce, CoalesceLayer, Flights},
         failover::Failover,
         witness::{Witness, WitnessLayer},
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// The whole way of a call below the edge.
-pub type Stack = Recorder<Cache<Coalesce<Witness<Failover<Upstream>>>>>;
+pub type Stack = Recorder<Cache<Coalesce<Witness<Failover<Breaker<Upstream>>>>>>;
 
 /// Puts the layers in order; a call passes them from top to bottom, its answer from bottom to top.
 pub fn stack(
@@ -24,7 +25,7 @@ pub fn stack(
     prover: Prover,
     refreshes: Refreshes,
     flights: Flights,
-    upstreams: Failover<Upstream>,
+    upstreams: Failover<Breaker<Upstream>>,
 ) -> Stack {
     let proofs = prover.proofs().clone();
     ServiceBuilder::new()
@@ -36,6 +37,6 @@ pub fn stack(
         .layer(CoalesceLayer::new(flights))
         // Below both, so that it hears of each credential what the upstream said to it, and not to another's call.
         .layer(WitnessLayer::new(proofs))
-        // Below the witness, which hears of the one answer that came of all tries. The ways below it leave the machine.
+        // To the first upstream that will have it; below the witness, which hears of the one answer that came of all tries.
         .service(upstreams)
 }

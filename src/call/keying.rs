@@ -178,16 +178,15 @@ impl Keying {
         };
         let route = self.route(head, Some(body), Some(&canonical))?;
         let rule = self.rule(head, caller, plan, Some(&canonical.request));
-        let keyed = match refusal(&canonical.request, rule.as_deref()) {
-            Some(why) => Err(why),
-            None => {
-                let wanted = rule.as_ref().and_then(|rule| rule.scope.as_ref());
-                let place = self.places.get(route.primary().upstream);
-                let scoping = place.map_or(&self.scoping, |place| &place.scoping);
-                let scope = self.scope_by(scoping, wanted, caller, head.headers, body);
-                Ok(self.keyed(head, canonical, &route, scope, plan))
-            }
-        };
+        if let Some(why) = refusal(&canonical.request, rule.as_deref()) {
+            let keyed = Err(why);
+            return Ok(Identity { keyed, rule, route });
+        }
+        let wanted = rule.as_ref().and_then(|rule| rule.scope.as_ref());
+        let place = self.places.get(route.primary().upstream);
+        let scoping = place.map_or(&self.scoping, |place| &place.scoping);
+        let scope = self.scope_by(scoping, wanted, caller, head.headers, body);
+        let keyed = Ok(self.keyed(head, canonical, &route, scope, plan));
         Ok(Identity { keyed, rule, route })
     }
 

@@ -324,7 +324,7 @@ fn digest(bytes: &[u8]) -> u64 {
     head.fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// Spreads a difference in any bit over all bits (the finaliser of SplitMix64).
+/// Spreads a difference in any bit over all bits (the finaliser of `SplitMix64`).
 fn mixed(mut bits: u64) -> u64 {
     bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -61,7 +61,10 @@ pub(super) struct Checked {
 }
 
 /// Checks `file` and fills in what was left to Refrain.
-pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Checked, Vec<Finding>> {
+pub(super) fn check(
+    file: file::File,
+    surroundings: &Surroundings,
+) -> Result<Checked, Vec<Finding>> {
     let mut findings = Findings::default();
     check_listeners(&file, &mut findings);
     let memory = store::memory(&file, surroundings.memory, &mut findings);
@@ -70,7 +73,7 @@ pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Chec
         Token::resolved(file.admin.token.clone(), &surroundings.env),
     );
     let disk = store::disk(&file, surroundings.state.clone(), &mut findings);
-    let upstreams = upstream::upstreams(file.upstream, &surroundings, &mut findings);
+    let upstreams = upstream::upstreams(file.upstream, surroundings, &mut findings);
     let limits = limits::limits(file.limits, file.key.max_body, &mut findings);
     let retry = failure::retry(&file.retry, &mut findings);
     let breaker = failure::breaker(&file.breaker, &mut findings);

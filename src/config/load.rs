@@ -86,7 +86,7 @@ impl Config {
         let (file, found) = read::read(tree);
         problems.extend(found);
         surroundings.files.add_named_by(&file);
-        let checked = check::check(file, surroundings);
+        let checked = check::check(file, &surroundings);
         if let Err(findings) = &checked {
             problems.extend(findings.iter().map(|finding| placed(finding, tree)));
         }

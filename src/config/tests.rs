@@ -46,7 +46,7 @@ fn keys(table: &toml::Table) -> Vec<String> {
         match inner {
             // A table that the operator fills is one setting.
             Some(inner) if !inner.is_empty() => {
-                found.extend(keys(inner).iter().map(|key| format!("{name}.{key}")))
+                found.extend(keys(inner).iter().map(|key| format!("{name}.{key}")));
             }
             _ => found.push(name.clone()),
         }

@@ -68,6 +68,8 @@ pub enum State {
 pub struct Circuit {
     terms: Terms,
     phase: Phase,
+    /// What has counted since it was last closed.
+    window: Window,
     /// Grows with every change that makes earlier permits worthless.
     generation: u64,
     /// How often in a row it has opened without having been closed for a window in between.
@@ -94,7 +96,6 @@ pub struct Refused {
 #[derive(Clone, Debug)]
 enum Phase {
     Closed {
-        window: Window,
         /// When it last became so; `None` if it never was anything else.
         since: Option<Instant>,
     },
@@ -120,7 +121,7 @@ struct Window {
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
     /// Which stretch of time since the start it stands for, counted from 0.
-    number: u128,
+    number: u64,
     successes: u32,
     failures: u32,
 }
@@ -156,10 +157,8 @@ impl Circuit {
     pub fn new(terms: Terms, now: Instant) -> Self {
         Self {
             terms,
-            phase: Phase::Closed {
-                window: Window::new(now, terms.window),
-                since: None,
-            },
+            phase: Phase::Closed { since: None },
+            window: Window::new(now, terms.window),
             generation: 0,
             streak: 0,
             probed: None,
@@ -193,9 +192,9 @@ impl Circuit {
             return;
         }
         match &mut self.phase {
-            Phase::Closed { window, .. } => {
-                window.note(outcome, now);
-                if outcome == Outcome::Failure && window.trips(&self.terms, now) {
+            Phase::Closed { .. } => {
+                self.window.note(outcome, now);
+                if outcome == Outcome::Failure && self.window.trips(&self.terms, now) {
                     self.open(now, chance());
                 }
             }
@@ -203,7 +202,7 @@ impl Circuit {
                 Outcome::Success | Outcome::Alive => self.close(now),
                 Outcome::Failure => self.open(now, chance()),
                 Outcome::Unknown => {
-                    *probing &= self.probed.is_some_and(|(_, last)| last != permit.probe)
+                    *probing &= self.probed.is_some_and(|(_, last)| last != permit.probe);
                 }
             },
             // Nothing was let through since.
@@ -241,8 +240,8 @@ impl Circuit {
 
     /// Returns whether a new circuit would do as well.
     pub fn is_blank(&self, now: Instant) -> bool {
-        match &self.phase {
-            Phase::Closed { window, .. } => window.count(now) == (0, 0),
+        match self.phase {
+            Phase::Closed { .. } => self.window.count(now) == (0, 0),
             _ => self.is_forgotten(now),
         }
     }
@@ -277,7 +276,7 @@ impl Circuit {
 
     fn open(&mut self, now: Instant, chance: f64) {
         let calm = match self.phase {
-            Phase::Closed { since, .. } => {
+            Phase::Closed { since } => {
                 since.is_none_or(|since| now.saturating_duration_since(since) >= self.terms.window)
             }
             _ => false,
@@ -290,15 +289,13 @@ impl Circuit {
         let doubled = 1_u32.checked_shl(self.streak).unwrap_or(u32::MAX);
         let whole = self.terms.open.saturating_mul(doubled);
         let whole = whole.min(self.terms.max_open);
-        let lasts = whole - whole.mul_f64(JITTER * chance.clamp(0.0, 1.0));
+        let lasts = whole.saturating_sub(whole.mul_f64(JITTER * chance.clamp(0.0, 1.0)));
         self.turn(Phase::Open { since: now, lasts });
     }
 
     fn close(&mut self, now: Instant) {
-        self.turn(Phase::Closed {
-            window: Window::new(now, self.terms.window),
-            since: Some(now),
-        });
+        self.window = Window::new(now, self.terms.window);
+        self.turn(Phase::Closed { since: Some(now) });
     }
 
     /// Changes the state, so that what was let through before counts no more.
@@ -335,7 +332,7 @@ impl Window {
 
     fn note(&mut self, outcome: Outcome, now: Instant) {
         let number = self.number(now);
-        let place = usize::try_from(number % BUCKETS as u128).unwrap_or_default();
+        let place = usize::try_from(number % BUCKETS as u64).unwrap_or_default();
         let Some(bucket) = self.buckets.get_mut(place) else {
             return;
         };
@@ -355,7 +352,7 @@ impl Window {
     /// Returns how many calls have succeeded and failed.
     fn count(&self, now: Instant) -> (u32, u32) {
         let number = self.number(now);
-        let of_late = |bucket: &&Bucket| number.saturating_sub(bucket.number) < BUCKETS as u128;
+        let of_late = |bucket: &&Bucket| number.saturating_sub(bucket.number) < BUCKETS as u64;
         let buckets = self.buckets.iter().filter(of_late);
         buckets.fold((0, 0), |(successes, failures), bucket| {
             (
@@ -371,8 +368,9 @@ impl Window {
         calls >= terms.min_calls && f64::from(failures) >= terms.ratio * f64::from(calls)
     }
 
-    fn number(&self, now: Instant) -> u128 {
-        now.saturating_duration_since(self.start).as_nanos() / self.width.as_nanos()
+    fn number(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.start);
+        u64::try_from(since.as_nanos() / self.width.as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod answers;
 mod calls;
+mod circuits;
 mod disk;
 mod proofs;
 mod series;
@@ -19,7 +20,7 @@ pub use self::calls::Ended;
 use self::{answers::Answers, calls::Calls};
 use crate::{
     answer::verdict::NotStored,
-    guard::tally,
+    guard::{breaker, tally},
     ledger::refresh::Outcome,
     store::{self, purge::Selector},
 };
@@ -62,6 +63,8 @@ pub struct Readings {
     pub proofs: store::proofs::Counts,
     /// What came of the tries of calls.
     pub tries: tally::Counts,
+    /// What the circuits of each upstream have done.
+    pub circuits: Vec<breaker::Counts>,
 }
 
 impl Metrics {
@@ -132,8 +135,9 @@ impl Readings {
             followers,
             log_dropped,
             purges,
-            disk,
-            proofs,
+            ref disk,
+            ref proofs,
+            ref circuits,
             ref tries,
         } = *self;
         let rows = [
@@ -186,8 +190,9 @@ impl Readings {
         let help = "Purges, by what they were about";
         let kinds = Selector::KINDS.into_iter().zip(purges);
         text::family(&mut out, "purges", help, "kind", kinds);
-        disk::write(&mut out, &disk);
-        proofs::write(&mut out, &proofs);
+        disk::write(&mut out, disk);
+        proofs::write(&mut out, proofs);
+        circuits::write(&mut out, circuits);
         tries::write(&mut out, tries);
         out
     }

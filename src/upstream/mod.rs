@@ -246,7 +246,7 @@ impl Inner {
         }
         self.credential.put(&call.method, &mut headers);
         let payload = match model {
-            Some(model) => payload::renamed(call.payload.take(), &model)?,
+            Some(model) => payload::renamed(&call.payload.take(), &model)?,
             None => call.payload.take(),
         };
         payload::measure(&mut headers, &payload);

@@ -9,8 +9,8 @@ use crate::{
 };
 
 /// Puts `model` in the place of the model that a body names; all other bytes stay as they came.
-pub(super) fn renamed(payload: Payload, model: &str) -> Result<Payload, Error> {
-    let Payload::Whole(body) = &payload else {
+pub(super) fn renamed(payload: &Payload, model: &str) -> Result<Payload, Error> {
+    let Payload::Whole(body) = payload else {
         return Err(unnamed());
     };
     let member = splice::only_member(body, route::MODEL).ok_or_else(unnamed)?;

@@ -13,6 +13,7 @@ mod support;
 
 mod admin;
 mod check;
+mod circuit;
 mod coalesce;
 mod disk;
 mod drain;

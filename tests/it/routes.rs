@@ -263,7 +263,7 @@ async fn rules_and_the_log_know_an_addressed_call() {
     house.goes_to(&addressed, "two", "MISS").await;
     let line = house.proxy.call_lines(1).await.remove(0);
     assert_eq!(line["rule"], "chats");
-    assert_eq!(line["path"], "/_u/two/v1/chat/completions");
+    assert_eq!(line["url.path"], "/_u/two/v1/chat/completions");
     assert_eq!(line["upstream"], "two");
 }
 

@@ -215,7 +215,8 @@ fn upstreams_whose_turn_never_comes_are_warnings() {
     let gpt = upstream("a", "models = 'gpt-*'");
     let never = |models: &str| {
         let second = upstream("b", &format!("priority = 1\nmodels = {models}"));
-        warnings(&(gpt.clone() + &second + &upstream("c", ""))).contains("others go before `b`")
+        warnings(&(gpt.clone() + &second + &upstream("c", "priority = 1")))
+            .contains("others go before `b`")
     };
     assert!(never("['gpt-*', 'gpt-4']"));
     assert!(
