@@ -113,7 +113,8 @@ impl App {
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
         let policy = Arc::new(Policy::new(&config.cache, &config.upstreams, CHAT_TTL));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
-        let circuits: Vec<_> = config.upstreams.iter().map(circuits(config)).collect();
+        let circuits_of = |upstream| circuits(&config.breaker, upstream);
+        let circuits: Vec<_> = config.upstreams.iter().map(circuits_of).collect();
         let tally = tally(config);
         let upstreams = upstreams(config, &circuits, &policy, &prover, &tally)?;
         let readings = Gauges {
@@ -423,18 +424,6 @@ fn tally(config: &Config) -> Tally {
     Tally::new(&names.collect::<Vec<_>>())
 }
 
-/// Makes the circuits of an upstream.
-fn circuits(config: &Config) -> impl Fn(&config::Upstream) -> Circuits {
-    let terms = circuit_terms(&config.breaker);
-    move |upstream| {
-        Circuits::new(breaker::Options {
-            upstream: upstream.name.clone(),
-            terms,
-            own_key: upstream.api_key.is_some(),
-        })
-    }
-}
-
 /// Returns the upstreams that judge callers' credentials; none where one is asked with the proxy's own key, so that entries
 /// are made for callers that nobody has accepted.
 fn judges(config: &Config) -> Vec<usize> {
@@ -463,14 +452,26 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
     })
 }
 
-fn circuit_terms(breaker: &config::Breaker) -> circuit::Terms {
-    circuit::Terms {
-        window: breaker.window,
-        min_calls: breaker.min_calls,
-        ratio: breaker.ratio.get(),
-        open: breaker.open,
-        max_open: breaker.max_open,
-    }
+/// Makes the circuits of an upstream.
+fn circuits(breaker: &config::Breaker, upstream: &config::Upstream) -> Circuits {
+    let config::Breaker {
+        window,
+        min_calls,
+        ratio,
+        open,
+        max_open,
+    } = *breaker;
+    Circuits::new(breaker::Options {
+        upstream: upstream.name.clone(),
+        terms: circuit::Terms {
+            window,
+            min_calls,
+            ratio: ratio.get(),
+            open,
+            max_open,
+        },
+        own_key: upstream.api_key.is_some(),
+    })
 }
 
 /// Returns how an upstream is asked about callers' credentials.

@@ -50,10 +50,13 @@ pub struct CacheLayer {
     refreshes: Refreshes,
 }
 
-/// The service.
-#[derive(Clone, Debug)]
-pub struct Cache<S> {
-    inner: S,
+/// The service; clones share it. All that a hit costs of the layers below is the count of one clone, however many they are.
+#[derive(Debug)]
+pub struct Cache<S>(Arc<Inner<S>>);
+
+#[derive(Debug)]
+struct Inner<S> {
+    below: S,
     store: Tiered,
     prover: Prover,
     refreshes: Refreshes,
@@ -97,12 +100,18 @@ impl<S> Layer<S> for CacheLayer {
     type Service = Cache<S>;
 
     fn layer(&self, inner: S) -> Cache<S> {
-        Cache {
-            inner,
+        Cache(Arc::new(Inner {
+            below: inner,
             store: self.store.clone(),
             prover: self.prover.clone(),
             refreshes: self.refreshes.clone(),
-        }
+        }))
+    }
+}
+
+impl<S> Clone for Cache<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
     }
 }
 
@@ -127,10 +136,10 @@ where
             {
                 return Either::Left(ready(Err(not_cached(Reason::Unkeyed(*why)))));
             }
-            return Either::Right(Box::pin(self.inner.clone().oneshot(call)));
+            return Either::Right(Box::pin(self.0.below.clone().oneshot(call)));
         };
-        let case = self.prover.case(&call);
-        let leave = self.prover.before(case, &call);
+        let case = self.0.prover.case(&call);
+        let leave = self.0.prover.before(case, &call);
         if leave != Leave::Proven {
             let (cache, asked) = (self.clone(), keyed.clone());
             return Either::Right(Box::pin(cache.ask_leave(call, asked, case, leave)));
@@ -152,20 +161,20 @@ where
 {
     /// Looks in memory.
     fn look_up(&self, call: &Call, asked: &Keyed, case: Case) -> Result<Answer, Miss> {
-        let found = self.store.get(&asked.slot);
+        let found = self.0.store.get(&asked.slot);
         self.try_to_give(found, call, asked, case, Tier::Memory)
     }
 
     /// Gives a hit to a caller whose proof allows that.
     fn give(&self, call: &Call, case: Case, hit: Hit) -> Result<Answer, Miss> {
-        let turn = match self.prover.of_hit(case, call, hit.age, hit.now) {
+        let turn = match self.0.prover.of_hit(case, call, hit.age, hit.now) {
             Leave::Proven => return Ok(self.serve(call, hit)),
             Leave::ServeAndRenew => {
-                self.prover.renew_behind(case, call, &self.inner);
+                self.0.prover.renew_behind(case, call, &self.0.below);
                 return Ok(self.serve(call, hit));
             }
             // One call is enough; the others are answered meanwhile.
-            Leave::RenewByCall => match self.prover.turn(case) {
+            Leave::RenewByCall => match self.0.prover.turn(case) {
                 None => return Ok(self.serve(call, hit)),
                 turn => turn,
             },
@@ -183,7 +192,7 @@ where
     fn serve(&self, call: &Call, hit: Hit) -> Answer {
         if hit.ages {
             let made = hit.entry.made.into_std();
-            self.refreshes.begin(call, made, &self.inner);
+            self.0.refreshes.begin(call, made, &self.0.below);
         }
         hit.answer
     }
@@ -197,8 +206,8 @@ where
         mut miss: Miss,
     ) -> Result<Answer, Error> {
         // Who wants a new answer has no use for an old one, so it is not looked for any deeper.
-        if miss.old.is_none() && !call.plan.refresh && self.store.lies_deeper(&asked.slot) {
-            let found = self.store.fetch(&asked.slot).await;
+        if miss.old.is_none() && !call.plan.refresh && self.0.store.lies_deeper(&asked.slot) {
+            let found = self.0.store.fetch(&asked.slot).await;
             let (found, tier) =
                 found.map_or((None, Tier::Disk), |(found, tier)| (Some(found), tier));
             match self.try_to_give(found, &call, &asked, case, tier) {
@@ -210,8 +219,8 @@ where
             && let Some((entry, tier)) = miss.old.take()
         {
             // What comes of it is kept, so that now the answer is there at once, or the reason why there is none.
-            let _ = self.store.tell(&entry, asked.request.form()).await;
-            let found = Some(entry).filter(|entry| !self.store.is_dead(entry));
+            let _ = self.0.store.tell(&entry, asked.request.form()).await;
+            let found = Some(entry).filter(|entry| !self.0.store.is_dead(entry));
             match self.try_to_give(found, &call, &asked, case, tier) {
                 Ok(answer) => return Ok(answer),
                 Err(told) => miss = told,
@@ -229,7 +238,7 @@ where
         case: Case,
         tier: Tier,
     ) -> Result<Answer, Miss> {
-        let hit = look(&self.store, found, asked, &call.plan, tier)?;
+        let hit = look(&self.0.store, found, asked, &call.plan, tier)?;
         self.give(call, case, hit)
     }
 
@@ -243,8 +252,8 @@ where
     ) -> Result<Answer, Error> {
         let leave = match leave {
             Leave::RenewFirst => {
-                let inner = self.inner.clone();
-                self.prover.renew_first(case, &call, inner).await
+                let inner = self.0.below.clone();
+                self.0.prover.renew_first(case, &call, inner).await
             }
             known => known,
         };
@@ -257,7 +266,7 @@ where
         call.alone = true;
         let may_stand_in = leave == Leave::RenewByCall && !call.plan.refresh;
         let old = if may_stand_in {
-            self.store.find(&asked.slot).await
+            self.0.store.find(&asked.slot).await
         } else {
             None
         };
@@ -281,22 +290,22 @@ where
         }
         let plan = call.plan.clone();
         call.passed_over = old.as_ref().map(|(entry, _)| entry.made.into_std());
-        let result = self.inner.oneshot(call).await;
+        let result = self.0.below.clone().oneshot(call).await;
         let in_vain = reason == Reason::Unproven && said_nothing(&result);
         if in_vain {
-            self.prover.in_vain(case);
+            self.0.prover.in_vain(case);
         }
         drop(turn);
         let has_failed = failed(&result);
         let now = Instant::now();
         if let Some(old) = old
             // It was in hand all the while.
-            && !self.store.is_dead(&old.0)
+            && !self.0.store.is_dead(&old.0)
             && self
-                .prover
+                .0.prover
                 .holds(case, now.saturating_duration_since(old.0.made))
             && let Some(answer) =
-                stand_in(&self.store, &old, &asked, &plan, has_failed, in_vain).await
+                stand_in(&self.0.store, &old, &asked, &plan, has_failed, in_vain).await
         {
             return Ok(answer);
         }

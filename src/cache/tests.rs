@@ -312,7 +312,7 @@ async fn a_refresh_does_not_look_on_the_disk() {
     let (mut house, _folder) = house_with_disk(Some(StatusCode::OK), 0).await;
     let answer = house.ask(call(|plan| plan.refresh = true)).await.unwrap();
     assert_eq!(answer, said(Verdict::Miss, Some("refresh"), "new"));
-    assert!(house.cache.store.get(&slot()).is_none());
+    assert!(house.cache.0.store.get(&slot()).is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::scope::{self, Breadth};
+use super::{
+    scope::{self, Breadth},
+    sieve::Sieve,
+};
 use crate::config::{self, Directive, MAX_NAME, MAX_TAGS, Rule};
 
 /// What caller and operator allow for a call.
@@ -131,6 +134,9 @@ impl Policy {
         let mut draft = self.draft(self.base.clone());
         for (name, value) in headers {
             let name = name.as_str();
+            if !STEERING.keeps(name) && !name.starts_with("x-cache-") {
+                continue;
+            }
             match name {
                 "cache-control" => draft.cache_control(value),
                 "pragma" => draft.pragma(value, headers),
@@ -206,6 +212,24 @@ impl Policy {
         self.allow.contains(&directive)
     }
 }
+
+/// The names that [`Policy::plan`] reads, beside ours that begin with `x-cache-`.
+const STEERING: Sieve = Sieve::of(&[
+    "cache-control",
+    "pragma",
+    "x-fallback",
+    "helicone-cache-enabled",
+    "helicone-cache-seed",
+    "cf-aig-skip-cache",
+    "cf-aig-cache-ttl",
+    "x-portkey-cache-force-refresh",
+    "x-portkey-cache-namespace",
+    "x-openrouter-cache",
+    "x-openrouter-cache-ttl",
+    "x-openrouter-cache-clear",
+    "x-bf-cache-ttl",
+    "x-bf-cache-no-store",
+]);
 
 /// Returns the request headers that are part of every key: the operator's, and the one that names a tenant.
 fn keyed(cache: &config::Cache) -> Vec<HeaderName> {

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
@@ -71,11 +71,14 @@ impl Service<Call> for Scripted {
     }
 }
 
+static POLICY: LazyLock<Policy> = LazyLock::new(|| {
+    let config = Config::default();
+    Policy::new(&config.cache, &config.upstreams, Duration::from_secs(100))
+});
+
 /// Returns a chat call with a key, for `model`.
 pub(super) fn call_for(model: &str) -> Call {
-    let config = Config::default();
     let headers = HeaderMap::new();
-    let policy = Policy::new(&config.cache, &config.upstreams, Duration::from_secs(100));
     let caller = Caller::of(&headers, &Secret::from_bytes([0; 32]));
     Call {
         id: HeaderValue::from_static("id"),
@@ -95,7 +98,7 @@ pub(super) fn call_for(model: &str) -> Call {
         caller,
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
-        plan: policy.plan(&headers).unwrap(),
+        plan: POLICY.plan(&headers).unwrap(),
         headers,
         rule: None,
         route: Arc::new(crate::call::route::Route::to(0, false)),

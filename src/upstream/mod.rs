@@ -11,7 +11,9 @@
 //! that is not known to be harmless, no query. A model that the upstream knows by another name is renamed in the bytes of
 //! the body, and nowhere else.
 
+mod client;
 pub mod connect;
+pub mod constant;
 pub mod credential;
 pub mod flow;
 pub mod headers;
@@ -19,6 +21,7 @@ mod payload;
 pub mod refusals;
 mod reuse;
 pub mod target;
+pub mod tls;
 
 use std::{
     future::Future,
@@ -28,23 +31,17 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
-use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{CaptureConnection, capture_connection},
-    },
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use tokio::time::Instant;
 use tower::Service;
 
 use self::{
-    connect::{Connector, TimedOut},
+    client::{Content, HttpClient, client, longest_connect},
+    connect::TimedOut,
     credential::Credential,
     flow::{Flow, Progress, Upload},
     refusals::Refusals,
@@ -74,9 +71,6 @@ struct Inner {
     switching: HttpClient,
 }
 
-type Content = UnsyncBoxBody<Bytes, Error>;
-type HttpClient = Client<Connector, Content>;
-
 impl Upstream {
     /// Prepares the way to `config`'s upstream; connects to nothing yet. `rules` are those that a call may be under.
     pub fn new(
@@ -98,30 +92,6 @@ impl Upstream {
             config: config.clone(),
         })))
     }
-}
-
-/// Returns the longest that any call may wait for a connection. The connector keeps to it also where the call that wanted
-/// the connection has long got another one.
-fn longest_connect(timeouts: &Timeouts, rules: &[Rule]) -> Option<Duration> {
-    let limits = rules
-        .iter()
-        .map(|rule| rule.timeouts.over(*timeouts).connect);
-    limits.fold(timeouts.connect, |most, limit| Some(most?.max(limit?)))
-}
-
-fn client(
-    config: &config::Upstream,
-    http: HttpVersion,
-    connect: Option<Duration>,
-) -> Result<HttpClient, Error> {
-    let connector = Connector::new(http, connect)?;
-    Ok(Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(config.pool_idle)
-        .http2_only(http == HttpVersion::Http2)
-        .http2_adaptive_window(true)
-        .build(connector))
 }
 
 impl Service<Call> for Upstream {
@@ -245,6 +215,7 @@ impl Inner {
             headers::keep_harmless(&mut headers);
         }
         self.credential.put(&call.method, &mut headers);
+        constant::put(&self.config.headers, &call.method, &mut headers);
         let payload = match model {
             Some(model) => payload::renamed(&call.payload.take(), &model)?,
             None => call.payload.take(),
@@ -313,6 +284,10 @@ impl Inner {
         }
         if let Some(timer) = find::<TimedOut>(&error) {
             return self.not_connected(*timer);
+        }
+        if let Some(fault) = tls::fault(&error) {
+            let message = format!("no connection to upstream `{name}`: {fault}");
+            return Error::with_source(Kind::Unreachable, message, error);
         }
         if error.is_connect() {
             let message = format!("no connection to upstream `{name}`");

@@ -1,5 +1,6 @@
 //! The leaf without a network: what would be sent, and how long it is waited.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, uri::PathAndQuery};
 
 use super::*;
@@ -9,28 +10,9 @@ use crate::{
         key::Secret,
         route::{Asked as Wanted, Routes, Way},
     },
-    config::{CREDENTIALS, Config, Glob, Timer, Timers},
+    config::{CREDENTIALS, Config, Glob},
     dialect::Dialect,
 };
-
-#[test]
-fn the_connector_is_as_patient_as_any_rule() {
-    let timeouts = Config::default().first_upstream().timeouts;
-    let rule = |connect| Rule {
-        timeouts: Timers {
-            connect,
-            ..Timers::default()
-        },
-        ..Rule::default()
-    };
-    let after = |seconds| Some(Timer::After(Duration::from_secs(seconds)));
-    let longest = |rules: &[Rule]| longest_connect(&timeouts, rules);
-    assert_eq!(longest(&[]), timeouts.connect);
-    assert_eq!(longest(&[rule(None), rule(after(1))]), timeouts.connect);
-    let nine = Some(Duration::from_secs(9));
-    assert_eq!(longest(&[rule(after(9)), rule(after(7))]), nine);
-    assert_eq!(longest(&[rule(Some(Timer::Off)), rule(after(9))]), None);
-}
 
 /// A primary that gets callers' credentials, one that stands in elsewhere, one that stands in at the primary's origin.
 const CONFIG: &str = r#"

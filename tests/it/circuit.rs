@@ -100,6 +100,17 @@ async fn an_upstream_that_fails_is_left_alone_until_a_probe_succeeds() {
 }
 
 #[tokio::test]
+async fn the_operator_says_how_many_failures_are_too_many() {
+    let up = upstream().answers(status(503)).start().await;
+    let proxy = proxy(&up).with("[breaker]\nmin_calls = 3\nopen = \"1m\"");
+    let proxy = proxy.start().await;
+    let refused = until_refused(&proxy, ask).await;
+    let after: u64 = refused.expect("retry-after").parse().unwrap();
+    assert!((40..=60).contains(&after), "{after}");
+    assert_eq!(up.count(), 3);
+}
+
+#[tokio::test]
 async fn two_hundred_calls_with_a_revoked_key_leave_the_circuit_closed_for_a_good_one() {
     let up = upstream().by(|seen, _| match seen.headers.get("authorization") {
         Some("Bearer sk-revoked") => status(401),

@@ -2,29 +2,24 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, LazyLock, Mutex},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_TYPE, uri::PathAndQuery};
+use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::time::advance;
 
 use super::*;
 use crate::{
-    answer::{Head, verdict::Served},
-    call::{
-        Keyed, Payload, Slot, Unkeyed,
-        caller::Caller,
-        key::{Key, Secret},
-        plan::Policy,
-    },
-    config::Config,
-    dialect::chat::request::Request,
+    call::Unkeyed,
     error::Kind,
-    guard::circuit::{State, Terms},
+    guard::{
+        circuit::{State, Terms},
+        trial::{call_for, saying},
+    },
 };
 
 /// What the upstream does with a call.
@@ -102,19 +97,11 @@ fn answer(
     status: u16,
     content: impl HttpBody<Data = Bytes, Error = Error> + Send + 'static,
 ) -> Answer {
+    let mut answer = saying(StatusCode::from_u16(status).unwrap(), &[]);
     let content_type = HeaderValue::from_static("text/event-stream");
-    Answer {
-        head: Head {
-            status: StatusCode::from_u16(status).unwrap(),
-            headers: HeaderMap::from_iter([(CONTENT_TYPE, content_type)]),
-            framed: true,
-            upstream: HeaderValue::from_static("up"),
-            asked: crate::answer::Asked::default(),
-            timing: None,
-        },
-        body: Body::Stream(content.boxed_unsync()),
-        served: Served::bypass(Unkeyed::Endpoint),
-    }
+    answer.head.headers.insert(CONTENT_TYPE, content_type);
+    answer.body = Body::Stream(content.boxed_unsync());
+    answer
 }
 
 /// The layer above its upstream.
@@ -138,51 +125,10 @@ fn bench(own_key: bool) -> Bench {
     }
 }
 
-fn call(model: Option<&str>) -> Call {
-    static POLICY: LazyLock<Policy> = LazyLock::new(|| {
-        let config = Config::default();
-        let ttl = Duration::from_secs(100);
-        Policy::new(&config.cache, &config.upstreams, ttl)
-    });
-    let headers = HeaderMap::new();
-    let caller = Caller::of(&headers, &Secret::from_bytes([0; 32]));
-    let keyed = model.map(|model| {
-        Arc::new(Keyed {
-            slot: Slot {
-                key: Key::from_bytes([0; 32]),
-                delivery: 0,
-            },
-            scope: caller.itself(),
-            request: Request {
-                model: model.to_owned(),
-                ..Request::default()
-            },
-        })
-    });
-    Call {
-        id: HeaderValue::from_static("id"),
-        method: Method::POST,
-        target: PathAndQuery::from_static("/v1/chat/completions"),
-        payload: Payload::Whole(Bytes::new()),
-        dialect: None,
-        plan: POLICY.plan(&headers).unwrap(),
-        caller,
-        headers,
-        keyed: keyed.ok_or(Unkeyed::Endpoint),
-        rule: None,
-        route: Arc::new(crate::call::route::Route::to(0, false)),
-        at: 0,
-        since: None,
-        passed_over: None,
-        alone: false,
-        upgrade: false,
-    }
-}
-
 impl Bench {
     /// Sends a call for `model`.
     fn send(&mut self, model: &str) -> impl Future<Output = Result<Answer, Error>> + use<> {
-        self.breaker.call(call(Some(model)))
+        self.breaker.call(call_for(model))
     }
 
     /// Sends a call for `model` and reads all of its answer.
@@ -383,7 +329,10 @@ async fn each_model_has_a_circuit_of_its_own() {
     bench.calls(20, "bad", Act::Fails(Kind::Timeout)).await;
     bench.up.will([well()]);
     bench.read("good").await.unwrap();
-    let nameless = bench.breaker.call(call(None));
+    let nameless = bench.breaker.call(Call {
+        keyed: Err(Unkeyed::Endpoint),
+        ..call_for("bad")
+    });
     nameless.await.unwrap().body.collect().await.unwrap();
     assert!(bench.read("bad").await.is_err());
     let trouble = Trouble {

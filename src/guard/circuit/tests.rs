@@ -333,7 +333,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn it_never_admits_while_open_and_probes_one_by_one(steps in steps(), chance in 0.0..1.0_f64) {

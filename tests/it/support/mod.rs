@@ -8,6 +8,7 @@ pub(crate) mod faulty;
 pub(crate) mod house;
 pub(crate) mod miser;
 pub(crate) mod proxy;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 
