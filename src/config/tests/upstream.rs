@@ -198,10 +198,12 @@ fn the_claims_of_tokens_are_checked_for_each_upstream() {
 
 #[test]
 fn upstreams_whose_turn_never_comes_are_warnings() {
-    let upstream = |name: &str, more: &str| format!("[[upstream]]\nname = '{name}'\n{more}\n");
+    let upstream = |name: &str, more: &str| {
+        format!("[[upstream]]\nname = '{name}'\nbase_url = 'https://{name}.example'\n{more}\n")
+    };
     let first = upstream("a", "models = ['gpt-*', '*']");
     insta::assert_snapshot!(warnings(&(first.clone() + &upstream("b", "priority = 1"))), @r"
-        warning: proxy.toml:6:12: upstream[1].priority: others go before `b` for all that it serves, and without `api_key` it takes over from none of them: no call but those to `/_u/b/` would reach it
+        warning: proxy.toml:8:12: upstream[1].priority: others go before `b` for all that it serves, and without `api_key` it takes over from none of them: no call but those to `/_u/b/` would reach it
           hint: set `api_key`, to whatever it takes if it asks for none, or lower `priority`
         ");
     for second in [
@@ -212,6 +214,12 @@ fn upstreams_whose_turn_never_comes_are_warnings() {
         let told = warnings(&(first.clone() + &upstream("b", second)));
         assert_eq!(told, "", "{second}");
     }
+    let beside = "[[upstream]]\nname = 'b'\nbase_url = 'https://a.example/other'\npriority = 1\n";
+    assert_eq!(
+        warnings(&(first + beside)),
+        "",
+        "callers' keys are good there"
+    );
     let gpt = upstream("a", "models = 'gpt-*'");
     let never = |models: &str| {
         let second = upstream("b", &format!("priority = 1\nmodels = {models}"));
