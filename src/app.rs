@@ -1,9 +1,12 @@
 //! Builds what the layers need, hands it to [`stack`](crate::stack), runs the listeners and ends them.
 
+mod ways;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
+use self::ways::Ways;
 use crate::{
     admin::{self, Readiness, Views},
     answer::{
@@ -23,16 +26,13 @@ use crate::{
     error::Error,
     guard::{
         apology,
-        breaker::{self, Circuits},
-        circuit,
+        breaker::Circuits,
         coalesce::{Flights, Judge},
-        hedge::Hedges,
-        limit::{self, Places},
     },
     ledger::{
         Ledger, clock,
         log::Log,
-        metrics::{self, Metrics, Readings},
+        metrics::{Metrics, Readings},
         panics,
     },
     listen::{
@@ -45,7 +45,7 @@ use crate::{
         own::Own,
         socket::Deadlines,
     },
-    stack::{Guards, Stack, stack},
+    stack::{Stack, stack},
     store::{
         disk::{self, Counts, Disk, Kept},
         generations::Generations,
@@ -54,7 +54,6 @@ use crate::{
         purge::Purger,
         tiered::Tiered,
     },
-    upstream::Upstream,
 };
 
 /// A running Refrain. Dropping it stops at once; [`App::stop`] drains.
@@ -112,19 +111,13 @@ impl App {
         let lacks_disk = disk.is_none() && config.store.disk.is_some();
         let purger = Purger::new(store.clone(), lacks_disk);
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
-        let policy = Arc::new(Policy::new(
-            &config.cache,
-            &config.first_upstream().base_url,
-            CHAT_TTL,
-        ));
+        let policy = Arc::new(Policy::new(&config.cache, &config.upstreams, CHAT_TTL));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
-        let upstream = Upstream::new(config.first_upstream(), &config.rules, policy.clone())?;
-        let circuits = circuits(&config.breaker, config.first_upstream());
-        let guards = guards(config.first_upstream(), circuits.clone());
+        let ways = Ways::new(config);
+        let upstreams = ways.upstreams(config, &policy, &prover)?;
         let connections = Connections::new(config.limits.connections);
         let readings = Gauges {
-            upstream: config.first_upstream().name.clone(),
-            guards: guards.clone(),
+            ways,
             connections: connections.clone(),
             ledger: ledger.clone(),
             memory,
@@ -134,13 +127,13 @@ impl App {
             flights: flights.clone(),
             proofs: prover.proofs().clone(),
             purger: purger.clone(),
-            circuits: vec![circuits.clone()],
         };
         let own = Own {
             purger: purger.clone(),
             flights: flights.clone(),
             may_purge: config.cache.allow.contains(&Directive::Purge),
-            proofs: (!upstream.has_one_key()).then(|| prover.proofs().clone()),
+            proofs: prover.proofs().clone(),
+            judges: judges(config),
         };
         let edge = Edge::new(Parts {
             stack: stack(
@@ -150,8 +143,7 @@ impl App {
                 prover,
                 refreshes,
                 flights,
-                guards,
-                upstream,
+                upstreams,
             ),
             ledger,
             own,
@@ -300,9 +292,7 @@ impl Drop for App {
 /// What the metrics read when they are asked for.
 #[derive(Debug)]
 struct Gauges {
-    /// Name of the upstream.
-    upstream: String,
-    guards: Guards,
+    ways: Ways,
     connections: Connections,
     ledger: Ledger,
     memory: Memory,
@@ -313,8 +303,6 @@ struct Gauges {
     flights: Flights,
     proofs: Proofs,
     purger: Purger,
-    /// Of each upstream.
-    circuits: Vec<Circuits>,
 }
 
 /// What the start makes of `[store] path`.
@@ -340,21 +328,18 @@ impl Gauges {
             purges: self.purger.counts(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
             proofs: self.proofs.counts(),
-            upstreams: vec![metrics::Upstream {
-                name: self.upstream.clone(),
-                limit: self.guards.places.counts(),
-                hedge: self.guards.hedges.counts(),
-            }],
+            upstreams: self.ways.readings(),
             connections: self.connections.open(),
             accept_pauses: self.connections.pauses(),
             panics: panics::count(),
-            circuits: self.circuits.iter().map(Circuits::counts).collect(),
+            tries: self.ways.tries(),
+            circuits: self.ways.circuits().map(Circuits::counts).collect(),
         })
     }
 
     /// Returns what does not work, a line each.
     fn troubles(&self) -> Vec<String> {
-        let troubles = self.circuits.iter().flat_map(Circuits::troubles);
+        let troubles = self.ways.circuits().flat_map(Circuits::troubles);
         troubles.map(|trouble| trouble.to_string()).collect()
     }
 }
@@ -400,27 +385,26 @@ async fn open_disk(config: &Config, generations: Generations) -> Result<Opened, 
     }
 }
 
-/// Makes who asks the upstream about credentials, with what it has said before.
+/// Returns the upstreams that judge callers' credentials; none where one is asked with the proxy's own key, so that entries
+/// are made for callers that nobody has accepted.
+fn judges(config: &Config) -> Vec<usize> {
+    let upstreams = &config.upstreams;
+    if upstreams.iter().any(|upstream| upstream.api_key.is_some()) {
+        return Vec::new();
+    }
+    (0..upstreams.len()).collect()
+}
+
+/// Makes who asks the upstreams about credentials, with what they have said before.
 fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Prover {
-    let config::Upstream {
-        name,
-        base_url,
-        api_key,
-        proof,
-        ..
-    } = config.first_upstream();
     // Another place under the same name has said nothing yet.
-    let place = [name.clone(), base_url.to_string()];
-    let place = place.each_ref().map(String::as_bytes);
+    let place =
+        |upstream: &config::Upstream| vec![upstream.name.clone(), upstream.base_url.to_string()];
+    let places: Vec<_> = config.upstreams.iter().map(place).collect();
     let ttl = config.cache.proof_ttl;
     Prover::new(prover::Options {
-        proofs: Proofs::new(kept.secret.clone(), &place, ttl, disk, &kept.proofs),
-        // With the proxy's own key there is nothing to ask about a caller's.
-        proof: if api_key.is_some() {
-            config::Proof::Off
-        } else {
-            proof.clone()
-        },
+        proofs: Proofs::new(kept.secret.clone(), &places, ttl, disk, &kept.proofs),
+        asked_by: config.upstreams.iter().map(asked_by).collect(),
         terms: Terms {
             ttl,
             hold: config.cache.stale_if_error,
@@ -429,26 +413,14 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
     })
 }
 
-/// Makes the circuits of an upstream.
-fn circuits(breaker: &config::Breaker, upstream: &config::Upstream) -> Circuits {
-    let config::Breaker {
-        window,
-        min_calls,
-        ratio,
-        open,
-        max_open,
-    } = *breaker;
-    Circuits::new(breaker::Options {
-        upstream: upstream.name.clone(),
-        terms: circuit::Terms {
-            window,
-            min_calls,
-            ratio: ratio.get(),
-            open,
-            max_open,
-        },
-        own_key: upstream.api_key.is_some(),
-    })
+/// Returns how an upstream is asked about callers' credentials.
+fn asked_by(upstream: &config::Upstream) -> config::Proof {
+    // With the proxy's own key there is nothing to ask about a caller's.
+    if upstream.api_key.is_some() {
+        config::Proof::Off
+    } else {
+        upstream.proof.clone()
+    }
 }
 
 /// Returns what stands before the proxy's own key where no caller has to show one.
@@ -456,20 +428,6 @@ fn guard(config: &Config) -> Guard {
     let spends =
         config.callers.is_empty() && config.upstreams.iter().any(config::Upstream::holds_key);
     Guard::new(spends, &config.limits.hosts)
-}
-
-/// Makes what stands right before an upstream.
-fn guards(upstream: &config::Upstream, circuits: Circuits) -> Guards {
-    let terms = limit::Terms {
-        max_concurrent: upstream.max_concurrent,
-        max_wait: upstream.max_wait,
-    };
-    let places = Places::new(upstream.name.clone(), terms);
-    Guards {
-        circuits,
-        hedges: Hedges::new(upstream.hedge, places.clone()),
-        places,
-    }
 }
 
 /// Returns how callers are told of a failure. Before a circuit would let a probe through, there is nothing to try.

@@ -20,7 +20,7 @@ pub struct Error {
 pub enum Kind {
     /// A request header of ours has a value that cannot be read.
     BadHeader,
-    /// The body of a request to Refrain itself cannot be read.
+    /// A body that Refrain has to read cannot be read.
     BadRequest,
     /// The path would leave the upstream's `base_url`, or cannot be sent.
     BadPath,
@@ -33,8 +33,10 @@ pub enum Kind {
     /// A foreign web page, or a foreign name for this proxy, where its own key would be spent; or what the operator does
     /// not let callers do.
     Forbidden,
-    /// Nothing lives at this path of Refrain's own.
+    /// Nothing lives at this path of Refrain's own, or no upstream has this name.
     NotFound,
+    /// No upstream serves the model.
+    ModelNotFound,
     /// `only-if-cached`, and nothing servable is cached.
     NotCached,
     /// Refrain has too much of this to do already.
@@ -65,7 +67,7 @@ type Cause = Box<dyn StdError + Send + Sync>;
 
 impl Kind {
     /// Every kind, for tables and tests.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::BadHeader,
         Self::BadRequest,
         Self::BadPath,
@@ -74,6 +76,7 @@ impl Kind {
         Self::Unauthorized,
         Self::Forbidden,
         Self::NotFound,
+        Self::ModelNotFound,
         Self::NotCached,
         Self::Busy,
         Self::Loop,
@@ -94,7 +97,7 @@ impl Kind {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::ModelNotFound => StatusCode::NOT_FOUND,
             Self::NotCached | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Unreachable | Self::Broken => StatusCode::BAD_GATEWAY,
@@ -114,6 +117,7 @@ impl Kind {
             Self::Unauthorized => "invalid_api_key",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
+            Self::ModelNotFound => "model_not_found",
             Self::NotCached => "not_cached",
             Self::Busy => "busy",
             Self::Loop => "loop",

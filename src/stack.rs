@@ -8,6 +8,7 @@ use crate::{
         apology::{self, Apology, ApologyLayer},
         breaker::{Breaker, BreakerLayer, Circuits},
         coalesce::{Coalesce, CoalesceLayer, Flights},
+        failover::Failover,
         hedge::{Hedge, HedgeLayer, Hedges},
         limit::{Limit, LimitLayer, Places},
         witness::{Witness, WitnessLayer},
@@ -18,7 +19,10 @@ use crate::{
 };
 
 /// The whole way of a call below the edge.
-pub type Stack = Recorder<Apology<Cache<Coalesce<Witness<Breaker<Hedge<Limit<Upstream>>>>>>>>;
+pub type Stack = Recorder<Apology<Cache<Coalesce<Witness<Failover<ToUpstream>>>>>>;
+
+/// The last part of it, once for each upstream.
+pub type ToUpstream = Breaker<Hedge<Limit<Upstream>>>;
 
 /// What stands right before an upstream.
 #[derive(Clone, Debug)]
@@ -39,11 +43,9 @@ pub fn stack(
     prover: Prover,
     refreshes: Refreshes,
     flights: Flights,
-    guards: Guards,
-    upstream: Upstream,
+    upstreams: Failover<ToUpstream>,
 ) -> Stack {
     let proofs = prover.proofs().clone();
-    let one_key = upstream.has_one_key();
     ServiceBuilder::new()
         // One line per call, also for those that fail or whose client hangs up: so it sees everything.
         .layer(RecordLayer::new(ledger))
@@ -52,15 +54,22 @@ pub fn stack(
         // A hit ends here and waits for nothing below.
         .layer(CacheLayer::new(store, prover, refreshes))
         // Below the cache, so that only misses are joined; above everything that costs the upstream something.
-        .layer(CoalesceLayer::new(flights, one_key))
+        .layer(CoalesceLayer::new(flights))
         // Below both, so that it hears of each credential what the upstream said to it, and not to another's call.
-        .layer(WitnessLayer::new(proofs, one_key))
+        .layer(WitnessLayer::new(proofs))
+        // To the first upstream that will have it; below the witness, which hears of the one answer that came of all tries.
+        .service(upstreams)
+}
+
+/// Puts what stands right before an upstream in order; each try of a call passes it.
+pub fn to_upstream(guards: &Guards, upstream: Upstream) -> ToUpstream {
+    ServiceBuilder::new()
         // An upstream that fails is left alone for a while; below whoever tries again, so that each try counts.
-        .layer(BreakerLayer::new(guards.circuits))
+        .layer(BreakerLayer::new(guards.circuits.clone()))
         // Above the limit, so that a second call needs a place like any other.
-        .layer(HedgeLayer::new(guards.hedges))
+        .layer(HedgeLayer::new(guards.hedges.clone()))
         // Last, so that a place is taken by what really leaves, and by nothing else.
-        .layer(LimitLayer::new(guards.places))
+        .layer(LimitLayer::new(guards.places.clone()))
         // The only station that leaves the machine.
         .service(upstream)
 }

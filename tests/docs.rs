@@ -66,6 +66,8 @@ fn line() -> Line<'static> {
         stored: Some(false),
         not_stored: Some("empty"),
         upstream: Some("openai"),
+        retries: Some(1),
+        retry_reason: Some("status"),
         error: Some("client_gone"),
         input_tokens: Some(1),
         output_tokens: Some(2),
@@ -136,6 +138,13 @@ fn every_header_that_does_not_count_in_a_shared_scope_is_documented() {
     let prefixes = scope::TELEMETRY_PREFIXES.map(|prefix| format!("{prefix}*"));
     let known = [scope::TELEMETRY.map(str::to_owned).as_slice(), &prefixes].concat();
     assert_eq!(words(CACHING, "### Extensions in a shared scope"), known);
+}
+
+#[test]
+fn every_header_that_leaves_for_an_upstream_that_stands_in_is_documented() {
+    let prefixes = headers::HARMLESS_PREFIXES.map(|prefix| format!("{prefix}*"));
+    let known = [headers::HARMLESS.map(str::to_owned).as_slice(), &prefixes].concat();
+    assert_eq!(words(CACHING, "## Several upstreams"), known);
 }
 
 #[test]

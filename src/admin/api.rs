@@ -1,4 +1,4 @@
-//! `/api`: what the operator can do. Every request passes the [`guard`] first.
+//! `/api`: what the operator can do. Every request passes the [`guard`](super::guard) first.
 
 use axum::{
     Router,
@@ -10,8 +10,8 @@ use axum::{
     routing::post,
 };
 
-use super::{Views, guard, purge};
-use crate::{dialect::envelope::error_body, store::purge::Refused};
+use super::{Views, purge};
+use crate::{call::content, dialect::envelope::error_body, store::purge::Refused};
 
 /// Makes the routes below `/api`.
 pub(super) fn router(views: Views) -> Router<Views> {
@@ -38,7 +38,7 @@ async fn guarded(State(views): State<Views>, request: Request, next: Next) -> Re
 }
 
 async fn run_purge(State(views): State<Views>, headers: HeaderMap, body: Bytes) -> Response {
-    if !guard::is_json(&headers) {
+    if !content::is_json(&headers) {
         let message =
             "the content is not said to be JSON\nhint: send `Content-Type: application/json`";
         return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, message, "bad_request");

@@ -81,14 +81,6 @@ impl Stopped {
     }
 }
 
-/// Returns whether the content is said to be JSON.
-pub fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE);
-    let content_type = content_type.and_then(|value| value.to_str().ok());
-    let essence = content_type.and_then(|value| value.split(';').next());
-    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
-}
-
 /// Returns the credential of `Authorization: Bearer` (RFC 6750 §2.1).
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes();
@@ -230,21 +222,5 @@ mod tests {
             let admitted = guard(*token, *is_loopback).admits(&headers);
             assert_eq!(admitted, *expected, "row {number}");
         }
-    }
-
-    #[test]
-    fn what_is_called_json() {
-        for (value, expected) in [
-            ("application/json", true),
-            ("Application/JSON; charset=utf-8", true),
-            ("text/plain", false),
-            ("application/jsonx", false),
-            ("application/x-www-form-urlencoded", false),
-        ] {
-            let value = HeaderValue::from_static(value);
-            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, value)]);
-            assert_eq!(is_json(&headers), expected);
-        }
-        assert!(!is_json(&HeaderMap::new()));
     }
 }

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::{
     answer::{
-        Answer, Body, Head,
+        Answer, Asked, Body, Head,
         replay::Replay,
         verdict::{Failure, Reason, Served, Verdict},
     },
@@ -76,6 +76,7 @@ impl Wanted {
                 headers: self.headers(),
                 framed: true,
                 upstream: NAME,
+                asked: Asked::default(),
                 timing: None,
             },
             body: Body::Replay(Replay::new(told.ok()?.into(), None)),

@@ -5,6 +5,7 @@
 
 pub mod apology;
 pub mod replay;
+pub mod resumed;
 pub mod retold;
 pub mod tape;
 pub mod tasks;
@@ -15,7 +16,7 @@ use std::{
     future::{Future, Ready},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -62,14 +63,36 @@ pub struct Head {
     pub framed: bool,
     /// Name of the upstream.
     pub upstream: HeaderValue,
+    /// How that was asked.
+    pub asked: Asked,
     /// What the upstream took, where this answer had it asked.
     pub timing: Option<Arc<Timing>>,
+}
+
+/// How an upstream was asked; by default not by the caller, as for what was recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Whether with the caller's own credential, at the upstream that is meant to judge it: only then its answer says
+    /// anything of that credential.
+    pub by_caller: bool,
+    /// Whether for another model than the key covers.
+    pub other_model: bool,
 }
 
 /// How long an upstream took; filled in while its answer flows.
 #[derive(Debug, Default)]
 pub struct Timing {
     total_us: AtomicU64,
+    failed: OnceLock<Tries>,
+}
+
+/// Tries of a call that failed before the one that was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tries {
+    /// How many.
+    pub count: u32,
+    /// How the last of them failed, in a word from a closed list.
+    pub why: &'static str,
 }
 
 /// The content of an answer.
@@ -91,6 +114,17 @@ impl Timing {
     /// Notes how long the upstream has taken so far: at the head of its answer, and at every piece.
     pub fn note(&self, elapsed: Duration) {
         self.total_us.store(micros(elapsed), Ordering::Relaxed);
+    }
+
+    /// Notes the tries that failed before this one, once.
+    pub fn note_failed(&self, failed: Tries) {
+        // A second note is not made: a call has one answer.
+        let _ = self.failed.set(failed);
+    }
+
+    /// Returns the tries that failed before this one, if any did.
+    pub fn failed(&self) -> Option<Tries> {
+        self.failed.get().copied()
     }
 
     /// Returns the time until the end, or as far as the answer got.

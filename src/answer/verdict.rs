@@ -72,6 +72,8 @@ pub enum NotStored {
     NoStore,
     /// The status is not 2xx.
     Status,
+    /// Another upstream stood in, with another model than the key covers.
+    OtherModel,
     /// The upstream forbids it: `Cache-Control: no-store`, `private` or `Vary: *`.
     Forbidden,
     /// The answer carries a `Content-Encoding` that was not asked for.
@@ -245,9 +247,10 @@ impl Failure {
 
 impl NotStored {
     /// Every reason, in the order of the docs.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NoStore,
         Self::Status,
+        Self::OtherModel,
         Self::Forbidden,
         Self::Encoded,
         Self::OtherMode,
@@ -269,6 +272,7 @@ impl NotStored {
         match self {
             Self::NoStore => "no_store",
             Self::Status => "status",
+            Self::OtherModel => "other_model",
             Self::Forbidden => "forbidden",
             Self::Encoded => "encoded",
             Self::OtherMode => "other_mode",

@@ -26,6 +26,7 @@ pub fn keep(flown: Flown<'_>, rules: &Rules) -> Result<Entry, NotStored> {
             headers: &recording.head.headers,
             length: recording.body.len() as u64,
             stream: form.is_stream(),
+            other_model: recording.head.asked.other_model,
             outcome: recording.outcome,
             lifetime: wishes.lifetime,
         },

@@ -1,4 +1,4 @@
-//! Asks an upstream whether a credential still holds, before or behind a call, and remembers what it said.
+//! Asks the upstream that is a call's primary whether a credential still holds, before or behind a call, and remembers what it said.
 //!
 //! A probe is a call of its own that goes through the layers below: the free route that `[[upstream]] proof` names, with the
 //! caller's own credential headers and nothing else. Where the route may be open to all, a random key is sent first: what
@@ -33,20 +33,21 @@ use crate::{
     store::proofs::{Known, Proofs, Standing, Subject},
 };
 
-/// Asks one upstream; clones share what it said.
+/// Asks the upstreams; clones share what they said.
 #[derive(Clone, Debug)]
 pub struct Prover(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     proofs: Proofs,
-    route: Route,
+    /// Of each upstream, in the configuration's order.
+    probes: Vec<Probe>,
     terms: Terms,
     tasks: Tasks,
     /// Held by those who ask.
     asking: Arc<Semaphore>,
-    /// Whether the route refused a random key, by the credential headers that it came in.
-    closed: Mutex<HashMap<Shape, bool>>,
+    /// Whether an upstream's route refused a random key, by the credential headers that it came in.
+    closed: Mutex<HashMap<(usize, Shape), bool>>,
 }
 
 /// What a prover works with.
@@ -54,8 +55,8 @@ struct Inner {
 pub struct Options {
     /// What upstreams have said.
     pub proofs: Proofs,
-    /// How the upstream is asked.
-    pub proof: config::Proof,
+    /// How each upstream is asked, in the configuration's order.
+    pub asked_by: Vec<config::Proof>,
     /// How long proofs last.
     pub terms: Terms,
     /// Owner of the renewals behind calls.
@@ -64,7 +65,7 @@ pub struct Options {
 
 /// Where the upstream is asked.
 #[derive(Clone, Debug)]
-enum Route {
+enum Probe {
     /// Here; whether that is open to all is to be found out.
     Doubtful(PathAndQuery),
     /// Here.
@@ -81,6 +82,8 @@ pub struct Case(Option<Subjects>);
 
 #[derive(Clone, Copy, Debug)]
 struct Subjects {
+    /// The upstream that is to say so.
+    upstream: usize,
     credential: Subject,
     /// The model's, too, in scopes wider than `credential`.
     model: Option<Subject>,
@@ -94,21 +97,13 @@ impl Prover {
     pub fn new(options: Options) -> Self {
         let Options {
             proofs,
-            proof,
+            asked_by,
             terms,
             tasks,
         } = options;
-        let models = PathAndQuery::from_static(MODELS);
-        let route = match proof {
-            config::Proof::Auto => Route::Doubtful(models),
-            config::Proof::Models => Route::Closed(models),
-            config::Proof::Path(path) => Route::Closed(path),
-            config::Proof::Call => Route::Call,
-            config::Proof::Off => Route::Off,
-        };
         Self(Arc::new(Inner {
             proofs,
-            route,
+            probes: asked_by.into_iter().map(Probe::of).collect(),
             terms,
             tasks,
             asking: Arc::new(Semaphore::new(ASKING)),
@@ -121,16 +116,30 @@ impl Prover {
         &self.0.proofs
     }
 
+    /// Returns whether the caller is known: a `[[caller]]`, or one whose credential the primary has accepted, no longer ago than a
+    /// proof holds while an upstream cannot be asked.
+    pub fn vouches_for(&self, call: &Call) -> bool {
+        let Some(credential) = call.caller.credential() else {
+            return true;
+        };
+        let Inner { proofs, terms, .. } = &*self.0;
+        let subject = proofs.credential(call.route.primary().upstream, credential);
+        let known = proofs.known(&subject, Instant::now());
+        matches!(known, Known::Proven(age) if age < terms.ttl.saturating_add(terms.hold))
+    }
+
     /// Returns whose proof `call` needs.
     pub fn case(&self, call: &Call) -> Case {
-        if matches!(self.0.route, Route::Off) {
+        let upstream = call.route.primary().upstream;
+        if matches!(self.probe(upstream), Probe::Off) {
             return Case(None);
         }
         let model = call.model().filter(|_| call.is_wide());
         // A `[[caller]]` has none that an upstream could speak of: the proxy itself vouches for it.
         Case(call.caller.credential().map(|credential| Subjects {
-            credential: self.0.proofs.credential(credential),
-            model: model.map(|model| self.0.proofs.model(credential, model)),
+            upstream,
+            credential: self.0.proofs.credential(upstream, credential),
+            model: model.map(|model| self.0.proofs.model(upstream, credential, model)),
         }))
     }
 
@@ -257,7 +266,8 @@ impl Prover {
         shape: impl FnOnce() -> Shape,
     ) -> Verdict {
         let can_probe = |standing: Option<&Standing>| {
-            standing.is_none_or(|standing| !standing.is_by_call()) && self.may_probe(shape())
+            standing.is_none_or(|standing| !standing.is_by_call())
+                && self.may_probe(subjects.upstream, shape())
         };
         let facts = self.facts(subjects, age, now, can_probe);
         proof::judge(facts, self.0.terms)
@@ -292,13 +302,16 @@ impl Prover {
     }
 
     /// Returns whether the route may tell a good credential in these headers from a bad one, as far as is known.
-    fn may_probe(&self, shape: Shape) -> bool {
-        match &self.0.route {
+    fn may_probe(&self, upstream: usize, shape: Shape) -> bool {
+        match self.probe(upstream) {
             // Of no credential at all the route says nothing: a random one is not the same.
             _ if shape == NO_CREDENTIAL => false,
-            Route::Doubtful(_) => self.closed().get(&shape).copied().unwrap_or(true),
-            Route::Closed(_) => true,
-            Route::Call | Route::Off => false,
+            Probe::Doubtful(_) => {
+                let known = self.closed().get(&(upstream, shape)).copied();
+                known.unwrap_or(true)
+            }
+            Probe::Closed(_) => true,
+            Probe::Call | Probe::Off => false,
         }
     }
 
@@ -327,14 +340,14 @@ impl Prover {
     where
         S: Service<Call, Response = Answer, Error = Error> + Clone,
     {
-        let path = match &self.0.route {
-            Route::Doubtful(path) => match self.is_closed(ask, path, inner.clone()).await {
+        let path = match self.probe(ask.upstream()) {
+            Probe::Doubtful(path) => match self.is_closed(ask, path, inner.clone()).await {
                 Ok(true) => path,
                 Ok(false) => return Said::Nothing,
                 Err(said) => return said,
             },
-            Route::Closed(path) => path,
-            Route::Call | Route::Off => return Said::Nothing,
+            Probe::Closed(path) => path,
+            Probe::Call | Probe::Off => return Said::Nothing,
         };
         let said = said(ask::status(inner, ask.call(path, ask.credentials.clone())).await);
         if said == Said::Nothing {
@@ -348,7 +361,8 @@ impl Prover {
     where
         S: Service<Call, Response = Answer, Error = Error>,
     {
-        if let Some(closed) = self.closed().get(&ask.shape).copied() {
+        let place = (ask.upstream(), ask.shape);
+        if let Some(closed) = self.closed().get(&place).copied() {
             return Ok(closed);
         }
         let Some(credentials) = ask::random(&ask.credentials) else {
@@ -359,13 +373,31 @@ impl Prover {
             other if said(other) == Said::InVain => return Err(Said::InVain),
             _ => false,
         };
-        self.closed().insert(ask.shape, closed);
+        self.closed().insert(place, closed);
         Ok(closed)
     }
 
-    fn closed(&self) -> MutexGuard<'_, HashMap<Shape, bool>> {
+    /// Returns where an upstream is asked.
+    fn probe(&self, upstream: usize) -> &Probe {
+        self.0.probes.get(upstream).unwrap_or(&Probe::Call)
+    }
+
+    fn closed(&self) -> MutexGuard<'_, HashMap<(usize, Shape), bool>> {
         let closed = self.0.closed.lock();
         closed.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Probe {
+    fn of(proof: config::Proof) -> Self {
+        let models = PathAndQuery::from_static(MODELS);
+        match proof {
+            config::Proof::Auto => Self::Doubtful(models),
+            config::Proof::Models => Self::Closed(models),
+            config::Proof::Path(path) => Self::Closed(path),
+            config::Proof::Call => Self::Call,
+            config::Proof::Off => Self::Off,
+        }
     }
 }
 

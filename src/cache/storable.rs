@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
-use crate::{answer::verdict::NotStored, dialect::chat::reply::Outcome};
+use crate::{answer::verdict::NotStored, call::content, dialect::chat::reply::Outcome};
 
 /// What is known of a complete answer.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,8 @@ pub struct Facts<'a> {
     pub length: u64,
     /// Whether a stream was asked for.
     pub stream: bool,
+    /// Whether it was made for another model than the key covers.
+    pub other_model: bool,
     /// What its body was.
     pub outcome: &'a Outcome,
     /// The least lifetime that the flight's members ask for; `None` where nobody wants it stored.
@@ -38,10 +40,13 @@ pub fn storable(facts: &Facts<'_>, rules: &Rules) -> Result<Duration, NotStored>
     if !facts.status.is_success() {
         return Err(NotStored::Status);
     }
+    if facts.other_model {
+        return Err(NotStored::OtherModel);
+    }
     if forbids(facts.headers) {
         return Err(NotStored::Forbidden);
     }
-    if is_encoded(facts.headers) {
+    if content::is_encoded(facts.headers) {
         return Err(NotStored::Encoded);
     }
     if facts.length > rules.max_entry {
@@ -53,7 +58,7 @@ pub fn storable(facts: &Facts<'_>, rules: &Rules) -> Result<Duration, NotStored>
     if is_event_stream(facts.headers) != facts.stream {
         return Err(NotStored::OtherMode);
     }
-    content(facts.outcome, rules)?;
+    by_body(facts.outcome, rules)?;
     if lifetime.is_zero() {
         return Err(NotStored::NoLifetime);
     }
@@ -61,7 +66,7 @@ pub fn storable(facts: &Facts<'_>, rules: &Rules) -> Result<Duration, NotStored>
 }
 
 /// Decides by what the body was.
-fn content(outcome: &Outcome, rules: &Rules) -> Result<(), NotStored> {
+fn by_body(outcome: &Outcome, rules: &Rules) -> Result<(), NotStored> {
     let is_kept = |reason: &String| rules.finish_reasons.contains(reason);
     if outcome.error {
         Err(NotStored::Error)
@@ -97,11 +102,6 @@ fn forbids(headers: &HeaderMap) -> bool {
         })
     };
     has(header::CACHE_CONTROL, &["no-store", "private"]) || has(header::VARY, &["*"])
-}
-
-fn is_encoded(headers: &HeaderMap) -> bool {
-    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
-    encodings.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
@@ -158,6 +158,7 @@ mod tests {
             headers,
             length: 100,
             stream: false,
+            other_model: false,
             outcome,
             lifetime: Some(Duration::from_secs(60)),
         }
@@ -253,6 +254,13 @@ mod tests {
                 ..fine
             }),
             NotStored::NoStore
+        );
+        assert_eq!(
+            verdict(Facts {
+                other_model: true,
+                ..fine
+            }),
+            NotStored::OtherModel
         );
         let none = Some(Duration::ZERO);
         assert_eq!(

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     answer::{
-        Head,
+        Asked, Head,
         replay::Replay,
         retold::{Retold, SMALL, Teller},
         tasks::Tasks,
@@ -24,6 +24,7 @@ use crate::{
         caller::Caller,
         key::{Key, Secret},
         plan::{Plan, Policy},
+        route::Route,
     },
     config::{self, Config},
     dialect::chat::{form::Form, request::Request},
@@ -62,6 +63,7 @@ impl Service<Call> for Upstream {
                     headers: HeaderMap::new(),
                     framed: true,
                     upstream: HeaderValue::from_static("up"),
+                    asked: Asked::default(),
                     timing: None,
                 },
                 body: Body::Replay(Replay::new(Bytes::from_static(b"new"), None)),
@@ -106,8 +108,8 @@ fn prover() -> Prover {
     let ttl = Duration::from_secs(60 * 60);
     let secret = Secret::from_bytes([0; 32]);
     Prover::new(prover::Options {
-        proofs: Proofs::new(secret, &[], ttl, None, &[]),
-        proof: config::Proof::Auto,
+        proofs: Proofs::new(secret, &[vec!["up".to_owned()]], ttl, None, &[]),
+        asked_by: vec![config::Proof::Auto],
         terms: proof::Terms {
             ttl,
             hold: Duration::from_secs(24 * 60 * 60),
@@ -159,8 +161,8 @@ pub(super) fn slot() -> Slot {
 
 pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
     let config = Config::default();
-    let url = &config.first_upstream().base_url;
-    let policy = Policy::new(&config.cache, url, Duration::from_secs(100));
+    let upstreams = &config.upstreams;
+    let policy = Policy::new(&config.cache, upstreams, Duration::from_secs(100));
     let headers = HeaderMap::new();
     let mut plan = policy.plan(&headers).unwrap();
     change(&mut plan);
@@ -181,6 +183,9 @@ pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
         plan,
         rule: None,
         read: None,
+        route: Arc::new(Route::to(0, false)),
+        at: 0,
+        since: None,
         passed_over: None,
         alone: false,
         upgrade: false,

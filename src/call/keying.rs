@@ -1,22 +1,29 @@
-//! From a request to its key: what may be keyed at all, and the material of what may. Pure.
+//! From a request to its key: what may be keyed at all, where it may go, and the material of what may. Pure.
 
-use std::{cell::RefCell, sync::Arc};
+mod place;
+
+use std::{borrow::Cow, cell::RefCell, sync::Arc};
 
 use http::{HeaderMap, HeaderName, Method, header, uri::PathAndQuery};
 
+use self::place::Place;
 use super::{
-    Keyed, Slot, Unkeyed,
+    Keyed, Slot, Unkeyed, address,
     caller::Caller,
     canon::{self, Scratch},
+    content,
     key::{Mask, Material, Secret},
     plan::{Plan, Policy},
+    route::{self, Asked, Route, Routes},
     rules::{self, Rules},
     scope::{Breadth, Scope, Scoping},
     sieve::Sieve,
+    splice,
 };
 use crate::{
     config::{self, Config, Rule},
     dialect::{Dialect, chat::request::Request},
+    error::Error,
 };
 
 /// What the operator's configuration adds to every key.
@@ -27,17 +34,19 @@ pub struct Keying {
     max_body: u64,
     options: canon::Options,
     version: String,
-    upstream: String,
-    base_url: String,
+    routes: Routes,
+    /// The upstreams, in the configuration's order.
+    places: Vec<Place>,
     vary: Vec<HeaderName>,
     vary_sieve: Sieve,
     scope: config::Scope,
+    /// Where no upstream's claims count.
     scoping: Scoping,
     policy: Arc<Policy>,
     rules: Rules,
 }
 
-/// What a call is known by, and the rule it is under.
+/// What a call is known by, the rule it is under, and where it may go.
 #[derive(Debug)]
 pub struct Identity {
     /// What the cache may know it by, or why it may not.
@@ -46,6 +55,8 @@ pub struct Identity {
     pub read: Option<Arc<Request>>,
     /// The operator's rule for it, if there is one.
     pub rule: Option<Arc<Rule>>,
+    /// Where it may go.
+    pub route: Arc<Route>,
 }
 
 /// A request whose body is to be read.
@@ -62,8 +73,10 @@ pub struct Admitted {
 pub struct Head<'a> {
     /// The method.
     pub method: &'a Method,
-    /// Path and query, as sent.
+    /// Path and query, as they travel.
     pub target: &'a PathAndQuery,
+    /// The upstream that the path addressed.
+    pub addressed: Option<usize>,
     /// The headers.
     pub headers: &'a HeaderMap,
     /// The dialect, if any.
@@ -79,15 +92,15 @@ thread_local! {
 impl Keying {
     /// Takes what keys need from the configuration.
     pub fn new(config: &Config, secret: Secret, policy: Arc<Policy>) -> Self {
-        let config::BaseUrl {
-            scheme,
-            authority,
-            path,
-        } = &config.first_upstream().base_url;
+        let upstreams = &config.upstreams;
+        let place = |upstream| Place::of(upstream, &secret);
+        let ways: Vec<_> = upstreams.iter().map(place::way).collect();
         let vary: Vec<_> = config.cache.vary.iter().map(HeaderName::as_str).collect();
         Self {
             scope: config.cache.scope.clone(),
-            scoping: Scoping::new(&secret, config.first_upstream().identity),
+            scoping: Scoping::new(&secret, place::common_identity(upstreams)),
+            routes: Routes::new(&ways),
+            places: upstreams.iter().map(place).collect(),
             policy,
             secret,
             enabled: config.cache.enabled,
@@ -97,8 +110,6 @@ impl Keying {
                 fold_openai_defaults: config.key.fold_openai_defaults,
             },
             version: config.key.version.clone(),
-            upstream: config.first_upstream().name.clone(),
-            base_url: format!("{scheme}://{authority}{path}"),
             vary_sieve: Sieve::of(&vary),
             vary: config.cache.vary.clone(),
             rules: Rules::new(&config.rules),
@@ -108,6 +119,11 @@ impl Keying {
     /// Returns the secret behind keys and fingerprints.
     pub fn secret(&self) -> &Secret {
         &self.secret
+    }
+
+    /// Returns the upstreams that calls may go to.
+    pub fn routes(&self) -> &Routes {
+        &self.routes
     }
 
     /// Returns the largest body that is keyed, bytes.
@@ -136,22 +152,38 @@ impl Keying {
 
     /// Decides whether a body can be read whole and as it is.
     fn legible(&self, head: &Head<'_>) -> Result<(), Unkeyed> {
-        let mut encodings = head.headers.get_all(header::CONTENT_ENCODING).iter();
-        if encodings.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        if content::is_encoded(head.headers) {
             return Err(Unkeyed::Encoded);
         }
         if head.headers.keys().any(|name| CONDITIONAL.contains(name)) {
             return Err(Unkeyed::Conditional);
         }
-        let length = head.headers.get(header::CONTENT_LENGTH);
-        let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > self.max_body) {
+        if self.is_too_long(head.headers) {
             return Err(Unkeyed::TooLarge);
         }
         Ok(())
     }
 
+    /// Returns whether the body of a call without a key is to be read all the same, because where the call goes depends on
+    /// the model that it may name.
+    pub fn goes_by_model(&self, head: &Head<'_>) -> bool {
+        self.routes.need_the_model()
+            && !head.upgrade
+            && head.method == Method::POST
+            && (head.dialect.is_some() || content::is_json(head.headers))
+            && !content::is_encoded(head.headers)
+            && !self.is_too_long(head.headers)
+    }
+
+    /// Returns whether a body is longer, by its own account, than what is read.
+    fn is_too_long(&self, headers: &HeaderMap) -> bool {
+        content::length(headers).is_some_and(|length| length > self.max_body)
+    }
+
     /// Returns what identifies a call with this `body`.
+    ///
+    /// # Errors
+    /// Those of [`Routes::route`]: there is no upstream for it.
     pub fn key(
         &self,
         head: &Head<'_>,
@@ -159,42 +191,90 @@ impl Keying {
         body: &[u8],
         caller: &Caller,
         plan: &Plan,
-    ) -> Identity {
+    ) -> Result<Identity, Error> {
         let Admitted { dialect, unkeyed } = admitted;
-        let canonical = SCRATCH
-            .with_borrow_mut(|scratch| canon::canonicalise(body, dialect, &self.options, scratch));
-        let canonical = match canonical {
+        let canonical = match self.canonical(dialect, body) {
             Ok(canonical) => canonical,
             Err(why) => {
                 let why = unkeyed.unwrap_or(Unkeyed::Body(why));
-                return self.unkeyed(head, caller, plan, why);
+                return self.unkeyed(head, Some(body), caller, plan, why);
             }
         };
+        let route = self.route(head, Some(body), Some(&canonical))?;
         let rule = self.rule(head, caller, plan, Some(&canonical.request));
         if let Some(why) = unkeyed.or_else(|| refusal(&canonical.request, rule.as_deref())) {
-            return Identity {
+            return Ok(Identity {
                 keyed: Err(why),
                 read: Some(Arc::new(canonical.request)),
                 rule,
-            };
+                route,
+            });
         }
         let wanted = rule.as_ref().and_then(|rule| rule.scope.as_ref());
-        let scope = self.scope(wanted, caller, head.headers, body);
-        let keyed = Ok(self.keyed(head, canonical, scope, plan));
-        Identity {
+        let place = self.places.get(route.primary().upstream);
+        let scoping = place.map_or(&self.scoping, |place| &place.scoping);
+        let scope = self.scope_by(scoping, wanted, caller, head.headers, body);
+        let keyed = Ok(self.keyed(head, canonical, &route, scope, plan));
+        Ok(Identity {
             keyed,
             read: None,
             rule,
-        }
+            route,
+        })
     }
 
-    /// Returns what there is of a call that has no key, for this reason.
-    pub fn unkeyed(&self, head: &Head<'_>, caller: &Caller, plan: &Plan, why: Unkeyed) -> Identity {
-        Identity {
+    /// Returns what there is of a call that has no key, for this reason; `body` is its body, where that has been read.
+    ///
+    /// # Errors
+    /// Those of [`Routes::route`]: there is no upstream for it.
+    pub fn unkeyed(
+        &self,
+        head: &Head<'_>,
+        body: Option<&[u8]>,
+        caller: &Caller,
+        plan: &Plan,
+        why: Unkeyed,
+    ) -> Result<Identity, Error> {
+        Ok(Identity {
             keyed: Err(why),
             read: None,
             rule: self.rule(head, caller, plan, None),
-        }
+            route: self.route(head, body, None)?,
+        })
+    }
+
+    fn canonical(&self, dialect: Dialect, body: &[u8]) -> Result<canon::Canonical, canon::Unkeyed> {
+        SCRATCH
+            .with_borrow_mut(|scratch| canon::canonicalise(body, dialect, &self.options, scratch))
+    }
+
+    /// Returns where a call may go; `canonical` is its canonical body, where that is known already.
+    fn route(
+        &self,
+        head: &Head<'_>,
+        body: Option<&[u8]>,
+        canonical: Option<&canon::Canonical>,
+    ) -> Result<Arc<Route>, Error> {
+        let body = body.unwrap_or_default();
+        let (made, named);
+        let (model, stable) = match (canonical, head.dialect) {
+            _ if !self.routes.need_the_model() => (None, body),
+            (Some(known), _) => (Some(known.request.model.as_str()), &*known.body),
+            (None, dialect) => {
+                // A call has the same primary whether it is keyed or, say, bypasses the cache.
+                made = dialect.and_then(|dialect| self.canonical(dialect, body).ok());
+                named = splice::text(body, route::MODEL);
+                let stable = made.as_ref().map_or(body, |canonical| &*canonical.body);
+                (named.as_deref(), stable)
+            }
+        };
+        self.routes.route(&Asked {
+            addressed: head.addressed,
+            dialect: head.dialect,
+            model,
+            body,
+            stable,
+        })
     }
 
     fn rule(
@@ -219,19 +299,23 @@ impl Keying {
         &self,
         head: &Head<'_>,
         canonical: canon::Canonical,
+        route: &Route,
         scope: Scope,
         plan: &Plan,
     ) -> Arc<Keyed> {
         let vary = self.varying(head.headers, scope.breadth());
+        let primary = route.primary();
+        let place = self.places.get(primary.upstream);
+        let (upstream, base_url) = place.map_or(("", ""), |place| (&*place.name, &*place.base_url));
         let key = Material {
             version: &self.version,
             scope: scope.as_bytes(),
             namespace: &plan.namespace,
-            upstream: &self.upstream,
-            base_url: &self.base_url,
-            model: &canonical.request.model,
+            upstream,
+            base_url,
+            model: primary.model.as_deref().unwrap_or(&canonical.request.model),
             method: head.method.as_str(),
-            path_and_query: head.target.as_str(),
+            path_and_query: &path_and_query(head, upstream),
             vary: &vary,
             body: &canonical.body,
         }
@@ -247,8 +331,10 @@ impl Keying {
         })
     }
 
-    /// Returns whose entries may be shared with `caller`, for a call of these `headers` and this JSON `body`: as `wanted`,
+    /// Returns whose entries may be shared with `caller`, for a request of these `headers` to Refrain itself: as `wanted`,
     /// else as the operator says for all calls.
+    ///
+    /// What a token claims counts only where every upstream verifies it: a request that goes to none is believed least.
     pub fn scope(
         &self,
         wanted: Option<&config::Scope>,
@@ -256,9 +342,19 @@ impl Keying {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Scope {
+        self.scope_by(&self.scoping, wanted, caller, headers, body)
+    }
+
+    fn scope_by(
+        &self,
+        scoping: &Scoping,
+        wanted: Option<&config::Scope>,
+        caller: &Caller,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Scope {
         let wanted = wanted.unwrap_or(&self.scope);
-        SCRATCH
-            .with_borrow_mut(|scratch| self.scoping.scope(wanted, caller, headers, body, scratch))
+        SCRATCH.with_borrow_mut(|scratch| scoping.scope(wanted, caller, headers, body, scratch))
     }
 
     /// Returns the headers that count, in the operator's order, each name's values as sent. One pass over the few headers
@@ -297,6 +393,15 @@ impl Keying {
             .zip(fingerprint.as_bytes())
             .for_each(|(to, from)| *to = *from);
         u64::from_be_bytes(head)
+    }
+}
+
+/// Returns path and query as keyed. An addressed call has entries of its own: what another upstream made in the place of this
+/// one answers whoever left the choice to Refrain, and nobody else.
+fn path_and_query<'a>(head: &Head<'a>, upstream: &str) -> Cow<'a, str> {
+    match head.addressed {
+        None => Cow::Borrowed(head.target.as_str()),
+        Some(_) => Cow::Owned(address::with_name(upstream, head.target)),
     }
 }
 

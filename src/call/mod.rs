@@ -1,17 +1,20 @@
 //! A call: one parsed request, with every fact that the layers decide by. Pure.
 //!
 //! # Scope
-//! A call *looks* at the client's bytes: [`Payload::Whole`] holds them as they came. The one edit there is, LiteLLM's `cache`
-//! object cut out of them where the operator wants that, is a byte range ([`splice`]).
+//! A call *looks* at the client's bytes: [`Payload::Whole`] holds them as they came. The edits there are, LiteLLM's `cache`
+//! object cut out of them and a model renamed on the way out where the operator wants that, are byte ranges ([`splice`]).
 
+pub mod address;
 pub mod caller;
 pub mod callers;
 pub mod canon;
+pub mod content;
 pub mod identity;
 pub mod key;
 pub mod keying;
 pub mod plan;
 pub mod pointer;
+pub mod route;
 pub mod rules;
 pub mod scope;
 mod sieve;
@@ -21,6 +24,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, uri::PathAndQuery};
+use http_body::Body as _;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::{
@@ -28,6 +32,7 @@ use crate::{
         caller::Caller,
         key::Key,
         plan::Plan,
+        route::{Candidate, Route},
         scope::{Breadth, Scope},
     },
     config::Rule,
@@ -42,7 +47,7 @@ pub struct Call {
     pub id: HeaderValue,
     /// As sent.
     pub method: Method,
-    /// Path and query, byte for byte as sent.
+    /// Path and query, byte for byte as sent; without the address of an upstream.
     pub target: PathAndQuery,
     /// As sent; `upstream::headers` decides what travels on.
     pub headers: HeaderMap,
@@ -60,6 +65,12 @@ pub struct Call {
     pub read: Option<Arc<Request>>,
     /// The operator's rule for it, if there is one.
     pub rule: Option<Arc<Rule>>,
+    /// Where it may go.
+    pub route: Arc<Route>,
+    /// Which candidate of its route it is on its way to; 0 for the primary.
+    pub at: usize,
+    /// When the first try to make it began, where this is a later one: what is timed as a whole is timed from then.
+    pub since: Option<Instant>,
     /// When the entry was made that the cache found and passed over, if there was one.
     pub passed_over: Option<Instant>,
     /// Whether it keeps to itself: nothing of other calls answers it, as its credential is not proven.
@@ -170,23 +181,30 @@ impl Call {
         keyed.is_ok_and(|keyed| keyed.scope.breadth() == Breadth::Wider)
     }
 
+    /// Returns whether making it twice does no more than making it once: it only reads, or it is a completion that the
+    /// upstream does not keep.
+    pub fn is_repeatable(&self) -> bool {
+        let is_kept = matches!(self.keyed, Err(Unkeyed::Stateful));
+        !self.upgrade && !is_kept && (self.dialect.is_some() || self.method.is_safe())
+    }
+
     /// Returns the same call once more, sharing its body; `None` where the body is a stream, which can be read only once.
     pub fn again(&self) -> Option<Self> {
-        let Payload::Whole(body) = &self.payload else {
-            return None;
-        };
         Some(Self {
             id: self.id.clone(),
             method: self.method.clone(),
             target: self.target.clone(),
             headers: self.headers.clone(),
-            payload: Payload::Whole(body.clone()),
+            payload: self.payload.again()?,
             dialect: self.dialect,
             caller: self.caller.clone(),
             plan: self.plan.clone(),
             keyed: self.keyed.clone(),
             read: self.read.clone(),
             rule: self.rule.clone(),
+            route: self.route.clone(),
+            at: self.at,
+            since: self.since,
             passed_over: self.passed_over,
             alone: self.alone,
             upgrade: self.upgrade,
@@ -207,6 +225,56 @@ impl Call {
             .as_ref()
             .ok()
             .map(|keyed| keyed.request.model.as_str())
+    }
+
+    /// Returns the upstream that it is on its way to; `None` past the last candidate.
+    pub fn candidate(&self) -> Option<&Candidate> {
+        self.route.candidate(self.at)
+    }
+
+    /// Returns the model that the upstream it is on its way to will be asked for, where that is known.
+    pub fn sent_model(&self) -> Option<&str> {
+        self.model_for(self.candidate()?)
+    }
+
+    /// Returns whether the upstream it is on its way to will be asked for another model than the primary would be.
+    pub fn is_for_another_model(&self) -> bool {
+        let primary = self.model_for(self.route.primary());
+        self.at != 0 && self.sent_model() != primary
+    }
+
+    fn model_for<'a>(&'a self, candidate: &'a Candidate) -> Option<&'a str> {
+        let asked = || self.route.model().or(self.model());
+        candidate.model.as_deref().or_else(asked)
+    }
+}
+
+impl Payload {
+    /// Returns whether it can be sent more than once.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Self::Whole(_) => true,
+            Self::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    /// Returns the same body once more; `None` for a stream, which can be read only once, unless nothing is in it.
+    pub fn again(&self) -> Option<Self> {
+        self.is_whole().then(|| self.head())
+    }
+
+    /// Takes the body to send it. What is here whole can be taken again; of a stream nothing is left.
+    pub fn take(&mut self) -> Self {
+        let rest = self.head();
+        std::mem::replace(self, rest)
+    }
+
+    /// Returns what of it is here already.
+    fn head(&self) -> Self {
+        Self::Whole(match self {
+            Self::Whole(body) => body.clone(),
+            Self::Stream(_) => Bytes::new(),
+        })
     }
 }
 

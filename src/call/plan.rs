@@ -90,12 +90,21 @@ enum Vendor {
 }
 
 impl Policy {
-    /// Reads the policy from the configuration; `default_ttl` is the dialect's.
-    pub fn new(cache: &config::Cache, upstream: &config::BaseUrl, default_ttl: Duration) -> Self {
-        let host = upstream.authority.host().to_ascii_lowercase();
+    /// Reads the policy from the configuration; `default_ttl` is the dialect's. A vendor that is one of the `upstreams` is left its
+    /// headers: which of them a call goes to is not known yet when its plan is read.
+    pub fn new(
+        cache: &config::Cache,
+        upstreams: &[config::Upstream],
+        default_ttl: Duration,
+    ) -> Self {
+        let hosts: Vec<_> = upstreams
+            .iter()
+            .map(|upstream| upstream.base_url.authority.host().to_ascii_lowercase())
+            .collect();
+        let is_called = |vendor: &Vendor| hosts.iter().any(|host| vendor.is_at(host));
         let vendors = Vendor::ALL
             .into_iter()
-            .filter(|vendor| cache.aliases && !vendor.is_at(&host))
+            .filter(|vendor| cache.aliases && !is_called(vendor))
             .collect();
         Self {
             allow: cache.allow.clone(),

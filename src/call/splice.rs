@@ -1,7 +1,7 @@
 //! Edits of a body that travels: byte ranges of the original, so that all other bytes stay as they came. Pure.
 //!
 //! # Scope
-//! Finds a member and cuts it; which one, and whether, is decided elsewhere. The members of the body's own object are
+//! Finds a member and cuts it, or puts another value in its place; which one, and whether, is decided elsewhere. The members of the body's own object are
 //! read strictly, their values are skipped by strings and brackets alone. On JSON the place found is exact. On anything
 //! else there may be a place, too, but a cut never makes JSON of it, unless the member itself was the fault: who cuts
 //! one has read its value first.
@@ -55,10 +55,21 @@ pub fn only_member(body: &[u8], name: &str) -> Option<Member> {
 
 /// Returns `body` without the bytes at `place`; all of it where there is no such place.
 pub fn cut(body: &[u8], place: &Range<usize>) -> Vec<u8> {
+    replace(body, place, b"")
+}
+
+/// Returns `body` with `value` in place of the bytes at `place`; all of it where there is no such place.
+pub fn replace(body: &[u8], place: &Range<usize>, value: &[u8]) -> Vec<u8> {
     match (body.get(..place.start), body.get(place.end..)) {
-        (Some(before), Some(behind)) => [before, behind].concat(),
+        (Some(before), Some(behind)) => [before, value, behind].concat(),
         _ => body.to_owned(),
     }
+}
+
+/// Returns the text that is the value of the only member called `name` of a body that is an object.
+pub fn text(body: &[u8], name: &str) -> Option<String> {
+    let member = only_member(body, name)?;
+    serde_json::from_slice(body.get(member.value)?).ok()
 }
 
 /// A name as spelled, with its quotes.

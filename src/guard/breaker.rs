@@ -76,7 +76,7 @@ where
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let admission = match self.circuits.admit(call.model(), Instant::now()) {
+        let admission = match self.circuits.admit(call.sent_model(), Instant::now()) {
             Ok(admission) => admission,
             Err(refusal) => return Box::pin(ready(Err(refusal))),
         };

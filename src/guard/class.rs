@@ -54,6 +54,7 @@ impl Class {
             | Kind::Unauthorized
             | Kind::Forbidden
             | Kind::NotFound
+            | Kind::ModelNotFound
             | Kind::NotCached
             | Kind::Busy
             | Kind::Loop

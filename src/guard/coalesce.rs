@@ -120,7 +120,6 @@ struct Origin {
 #[derive(Clone, Debug)]
 pub struct CoalesceLayer {
     flights: Flights,
-    one_key: bool,
 }
 
 /// The service.
@@ -128,8 +127,6 @@ pub struct CoalesceLayer {
 pub struct Coalesce<S> {
     inner: S,
     flights: Flights,
-    /// Whether all calls are made with the proxy's own key.
-    one_key: bool,
 }
 
 /// How a call takes part in a flight.
@@ -379,9 +376,9 @@ impl Flight {
 }
 
 impl CoalesceLayer {
-    /// Makes a layer over `flights`; `one_key` tells whether all calls are made with the proxy's own key.
-    pub fn new(flights: Flights, one_key: bool) -> Self {
-        Self { flights, one_key }
+    /// Makes a layer over `flights`.
+    pub fn new(flights: Flights) -> Self {
+        Self { flights }
     }
 }
 
@@ -392,7 +389,6 @@ impl<S> Layer<S> for CoalesceLayer {
         Coalesce {
             inner,
             flights: self.flights.clone(),
-            one_key: self.one_key,
         }
     }
 }
@@ -421,8 +417,7 @@ where
                     plan: call.plan.clone(),
                     passed_over: call.passed_over,
                     alone: call.alone,
-                    // What the upstream says to the proxy's own key, it says to all of them.
-                    wide: call.is_wide() && !self.one_key,
+                    wide: call.is_wide(),
                     apart: Vec::new(),
                     hops: headers::hops(&call.headers),
                 };

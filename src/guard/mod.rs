@@ -2,12 +2,19 @@
 
 pub mod apology;
 pub mod breaker;
+pub mod budget;
 pub mod circuit;
 pub mod class;
 pub mod coalesce;
+mod course;
+pub mod failover;
 pub mod hedge;
 pub mod limit;
 pub mod pace;
+pub mod pause;
+pub mod peek;
+pub mod retry;
+pub mod tally;
 #[cfg(test)]
 mod trial;
 pub mod witness;

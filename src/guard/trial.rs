@@ -73,8 +73,7 @@ impl Service<Call> for Scripted {
 
 static POLICY: LazyLock<Policy> = LazyLock::new(|| {
     let config = Config::default();
-    let base_url = &config.first_upstream().base_url;
-    Policy::new(&config.cache, base_url, Duration::from_secs(100))
+    Policy::new(&config.cache, &config.upstreams, Duration::from_secs(100))
 });
 
 /// Returns a chat call with a key, for `model`.
@@ -103,6 +102,9 @@ pub(super) fn call_for(model: &str) -> Call {
         headers,
         read: None,
         rule: None,
+        route: Arc::new(crate::call::route::Route::to(0, false)),
+        at: 0,
+        since: None,
         passed_over: None,
         alone: false,
         upgrade: false,
@@ -133,6 +135,7 @@ fn answer(status: StatusCode, content: crate::answer::Content) -> Answer {
             headers: HeaderMap::new(),
             framed: true,
             upstream: HeaderValue::from_static("up"),
+            asked: crate::answer::Asked::default(),
             timing: None,
         },
         body: Body::Stream(content),

@@ -4,7 +4,7 @@
 //! It sees what really left for the upstream, and changes nothing. Only calls of a known dialect say something: any other
 //! path may be open to all, or may want another kind of key. A 2xx accepts the credential (and for it the model, where the
 //! call has a key), a 401 refuses it, a 403 refuses it the model. In which scope the call was made says nothing of that.
-//! With a key of the proxy's own no caller's credential leaves, and no answer says anything of it.
+//! What is said to another key than the caller's, the proxy's own or at an upstream that stood in, says nothing of that.
 
 use std::{
     future::Future,
@@ -27,7 +27,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct WitnessLayer {
     proofs: Proofs,
-    one_key: bool,
 }
 
 /// The service.
@@ -35,8 +34,6 @@ pub struct WitnessLayer {
 pub struct Witness<S> {
     inner: S,
     proofs: Proofs,
-    /// Whether all calls are made with the proxy's own key.
-    one_key: bool,
 }
 
 /// Whom an answer is about.
@@ -47,9 +44,9 @@ struct About {
 }
 
 impl WitnessLayer {
-    /// Makes a layer that tells `proofs`; with `one_key`, the proxy's own, there is nothing to tell.
-    pub fn new(proofs: Proofs, one_key: bool) -> Self {
-        Self { proofs, one_key }
+    /// Makes a layer that tells `proofs`.
+    pub fn new(proofs: Proofs) -> Self {
+        Self { proofs }
     }
 }
 
@@ -60,7 +57,6 @@ impl<S> Layer<S> for WitnessLayer {
         Witness {
             inner,
             proofs: self.proofs.clone(),
-            one_key: self.one_key,
         }
     }
 }
@@ -87,7 +83,9 @@ where
         let proofs = self.proofs.clone();
         Box::pin(async move {
             let answer = answering.await?;
-            note(&proofs, about, answer.head.status);
+            if answer.head.asked.by_caller {
+                note(&proofs, about, answer.head.status);
+            }
             Ok(answer)
         })
     }
@@ -95,13 +93,13 @@ where
 
 impl<S> Witness<S> {
     fn about(&self, call: &Call) -> Option<About> {
-        call.dialect.filter(|_| !self.one_key)?;
-        let credential = call.caller.credential()?;
+        let primary = call.route.primary();
+        call.dialect.filter(|_| !primary.own_key)?;
+        let (credential, at) = (call.caller.credential()?, primary.upstream);
+        let model = call.model();
         Some(About {
-            credential: self.proofs.credential(credential),
-            model: call
-                .model()
-                .map(|model| self.proofs.model(credential, model)),
+            credential: self.proofs.credential(at, credential),
+            model: model.map(|model| self.proofs.model(at, credential, model)),
         })
     }
 }
@@ -122,5 +120,115 @@ fn note(proofs: &Proofs, about: About, status: StatusCode) {
             }
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::{Ready, ready},
+        sync::Arc,
+    };
+
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue, Method, uri::PathAndQuery};
+
+    use super::*;
+    use crate::{
+        answer::{Asked, Body, Head, replay::Replay, verdict::Served},
+        call::{Payload, Unkeyed, caller::Caller, key::Secret, plan::Policy, route::Route},
+        config::Config,
+        dialect::Dialect,
+        store::proofs::Known,
+    };
+
+    /// Answers this status, as it was asked.
+    #[derive(Clone)]
+    struct Upstream(StatusCode, Asked);
+
+    impl Service<Call> for Upstream {
+        type Response = Answer;
+        type Error = Error;
+        type Future = Ready<Result<Answer, Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Call) -> Self::Future {
+            let Self(status, asked) = *self;
+            ready(Ok(Answer {
+                head: Head {
+                    status,
+                    headers: HeaderMap::new(),
+                    framed: true,
+                    upstream: HeaderValue::from_static("up"),
+                    asked,
+                    timing: None,
+                },
+                body: Body::Replay(Replay::new(Bytes::new(), None)),
+                served: Served::bypass(Unkeyed::Endpoint),
+            }))
+        }
+    }
+
+    fn secret() -> Secret {
+        Secret::from_bytes([0; 32])
+    }
+
+    fn call_to(primary: Route) -> Call {
+        let config = Config::default();
+        let headers = HeaderMap::new();
+        let time = std::time::Duration::from_secs(1);
+        let policy = Policy::new(&config.cache, &config.upstreams, time);
+        Call {
+            id: HeaderValue::from_static("id"),
+            method: Method::POST,
+            target: PathAndQuery::from_static("/v1/chat/completions"),
+            caller: Caller::of(&headers, &secret()),
+            plan: policy.plan(&headers).unwrap(),
+            headers,
+            payload: Payload::Whole(Bytes::new()),
+            dialect: Some(Dialect::Chat),
+            keyed: Err(Unkeyed::Bypass),
+            rule: None,
+            read: None,
+            route: Arc::new(primary),
+            at: 0,
+            since: None,
+            passed_over: None,
+            alone: false,
+            upgrade: false,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_is_said_to_the_callers_own_key_is_noted_and_where_it_was_said() {
+        let own = Asked {
+            by_caller: true,
+            other_model: false,
+        };
+        let proven = Known::Proven(std::time::Duration::ZERO);
+        let table = [
+            (own, Route::to(1, false), [Known::Missing, proven]),
+            (own, Route::to(0, false), [proven, Known::Missing]),
+            (Asked::default(), Route::to(1, false), [Known::Missing; 2]),
+            (Asked::default(), Route::to(1, true), [Known::Missing; 2]),
+        ];
+        for (row, (asked, route, expected)) in table.into_iter().enumerate() {
+            let places = ["one", "two"].map(|name| vec![name.to_owned()]);
+            let ttl = std::time::Duration::from_secs(60);
+            let proofs = Proofs::new(secret(), &places, ttl, None, &[]);
+            let upstream = Upstream(StatusCode::OK, asked);
+            let call = call_to(route);
+            let caller = call.caller.clone();
+            let mut witness = WitnessLayer::new(proofs.clone()).layer(upstream);
+            witness.call(call).await.unwrap();
+            let credential = caller.credential().unwrap();
+            let known = [0, 1].map(|upstream| {
+                proofs.known(&proofs.credential(upstream, credential), Instant::now())
+            });
+            assert_eq!(known, expected, "row {row}");
+        }
     }
 }

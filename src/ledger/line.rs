@@ -50,6 +50,10 @@ pub struct Line<'a> {
     pub not_stored: Option<&'static str>,
     /// Name of the upstream.
     pub upstream: Option<&'a str>,
+    /// How many tries failed before the one that was answered.
+    pub retries: Option<u32>,
+    /// How the last of them failed.
+    pub retry_reason: Option<&'static str>,
     /// What went wrong; `client_gone` where the client hung up.
     pub error: Option<&'static str>,
     /// Tokens of the prompt.
@@ -95,6 +99,8 @@ impl Line<'_> {
             stored,
             not_stored,
             upstream,
+            retries,
+            retry_reason,
             error,
             input_tokens,
             output_tokens,
@@ -120,6 +126,8 @@ impl Line<'_> {
         object.value("cache.stored", stored);
         object.word("cache.not_stored", not_stored);
         object.text("upstream", upstream);
+        object.value("retries", retries);
+        object.word("retry.reason", retry_reason);
         object.word("error.kind", error);
         object.value("gen_ai.usage.input_tokens", input_tokens);
         object.value("gen_ai.usage.output_tokens", output_tokens);
@@ -148,6 +156,8 @@ impl Line<'_> {
             stored,
             not_stored,
             upstream,
+            retries,
+            retry_reason,
             error,
             input_tokens,
             output_tokens,
@@ -167,6 +177,8 @@ impl Line<'_> {
         write!(out, " dialect={dialect}")?;
         text(out, "model", model.map(str::escape_default).as_ref())?;
         text(out, "upstream", upstream.as_ref())?;
+        text(out, "retries", retries.as_ref())?;
+        text(out, "retry.reason", retry_reason.as_ref())?;
         write!(out, " caller={caller} call.id={id} bytes={bytes}")?;
         text(out, "gen_ai.usage.input_tokens", input_tokens.as_ref())?;
         text(out, "gen_ai.usage.output_tokens", output_tokens.as_ref())?;

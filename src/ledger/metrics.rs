@@ -11,6 +11,7 @@ mod disk;
 mod proofs;
 mod series;
 mod text;
+mod tries;
 mod upstreams;
 
 use std::{sync::Arc, time::Duration};
@@ -21,7 +22,7 @@ use self::{answers::Answers, apologies::Apologies, calls::Calls};
 pub use self::{calls::Ended, upstreams::Upstream};
 use crate::{
     answer::verdict::{Failure, NotStored},
-    guard::breaker,
+    guard::{breaker, tally},
     ledger::refresh::Outcome,
     store::{self, purge::Selector},
 };
@@ -63,6 +64,8 @@ pub struct Readings {
     pub disk: store::disk::Counts,
     /// What upstreams have said of credentials.
     pub proofs: store::proofs::Counts,
+    /// What came of the tries of calls.
+    pub tries: tally::Counts,
     /// What the circuits of each upstream have done.
     pub circuits: Vec<breaker::Counts>,
     /// What stands before each upstream.
@@ -156,6 +159,7 @@ impl Readings {
             connections,
             accept_pauses,
             panics,
+            ref tries,
         } = *self;
         let rows = [
             ("store_entries", "gauge", "Entries in memory", entries),
@@ -229,6 +233,7 @@ impl Readings {
         proofs::write(&mut out, proofs);
         circuits::write(&mut out, circuits);
         upstreams::write(&mut out, upstreams);
+        tries::write(&mut out, tries);
         out
     }
 }

@@ -359,6 +359,7 @@ impl Record {
         let key = keyed.map(|keyed| keyed.slot.key.short());
         let served = self.served.as_ref();
         let led = served.filter(|served| served.verdict == Verdict::Miss);
+        let failed = self.timing.as_ref().and_then(|timing| timing.failed());
         let kept = led.and(self.summary).map(|summary| summary.kept);
         let line = Line {
             timestamp: clock::wall(),
@@ -378,6 +379,8 @@ impl Record {
             stored: kept.map(|kept| kept.is_ok()),
             not_stored: kept.and_then(|kept| Some(kept.err()?.as_str())),
             upstream: served.and_then(|served| served.upstream.as_ref()?.to_str().ok()),
+            retries: failed.map(|failed| failed.count),
+            retry_reason: failed.map(|failed| failed.why),
             error: self.error(),
             input_tokens: self.usage.map(|usage| usage.input_tokens),
             output_tokens: self.usage.map(|usage| usage.output_tokens),

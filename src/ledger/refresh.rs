@@ -60,6 +60,7 @@ impl Ledger {
         let kept = refreshed.summary.map(|summary| summary.kept);
         let usage = refreshed.summary.and_then(|summary| summary.usage);
         let failed = refreshed.error.map(Kind::status);
+        let tries = head.and_then(|head| head.timing.as_ref()?.failed());
         let line = Line {
             timestamp: clock::wall(),
             level: "INFO",
@@ -81,6 +82,8 @@ impl Ledger {
             stored: kept.map(|kept| kept.is_ok()),
             not_stored: kept.and_then(|kept| Some(kept.err()?.as_str())),
             upstream: head.and_then(|head| head.upstream.to_str().ok()),
+            retries: tries.map(|tries| tries.count),
+            retry_reason: tries.map(|tries| tries.why),
             error: refreshed.error.map(Kind::as_str),
             input_tokens: usage.map(|usage| usage.input_tokens),
             output_tokens: usage.map(|usage| usage.output_tokens),

@@ -38,6 +38,7 @@ use crate::{
     answer::{Body, replay::Replay, tasks::Tasks},
     call::{
         Call, Payload, Unkeyed,
+        address::{self, Addressed},
         callers::Callers,
         keying::{self, Admitted, Identity, Keying},
         plan::{Plan, Policy},
@@ -159,7 +160,7 @@ impl<S: Answering> Inner<S> {
                 .parts
                 .callers
                 .identify(&head.headers, self.parts.keying.secret()),
-            dialect: Dialect::of(&head.method, target.path()),
+            dialect: Dialect::of(&head.method, address::path_of(target.path())),
             target,
             started,
         }
@@ -214,9 +215,11 @@ impl<S: Answering> Inner<S> {
         let plan = self.parts.policy.plan(&head.headers);
         let mut plan = plan.map_err(|bad| Error::new(Kind::BadHeader, bad.to_string()))?;
         let upgrade = headers::asks_upgrade(&head.headers);
+        let (target, addressed) = self.target(&facts.target)?;
         let asked = keying::Head {
             method: &facts.method,
-            target: &facts.target,
+            target: &target,
+            addressed,
             headers: &head.headers,
             dialect: facts.dialect,
             upgrade,
@@ -224,19 +227,27 @@ impl<S: Answering> Inner<S> {
         let Parts { keying, policy, .. } = &self.parts;
         let (payload, identity) = match keying.admits(&asked, &plan) {
             Ok(admitted) => self.read(body, &asked, admitted, facts, &mut plan).await?,
+            Err(why) if keying.goes_by_model(&asked) => {
+                self.read_for_model(body, &asked, facts, &plan, why).await?
+            }
             Err(why) => {
-                let identity = keying.unkeyed(&asked, &facts.caller, &plan, why);
+                let identity = keying.unkeyed(&asked, None, &facts.caller, &plan, why)?;
                 (incoming::stream(body), identity)
             }
         };
-        let Identity { keyed, read, rule } = identity;
+        let Identity {
+            keyed,
+            read,
+            rule,
+            route,
+        } = identity;
         if let Some(rule) = &rule {
             policy.obey(rule, &mut plan);
         }
         Ok(Call {
             id: facts.id.clone(),
             method: facts.method.clone(),
-            target: facts.target.clone(),
+            target,
             headers: mem::take(&mut head.headers),
             payload,
             dialect: facts.dialect,
@@ -245,6 +256,9 @@ impl<S: Answering> Inner<S> {
             keyed,
             read,
             rule,
+            route,
+            at: 0,
+            since: None,
             passed_over: None,
             alone: false,
             upgrade,
@@ -264,13 +278,48 @@ impl<S: Answering> Inner<S> {
         Ok(match self.parts.budget.read(body, max).await? {
             Read::Whole(mut whole) => {
                 let size = whole.as_ref().len();
-                let identity = apart(size, || self.key(&mut whole, head, admitted, facts, plan));
+                let identity = apart(size, || self.key(&mut whole, head, admitted, facts, plan))?;
                 (whole.into_payload(), identity)
             }
             Read::Partly(payload, why) => {
                 let why = admitted.unkeyed.unwrap_or(why);
-                let identity = keying.unkeyed(head, &facts.caller, plan, why);
+                let identity = keying.unkeyed(head, None, &facts.caller, plan, why)?;
                 (payload, identity)
+            }
+        })
+    }
+
+    /// Reads the body of a call without a key, for the model that it goes by; one that is too large goes as if it named
+    /// none.
+    async fn read_for_model(
+        &self,
+        body: Arriving,
+        head: &keying::Head<'_>,
+        facts: &Facts,
+        plan: &Plan,
+        why: Unkeyed,
+    ) -> Result<(Payload, Identity), Error> {
+        let keying = &self.parts.keying;
+        let unkeyed = |body: Option<&[u8]>| keying.unkeyed(head, body, &facts.caller, plan, why);
+        Ok(
+            match self.parts.budget.read(body, keying.max_body()).await? {
+                Read::Whole(whole) => {
+                    let body = whole.as_ref();
+                    let identity = apart(body.len(), || unkeyed(Some(body)))?;
+                    (whole.into_payload(), identity)
+                }
+                Read::Partly(payload, _) => (payload, unkeyed(None)?),
+            },
+        )
+    }
+
+    /// Takes the address of an upstream off a target.
+    fn target(&self, sent: &PathAndQuery) -> Result<(PathAndQuery, Option<usize>), Error> {
+        Ok(match Addressed::of(sent)? {
+            None => (sent.clone(), None),
+            Some(Addressed { name, target }) => {
+                let upstream = self.parts.keying.routes().find(name)?;
+                (target, Some(upstream))
             }
         })
     }
@@ -284,7 +333,7 @@ impl<S: Answering> Inner<S> {
         admitted: Admitted,
         facts: &Facts,
         plan: &mut Plan,
-    ) -> Identity {
+    ) -> Result<Identity, Error> {
         let Parts { keying, policy, .. } = &self.parts;
         let key = |body: &[u8], plan: &Plan| keying.key(head, admitted, body, &facts.caller, plan);
         let steered = match admitted.unkeyed {
@@ -294,12 +343,12 @@ impl<S: Answering> Inner<S> {
         let Some(steered) = steered else {
             return key(whole.as_ref(), plan);
         };
-        let identity = key(&steered.body, &steered.plan);
+        let identity = key(&steered.body, &steered.plan)?;
         if !matches!(identity.keyed, Err(Unkeyed::Body(_))) {
             *plan = steered.plan;
             whole.replace(steered.body);
         }
-        identity
+        Ok(identity)
     }
 
     /// Answers a request to Refrain itself, other than a probe: it is no call, but it is written down like one.

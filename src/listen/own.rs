@@ -20,9 +20,10 @@ use super::{
     incoming::{Budget, Read},
 };
 use crate::{
-    admin::{guard::is_json, purge},
+    admin::purge,
     call::{
         caller::Caller,
+        content,
         key::{Fingerprint, Key},
         keying::Keying,
         scope::Scope,
@@ -45,8 +46,10 @@ pub struct Own {
     pub flights: Flights,
     /// Whether the operator lets callers purge.
     pub may_purge: bool,
-    /// What the upstream has said of credentials; `None` where it gets the proxy's own.
-    pub proofs: Option<Proofs>,
+    /// What the upstreams have said of credentials.
+    pub proofs: Proofs,
+    /// The upstreams one of which has to have accepted a credential; none where it need not be one's.
+    pub judges: Vec<usize>,
 }
 
 /// What is answered.
@@ -151,10 +154,12 @@ impl Own {
     }
 
     fn is_proven(&self, credential: &Fingerprint) -> bool {
-        self.proofs.as_ref().is_none_or(|proofs| {
-            let known = proofs.known(&proofs.credential(credential), Instant::now());
-            matches!(known, Known::Proven(_))
-        })
+        let now = Instant::now();
+        let accepts = |upstream: &usize| {
+            let subject = self.proofs.credential(*upstream, credential);
+            matches!(self.proofs.known(&subject, now), Known::Proven(_))
+        };
+        self.judges.is_empty() || self.judges.iter().any(accepts)
     }
 
     async fn delete(&self, key: &str, scope: &[u8]) -> Result<Said, Error> {
@@ -179,7 +184,7 @@ impl Own {
         budget: &Budget,
     ) -> Result<Said, Error> {
         // A page on another origin cannot say so without being asked about first.
-        if !is_json(&request.headers) {
+        if !content::is_json(&request.headers) {
             let message =
                 "the content is not said to be JSON\nhint: send `Content-Type: application/json`";
             return Err(Error::new(Kind::BadRequest, message));

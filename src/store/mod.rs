@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use self::generations::Seen;
 pub use self::lend::{Lent, Unlent, retell};
 use crate::{
-    answer::{Head, retold::Retold},
+    answer::{Asked, Head, retold::Retold},
     call::Slot,
     dialect::{chat::form::Form, usage::Usage},
 };
@@ -84,6 +84,7 @@ impl Entry {
             headers: self.headers.clone(),
             framed: true,
             upstream: self.upstream.clone(),
+            asked: Asked::default(),
             timing: None,
         }
     }

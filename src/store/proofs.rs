@@ -21,7 +21,7 @@ use tokio::{
 use super::disk::{self, Disk};
 use crate::call::key::{Fingerprint, Secret};
 
-/// The registry of one upstream; clones share it.
+/// The registry; clones share it.
 #[derive(Clone, Debug)]
 pub struct Proofs(Arc<Inner>);
 
@@ -82,7 +82,8 @@ pub struct Counts {
 #[derive(Debug)]
 struct Inner {
     secret: Secret,
-    upstream: Fingerprint,
+    /// In the configuration's order.
+    upstreams: Vec<Fingerprint>,
     standings: Cache<Subject, Arc<Standing>, UnitWeighter, DefaultHashBuilder, Forget>,
     events: Arc<Events>,
     disk: Option<Disk>,
@@ -113,10 +114,11 @@ const PART: u32 = 8;
 const PAUSE: Duration = Duration::from_secs(5);
 
 impl Proofs {
-    /// Makes the registry of the upstream that `place` identifies, with what the disk has kept of it.
+    /// Makes the registry of the upstreams that `places` identify, in the configuration's order, with what the disk has
+    /// kept.
     pub fn new(
         secret: Secret,
-        place: &[&[u8]],
+        places: &[Vec<String>],
         ttl: Duration,
         disk: Option<Disk>,
         kept: &[disk::Proof],
@@ -126,12 +128,16 @@ impl Proofs {
             events: events.clone(),
             disk: disk.clone(),
         };
-        let upstream = secret.fingerprint("upstream", place);
+        let upstreams = places.iter().map(|place| {
+            let parts: Vec<_> = place.iter().map(String::as_bytes).collect();
+            secret.fingerprint("upstream", &parts)
+        });
+        let upstreams = upstreams.collect();
         let hasher = DefaultHashBuilder::default();
         let most = MOST as u64;
         let proofs = Self(Arc::new(Inner {
             secret,
-            upstream,
+            upstreams,
             standings: Cache::with(MOST, most, UnitWeighter, hasher, forget),
             events,
             disk,
@@ -144,14 +150,20 @@ impl Proofs {
         proofs
     }
 
-    /// Returns the subject that a credential is.
-    pub fn credential(&self, credential: &Fingerprint) -> Subject {
-        Subject::of(credential, &self.0.upstream)
+    /// Returns the subject that a credential is at an upstream.
+    pub fn credential(&self, upstream: usize, credential: &Fingerprint) -> Subject {
+        match self.0.upstreams.get(upstream) {
+            Some(upstream) => Subject::of(credential, upstream),
+            None => Subject::NOBODY,
+        }
     }
 
-    /// Returns the subject that a credential and a model are.
-    pub fn model(&self, credential: &Fingerprint, model: &str) -> Subject {
-        let parts = [self.0.upstream.as_bytes().as_slice(), model.as_bytes()];
+    /// Returns the subject that a credential and a model are at an upstream.
+    pub fn model(&self, upstream: usize, credential: &Fingerprint, model: &str) -> Subject {
+        let Some(upstream) = self.0.upstreams.get(upstream) else {
+            return Subject::NOBODY;
+        };
+        let parts = [upstream.as_bytes().as_slice(), model.as_bytes()];
         let matter = self.0.secret.fingerprint("model", &parts);
         Subject::of(credential, &matter)
     }
@@ -278,6 +290,9 @@ impl Proofs {
 }
 
 impl Subject {
+    /// What is said at an upstream that there is not, by nobody.
+    const NOBODY: Self = Self([0; 32]);
+
     fn of(credential: &Fingerprint, matter: &Fingerprint) -> Self {
         let mut bytes = [0; 32];
         let parts = credential.as_bytes().iter().chain(matter.as_bytes());

@@ -13,7 +13,7 @@ use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::net::TcpStream;
 use tower::Service;
 
-use super::{client::SIGNS, tls};
+use super::{client::SIGNS, reuse::Noting, tls};
 use crate::{
     config::{self, HttpVersion},
     error::Error,
@@ -30,6 +30,9 @@ pub struct Connector {
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("no connection within {0:?}")]
 pub struct TimedOut(pub Duration);
+
+/// A connection that knows whether it has been used before.
+type Stream = TokioIo<Noting<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>>;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -61,7 +64,7 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Response = Stream;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -73,13 +76,13 @@ impl Service<Uri> for Connector {
         let connecting = self.inner.call(uri);
         let limit = self.limit;
         Box::pin(async move {
-            match limit {
-                Some(limit) => match tokio::time::timeout(limit, connecting).await {
-                    Ok(connected) => connected,
-                    Err(_) => Err(TimedOut(limit).into()),
-                },
+            let connected = match limit {
+                Some(limit) => tokio::time::timeout(limit, connecting)
+                    .await
+                    .map_err(|_| TimedOut(limit))?,
                 None => connecting.await,
-            }
+            };
+            Ok(TokioIo::new(Noting::new(TokioIo::new(connected?))))
         })
     }
 }

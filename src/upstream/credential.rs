@@ -2,7 +2,8 @@
 //!
 //! # Scope
 //! A caller's credential goes to its upstream unless the proxy has a key of its own for that one; then it stays here,
-//! cookies included, and the proxy's goes. The proxy's key goes with no `TRACE`: whatever answers that sends back what it
+//! cookies included, and the proxy's goes. Where a call stands in for its primary at another origin, it has lost its caller's
+//! credential before this (`headers::keep_harmless`). The proxy's key goes with no `TRACE`: whatever answers that sends back what it
 //! got, the key included (RFC 9110 §9.3.8).
 
 use http::{

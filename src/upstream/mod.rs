@@ -5,7 +5,11 @@
 //! and runs the four timers: connect, first byte, idle, total.
 //!
 //! # Scope
-//! One try. What to do about a failure is decided above.
+//! One try, and one more at once where the connection had been used before and died before it brought a byte: that says
+//! nothing of the upstream, which closes idle connections when it likes. What to do about a failure is decided above. Where a
+//! call stands in for its primary at another origin, nothing goes there that is the caller's own: no credential, no header
+//! that is not known to be harmless, no query. A model that the upstream knows by another name is renamed in the bytes of
+//! the body, and nowhere else.
 
 mod client;
 pub mod connect;
@@ -13,7 +17,9 @@ pub mod constant;
 pub mod credential;
 pub mod flow;
 pub mod headers;
+mod payload;
 pub mod refusals;
+mod reuse;
 pub mod target;
 pub mod tls;
 
@@ -26,7 +32,7 @@ use std::{
 };
 
 use futures_util::future::{Either, select};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
@@ -41,8 +47,8 @@ use self::{
     refusals::Refusals,
 };
 use crate::{
-    answer::{Answer, Body, Head, Timing, verdict::Served},
-    call::{Call, Payload, Unkeyed, plan::Policy, scope::Breadth},
+    answer::{Answer, Asked, Body, Head, Timing, verdict::Served},
+    call::{Call, Payload, Unkeyed, plan::Policy, route::Candidate, scope::Breadth},
     config::{self, HttpVersion, Rule, Timeouts},
     error::{Error, Kind},
 };
@@ -86,11 +92,6 @@ impl Upstream {
             config: config.clone(),
         })))
     }
-
-    /// Returns whether all calls are made with one key, the proxy's own: then no answer speaks of a caller's.
-    pub fn has_one_key(&self) -> bool {
-        matches!(self.0.credential, Credential::Swap(..))
-    }
 }
 
 impl Service<Call> for Upstream {
@@ -109,24 +110,33 @@ impl Service<Call> for Upstream {
 }
 
 impl Inner {
-    async fn send(&self, call: Call) -> Result<Answer, Error> {
-        let started = Instant::now();
+    async fn send(&self, mut call: Call) -> Result<Answer, Error> {
+        let started = call.since.map_or_else(Instant::now, Instant::from_std);
         let rule = call.rule.as_ref().map(|rule| rule.timeouts);
         let timeouts = rule.unwrap_or_default().over(self.config.timeouts);
         let deadline = timeouts.total.map(|total| started + total);
         let unkeyed = call.keyed.as_ref().err().copied();
         let upgrade = call.upgrade;
         let with_own_key = self.credential.is_own(&call.method);
+        let asked = self.asked(&call);
         let client = if upgrade {
             &self.switching
         } else {
             &self.client
         };
+        let repeatable = call.is_repeatable() && call.payload.is_whole();
         let progress = Progress::default();
-        let request = self.request(call, &progress)?;
-
+        let request = self.request(&mut call, &progress)?;
         let exchange = self.exchange(client, request, &progress, timeouts, deadline);
-        let response = exchange.await?;
+        let response = match exchange.await {
+            Err(lost) if lost.died_idle && repeatable => {
+                let request = self.request(&mut call, &progress)?;
+                let again = self.exchange(client, request, &progress, timeouts, deadline);
+                again.await
+            }
+            response => response,
+        };
+        let response = response.map_err(|lost| lost.error)?;
         if with_own_key {
             self.refusals.note(response.status(), &self.config.name);
         }
@@ -135,7 +145,17 @@ impl Inner {
         let content = |body: Incoming| {
             Flow::new(body, timeouts.idle, deadline, started, timing.clone()).boxed_unsync()
         };
-        Ok(self.answer(response, content, unkeyed, upgrade, timing.clone()))
+        let mut answer = self.answer(response, content, unkeyed, upgrade, timing.clone());
+        answer.head.asked = asked;
+        Ok(answer)
+    }
+
+    /// Returns whose answer it will be to `call`, and to what.
+    fn asked(&self, call: &Call) -> Asked {
+        Asked {
+            by_caller: call.at == 0 && matches!(self.credential, Credential::Pass),
+            other_model: call.is_for_another_model(),
+        }
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -146,7 +166,7 @@ impl Inner {
         progress: &Progress,
         timeouts: Timeouts,
         deadline: Option<Instant>,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<Response<Incoming>, Lost> {
         let connection = timeouts
             .connect
             .filter(|_| timeouts.connect != self.connect)
@@ -157,21 +177,30 @@ impl Inner {
                 .await
                 .map_err(|timer| self.not_connected(timer))?
         {
-            return early.map_err(|error| self.failure(error));
+            return early.map_err(|error| self.lost(error));
         }
         match first_byte(head, progress, timeouts, deadline).await {
-            Ok(response) => response.map_err(|error| self.failure(error)),
-            Err(error) => Err(self.timed_out(&error)),
+            Ok(response) => response.map_err(|error| self.lost(error)),
+            Err(error) => Err(self.timed_out(&error).into()),
         }
     }
 
-    fn request(&self, call: Call, progress: &Progress) -> Result<Request<Content>, Error> {
+    /// Makes a request of `call`, taking its body.
+    fn request(&self, call: &mut Call, progress: &Progress) -> Result<Request<Content>, Error> {
         let hops = headers::hops(&call.headers);
         if hops >= headers::MAX_HOPS {
             let message = format!("the call came through Refrain {hops} times already");
             return Err(Error::new(Kind::Loop, message));
         }
-        let uri = target::uri(&self.config.base_url, &call.target)?;
+        let candidate = call.candidate().cloned().ok_or_else(nowhere)?;
+        let Candidate {
+            model, elsewhere, ..
+        } = candidate;
+        let uri = if elsewhere {
+            target::uri(&self.config.base_url, &target::without_query(&call.target)?)?
+        } else {
+            target::uri(&self.config.base_url, &call.target)?
+        };
         let keyed = call.keyed.as_ref().ok();
         let breadth = keyed.map_or(Breadth::Credential, |keyed| keyed.scope.breadth());
         let tenant = call.rule.as_ref().and_then(|rule| rule.tenant());
@@ -182,17 +211,24 @@ impl Inner {
             keyed.is_some(),
             call.upgrade,
         );
+        if elsewhere {
+            headers::keep_harmless(&mut headers);
+        }
         self.credential.put(&call.method, &mut headers);
         constant::put(&self.config.headers, &call.method, &mut headers);
-        measure(&mut headers, &call.payload);
-        let body = match call.payload {
+        let payload = match model {
+            Some(model) => payload::renamed(&call.payload.take(), &model)?,
+            None => call.payload.take(),
+        };
+        payload::measure(&mut headers, &payload);
+        let body = match payload {
             Payload::Whole(bytes) => Full::new(bytes)
                 .map_err(|never| match never {})
                 .boxed_unsync(),
             Payload::Stream(stream) => Upload::new(stream, progress.clone()).boxed_unsync(),
         };
         let mut request = Request::new(body);
-        *request.method_mut() = call.method;
+        *request.method_mut() = call.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         if self.config.http == HttpVersion::Http2 && !call.upgrade {
@@ -221,6 +257,7 @@ impl Inner {
                 headers: parts.headers,
                 framed,
                 upstream: self.name.clone(),
+                asked: Asked::default(),
                 timing: Some(timing),
             },
             body: tunnel.map_or_else(|| Body::Stream(content(body)), Body::Tunnel),
@@ -229,6 +266,13 @@ impl Inner {
                 // A keyed call's verdict is the cache's to give.
                 ..Served::bypass(unkeyed.unwrap_or(Unkeyed::Endpoint))
             },
+        }
+    }
+
+    fn lost(&self, error: hyper_util::client::legacy::Error) -> Lost {
+        Lost {
+            died_idle: reuse::died_idle(&error),
+            error: self.failure(error),
         }
     }
 
@@ -267,17 +311,28 @@ impl Inner {
     }
 }
 
-/// Which timer ran out, and what it was set to.
-struct Elapsed(&'static str, Duration);
+fn nowhere() -> Error {
+    Error::new(Kind::Internal, "the call is past its last candidate")
+}
 
-/// Writes the length that a body has now: the client's is wrong where something has been cut out.
-fn measure(headers: &mut HeaderMap, payload: &Payload) {
-    if let Payload::Whole(bytes) = payload
-        && headers.contains_key(header::CONTENT_LENGTH)
-    {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+/// Why there is no answer.
+struct Lost {
+    error: Error,
+    /// Whether the connection had been used before, and died before it brought anything.
+    died_idle: bool,
+}
+
+impl From<Error> for Lost {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            died_idle: false,
+        }
     }
 }
+
+/// Which timer ran out, and what it was set to.
+struct Elapsed(&'static str, Duration);
 
 /// Drives a request until it has a connection, for at most `limit`; returns its answer if that has come already.
 async fn connected<F: Future>(
@@ -341,3 +396,6 @@ fn find<'a, E: std::error::Error + 'static>(
     std::iter::successors(Some(error), |error| error.source())
         .find_map(|error| error.downcast_ref::<E>())
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,11 @@ pub fn uri(base: &BaseUrl, target: &PathAndQuery) -> Result<Uri, Error> {
     Uri::from_parts(parts).map_err(|_| bad_path())
 }
 
+/// Returns the path of `target` alone: what may go where the caller's query has no business, since keys stand in some.
+pub fn without_query(target: &PathAndQuery) -> Result<PathAndQuery, Error> {
+    target.path().parse().map_err(|_| bad_path())
+}
+
 /// Returns what follows `/v1`, where `path` lies under it.
 fn under_v1(path: &str) -> Option<&str> {
     path.strip_prefix("/v1")
@@ -152,6 +157,18 @@ mod tests {
         ];
         for (base, target, expected) in table {
             assert_eq!(sent_to(base, target), expected);
+        }
+    }
+
+    #[test]
+    fn a_query_can_be_left_out_and_nothing_else() {
+        for (sent, left) in [
+            ("/v1/x?key=a", "/v1/x"),
+            ("/v1//x%3F", "/v1//x%3F"),
+            ("/?", "/"),
+        ] {
+            let target = without_query(&PathAndQuery::from_static(sent)).unwrap();
+            assert_eq!(target.as_str(), left);
         }
     }
 

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;
-use crate::error::Kind;
+use crate::{answer::Asked, error::Kind};
 
 /// What the upstream does next.
 enum Step {
@@ -87,6 +87,7 @@ fn head(framed: bool) -> Head {
         headers: HeaderMap::new(),
         framed,
         upstream: HeaderValue::from_static("up"),
+        asked: Asked::default(),
         timing: None,
     }
 }

@@ -12,7 +12,7 @@ use tower::{Service, ServiceExt};
 
 use crate::{
     answer::Answer,
-    call::{Call, Payload, Unkeyed, caller::Caller, key::Hex, plan::Plan},
+    call::{Call, Payload, Unkeyed, caller::Caller, key::Hex, plan::Plan, route::Route},
     config::CREDENTIALS,
     error::Error,
     store::proofs::{Standing, Subject},
@@ -28,6 +28,8 @@ pub(super) struct Ask {
     pub(super) shape: Shape,
     pub(super) credentials: HeaderMap,
     pub(super) caller: Caller,
+    /// To the upstream that is asked, and no other.
+    pub(super) route: Arc<Route>,
     pub(super) plan: Plan,
 }
 
@@ -57,8 +59,14 @@ impl Ask {
             shape: shape(&call.headers),
             credentials,
             caller: call.caller.clone(),
+            route: Arc::new(Route::to(call.route.primary().upstream, false)),
             plan: call.plan.clone(),
         }
+    }
+
+    /// Returns the upstream that is asked.
+    pub(super) fn upstream(&self) -> usize {
+        self.route.primary().upstream
     }
 
     /// Makes the call that asks at `path`.
@@ -75,6 +83,9 @@ impl Ask {
             keyed: Err(Unkeyed::Endpoint),
             rule: None,
             read: None,
+            route: self.route.clone(),
+            at: 0,
+            since: None,
             passed_over: None,
             alone: false,
             upgrade: false,

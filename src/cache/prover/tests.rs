@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::{ask::random, *};
 use crate::{
-    answer::{Body, Head, replay::Replay, verdict::Served},
-    call::{Payload, Unkeyed, caller::Caller, key::Secret, plan::Policy},
+    answer::{Asked, Body, Head, replay::Replay, verdict::Served},
+    call::{Payload, Unkeyed, caller::Caller, key::Secret, plan::Policy, route::Route},
     config::Config,
 };
 
@@ -52,6 +52,7 @@ fn answer(status: u16) -> Ready<Result<Answer, Error>> {
             headers: HeaderMap::new(),
             framed: true,
             upstream: HeaderValue::from_static("up"),
+            asked: Asked::default(),
             timing: None,
         },
         body: Body::Replay(Replay::new(Bytes::new(), None)),
@@ -65,8 +66,8 @@ fn secret() -> Secret {
 
 fn prover(proof: config::Proof) -> Prover {
     Prover::new(Options {
-        proofs: Proofs::new(secret(), &[], TTL, None, &[]),
-        proof,
+        proofs: Proofs::new(secret(), &[vec!["up".to_owned()]], TTL, None, &[]),
+        asked_by: vec![proof],
         terms: Terms {
             ttl: TTL,
             hold: TTL,
@@ -79,7 +80,7 @@ fn call(key: &str) -> Call {
     let config = Config::default();
     let value = HeaderValue::try_from(format!("Bearer {key}")).unwrap();
     let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
-    let policy = Policy::new(&config.cache, &config.first_upstream().base_url, TTL);
+    let policy = Policy::new(&config.cache, &config.upstreams, TTL);
     Call {
         id: HeaderValue::from_static("id"),
         method: Method::POST,
@@ -92,6 +93,9 @@ fn call(key: &str) -> Call {
         keyed: Err(Unkeyed::Endpoint),
         rule: None,
         read: None,
+        route: Arc::new(Route::to(0, false)),
+        at: 0,
+        since: None,
         passed_over: None,
         alone: false,
         upgrade: false,

@@ -4,14 +4,23 @@ use super::*;
 use crate::config::{BaseUrl, Config};
 
 pub(super) fn policy_at(host: &'static str, change: impl FnOnce(&mut config::Cache)) -> Policy {
-    let mut cache = Config::default().cache;
-    change(&mut cache);
-    let url = BaseUrl {
+    let mut config = Config::default();
+    change(&mut config.cache);
+    let elsewhere = config.first_upstream().clone();
+    let base_url = BaseUrl {
         scheme: http::uri::Scheme::HTTPS,
         authority: http::uri::Authority::from_static(host),
         path: "/v1".to_owned(),
     };
-    Policy::new(&cache, &url, Duration::from_secs(86_400))
+    config.upstreams.push(config::Upstream {
+        base_url,
+        ..elsewhere
+    });
+    Policy::new(
+        &config.cache,
+        &config.upstreams,
+        Duration::from_secs(86_400),
+    )
 }
 
 fn policy() -> Policy {

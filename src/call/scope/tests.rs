@@ -263,11 +263,7 @@ fn in_words(wanted: &str, who: &str, value: &str) -> String {
 /// Returns the key of a call whose every possible claim has this `value`.
 fn key_of(wanted: &str, caller: &Caller, value: &str) -> Key {
     let config: Config = format!("[cache]\nscope = '{wanted}'\n").parse().unwrap();
-    let policy = Policy::new(
-        &config.cache,
-        &config.first_upstream().base_url,
-        Duration::from_secs(1),
-    );
+    let policy = Policy::new(&config.cache, &config.upstreams, Duration::from_secs(1));
     let plan = policy.plan(&HeaderMap::new()).unwrap();
     let keying = Keying::new(&config, secret(), policy.into());
     // None of these is part of a key by itself.
@@ -277,13 +273,14 @@ fn key_of(wanted: &str, caller: &Caller, value: &str) -> Key {
     let head = Head {
         method: &Method::POST,
         target: &PathAndQuery::from_static("/v1/chat/completions"),
+        addressed: None,
         headers: &headers,
         dialect: Some(Dialect::Chat),
         upgrade: false,
     };
     let admitted = keying.admits(&head, &plan).expect("a chat call");
-    let keyed = keying.key(&head, admitted, body.as_bytes(), caller, &plan);
-    keyed.keyed.unwrap().slot.key
+    let identity = keying.key(&head, admitted, body.as_bytes(), caller, &plan);
+    identity.unwrap().keyed.unwrap().slot.key
 }
 
 proptest! {

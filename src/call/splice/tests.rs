@@ -105,6 +105,26 @@ fn depth_is_skipped_without_recursion() {
     assert_eq!(left.len(), 2_000_006);
 }
 
+#[test]
+fn a_text_is_read_and_replaced_where_it_stands() {
+    let body = r#"{ "a": "model", "m\u006fdel" :"g\"pt" , "b":{"model":1}}"#.as_bytes();
+    assert_eq!(super::text(body, "model").as_deref(), Some("g\"pt"));
+    let member = only_member(body, "model").unwrap();
+    let edited = replace(body, &member.value, br#""x""#);
+    let expected = r#"{ "a": "model", "m\u006fdel" :"x" , "b":{"model":1}}"#;
+    assert_eq!(String::from_utf8(edited).unwrap(), expected);
+    for body in [
+        r#"{"model":1}"#,
+        r#"{"model":null}"#,
+        r#"{"model":"a","model":"a"}"#,
+        "{}",
+        "",
+        "model",
+    ] {
+        assert_eq!(super::text(body.as_bytes(), "model"), None, "{body}");
+    }
+}
+
 fn blank() -> impl Strategy<Value = String> {
     "[ \t\r\n]{0,3}"
 }

@@ -16,12 +16,12 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// Warns where a call for some model, or for none, has nowhere to go.
+/// Warns where a call for some model has nowhere to go.
 fn check_catch_all(upstreams: &[Upstream], findings: &mut Findings) {
     if !upstreams.iter().any(serves_all) {
         findings.warn(
             &["upstream.models", "upstream"],
-            "no upstream has `*` among its `models`: calls for other models, and those for none, such as `GET /v1/models`, have nowhere to go",
+            "no upstream has `*` among its `models`: calls for other models are refused",
             "write `*` in one of them",
         );
     }
@@ -39,7 +39,8 @@ fn check_loop(key: &str, listen: &[String], upstream: &Upstream, findings: &mut 
     }
 }
 
-/// Warns of an upstream whose turn never comes: others go first for all that it serves, and it has no key to take over with.
+/// Warns of an upstream whose turn never comes: others go first for all that it serves, and it has no key to take over with, nor
+/// lies where theirs are good.
 fn check_turn(key: &str, upstream: &Upstream, all: &[Upstream], findings: &mut Findings) {
     let first: Vec<_> = all
         .iter()
@@ -49,7 +50,12 @@ fn check_turn(key: &str, upstream: &Upstream, all: &[Upstream], findings: &mut F
         .models
         .iter()
         .all(|pattern| first.iter().any(|other| covers(other, pattern)));
-    if is_never_first && upstream.api_key.is_none() {
+    let origin = |upstream: &Upstream| {
+        let url = &upstream.base_url;
+        (url.scheme.clone(), url.authority.clone())
+    };
+    let is_beside = first.iter().any(|other| origin(other) == origin(upstream));
+    if is_never_first && !is_beside && upstream.api_key.is_none() {
         findings.warn(
             &[&format!("{key}.api_key"), &format!("{key}.priority"), key],
             format!(

@@ -198,10 +198,12 @@ fn the_claims_of_tokens_are_checked_for_each_upstream() {
 
 #[test]
 fn upstreams_whose_turn_never_comes_are_warnings() {
-    let upstream = |name: &str, more: &str| format!("[[upstream]]\nname = '{name}'\n{more}\n");
+    let upstream = |name: &str, more: &str| {
+        format!("[[upstream]]\nname = '{name}'\nbase_url = 'https://{name}.example'\n{more}\n")
+    };
     let first = upstream("a", "models = ['gpt-*', '*']");
     insta::assert_snapshot!(warnings(&(first.clone() + &upstream("b", "priority = 1"))), @r"
-        warning: proxy.toml:6:12: upstream[1].priority: others go before `b` for all that it serves, and without `api_key` it takes over from none of them: no call but those to `/_u/b/` would reach it
+        warning: proxy.toml:8:12: upstream[1].priority: others go before `b` for all that it serves, and without `api_key` it takes over from none of them: no call but those to `/_u/b/` would reach it
           hint: set `api_key`, to whatever it takes if it asks for none, or lower `priority`
         ");
     for second in [
@@ -212,6 +214,12 @@ fn upstreams_whose_turn_never_comes_are_warnings() {
         let told = warnings(&(first.clone() + &upstream("b", second)));
         assert_eq!(told, "", "{second}");
     }
+    let beside = "[[upstream]]\nname = 'b'\nbase_url = 'https://a.example/other'\npriority = 1\n";
+    assert_eq!(
+        warnings(&(first + beside)),
+        "",
+        "callers' keys are good there"
+    );
     let gpt = upstream("a", "models = 'gpt-*'");
     let never = |models: &str| {
         let second = upstream("b", &format!("priority = 1\nmodels = {models}"));
@@ -230,7 +238,7 @@ fn upstreams_whose_turn_never_comes_are_warnings() {
 fn models_that_nobody_serves_or_asks_for_are_warnings() {
     let text = "[[upstream]]\nmodels = 'gpt-*'\nrename = { 'gpt-4.1' = 'x', 'o3' = 'y' }\n";
     insta::assert_snapshot!(warnings(text), @r"
-        warning: proxy.toml:2:10: upstream.models: no upstream has `*` among its `models`: calls for other models, and those for none, such as `GET /v1/models`, have nowhere to go
+        warning: proxy.toml:2:10: upstream.models: no upstream has `*` among its `models`: calls for other models are refused
           hint: write `*` in one of them
         warning: proxy.toml:3:36: upstream.rename.o3: `o3` is not among the upstream's `models`, so it is never asked for it
           hint: add it there, or leave it out here

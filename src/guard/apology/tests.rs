@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     answer::{
-        Body, Head, Timing,
+        Asked, Body, Head, Timing,
         replay::Replay,
         verdict::{Reason, Served, Verdict},
     },
@@ -77,6 +77,7 @@ fn answer(status: u16) -> Answer {
             headers: HeaderMap::new(),
             framed: true,
             upstream: HeaderValue::from_static("up"),
+            asked: Asked::default(),
             timing: None,
         },
         body: Body::Replay(Replay::new(Bytes::from_static(b"the upstream's"), None)),

@@ -35,7 +35,8 @@ pub(super) async fn follow(
 ) -> Result<Option<Answer>, Error> {
     let (flown, asked, slot) = (flight.form, ticket.form(), &ticket.keyed.slot);
     let mut head = followed(&*reader.head().await?);
-    if ticket.wide && OF_THE_CREDENTIAL.contains(&head.status) {
+    // What the upstream says to a key of the proxy's own, it says to all of them.
+    if ticket.wide && head.asked.by_caller && OF_THE_CREDENTIAL.contains(&head.status) {
         return Ok(None);
     }
     let is_as_flown = head.status.is_success() && is_event_stream(&head) == flown.is_stream();

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    answer::{retold::Teller, tape::Limits, tasks::Tasks},
-    call::{Payload, caller::Caller, key::Secret},
+    answer::{Asked, retold::Teller, tape::Limits, tasks::Tasks},
+    call::{Payload, caller::Caller, key::Secret, route::Route},
     config::Config,
     dialect::chat::request::Request,
     store::{
@@ -68,6 +68,7 @@ impl Service<Call> for Scripted {
                     headers: HeaderMap::from_iter([(CONTENT_TYPE, content_type)]),
                     framed: true,
                     upstream: HeaderValue::from_static("up"),
+                    asked: Asked::default(),
                     timing: None,
                 },
                 body: Body::Stream(content.map_err(|never| match never {}).boxed_unsync()),
@@ -137,11 +138,8 @@ fn slot(number: u8) -> Slot {
 
 fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
     let config = Config::default();
-    let policy = crate::call::plan::Policy::new(
-        &config.cache,
-        &config.first_upstream().base_url,
-        Duration::from_secs(100),
-    );
+    let policy =
+        crate::call::plan::Policy::new(&config.cache, &config.upstreams, Duration::from_secs(100));
     let headers = HeaderMap::new();
     let mut plan = policy.plan(&headers).unwrap();
     change(&mut plan);
@@ -162,6 +160,9 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
         plan,
         rule: None,
         read: None,
+        route: Arc::new(Route::to(0, false)),
+        at: 0,
+        since: None,
         passed_over: None,
         alone: false,
         upgrade: false,
@@ -174,8 +175,7 @@ fn call() -> Call {
 
 impl House {
     fn send(&self, call: Call) -> tokio::task::JoinHandle<Result<(Verdict, String), Error>> {
-        let mut service =
-            CoalesceLayer::new(self.flights.clone(), false).layer(self.upstream.clone());
+        let mut service = CoalesceLayer::new(self.flights.clone()).layer(self.upstream.clone());
         let answering = service.call(call);
         spawn(async move {
             let answer = answering.await?;
@@ -504,8 +504,7 @@ async fn followers_in_another_form_and_later_hits_share_one_telling() {
     let house = house();
     let leader = house.send(call_for(TELLING));
     settle().await;
-    let mut service =
-        CoalesceLayer::new(house.flights.clone(), false).layer(house.upstream.clone());
+    let mut service = CoalesceLayer::new(house.flights.clone()).layer(house.upstream.clone());
     let followers: Vec<_> = (0..3)
         .map(|_| spawn(service.call(call_for(Form::Plain))))
         .collect();

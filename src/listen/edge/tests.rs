@@ -24,7 +24,9 @@ use crate::{
     guard::coalesce::{Flights, Judge},
     ledger::{Ledger, RecordLayer, log::Log, metrics::Metrics},
     listen::{self, End, Terms, connections::Connections, socket::Deadlines},
-    store::{generations::Generations, memory::Memory, purge::Purger, tiered::Tiered},
+    store::{
+        generations::Generations, memory::Memory, proofs::Proofs, purge::Purger, tiered::Tiered,
+    },
 };
 
 /// What was logged.
@@ -49,12 +51,16 @@ impl Lines {
     }
 }
 
+fn secret() -> Secret {
+    Secret::from_bytes([7; 32])
+}
+
 fn edge(stack: impl Answering, tasks: &Tasks) -> Edge<impl Answering> {
     let config = Config::default();
-    let secret = Secret::from_bytes([7; 32]);
+    let secret = secret();
     let policy = Arc::new(Policy::new(
         &config.cache,
-        &config.first_upstream().base_url,
+        &config.upstreams,
         Duration::from_secs(1),
     ));
     let readiness = Readiness::default();
@@ -100,7 +106,8 @@ fn own(config: &Config, tasks: &Tasks) -> Own {
         purger: Purger::new(store.clone(), false),
         flights: Flights::new(tapes, store, never, |_, _, _| false),
         may_purge: true,
-        proofs: None,
+        proofs: Proofs::new(secret(), &[], Duration::from_secs(1), None, &[]),
+        judges: Vec::new(),
     }
 }
 
@@ -175,6 +182,7 @@ fn saying(body: Body) -> Answer {
             headers: HeaderMap::new(),
             framed: true,
             upstream: HeaderValue::from_static("up"),
+            asked: crate::answer::Asked::default(),
             timing: None,
         },
         body,

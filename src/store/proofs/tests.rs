@@ -5,7 +5,13 @@ use super::*;
 const TTL: Duration = Duration::from_secs(60);
 
 fn proofs(kept: &[disk::Proof]) -> Proofs {
-    Proofs::new(Secret::from_bytes([3; 32]), &[b"up"], TTL, None, kept)
+    Proofs::new(
+        Secret::from_bytes([3; 32]),
+        &[vec!["up".to_owned()]],
+        TTL,
+        None,
+        kept,
+    )
 }
 
 fn credential(token: &str) -> Fingerprint {
@@ -19,7 +25,7 @@ fn events(proofs: &Proofs) -> [u64; Event::ALL.len()] {
 #[tokio::test(start_paused = true)]
 async fn a_proof_gets_older_until_it_is_renewed() {
     let proofs = proofs(&[]);
-    let subject = proofs.credential(&credential("a"));
+    let subject = proofs.credential(0, &credential("a"));
     assert_eq!(proofs.known(&subject, Instant::now()), Known::Missing);
     proofs.accept(subject, Instant::now());
     tokio::time::advance(TTL).await;
@@ -33,7 +39,7 @@ async fn a_proof_gets_older_until_it_is_renewed() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_holds_until_a_success() {
     let proofs = proofs(&[]);
-    let subject = proofs.credential(&credential("a"));
+    let subject = proofs.credential(0, &credential("a"));
     proofs.refuse(subject, Instant::now());
     let now = Instant::now();
     assert_eq!(proofs.known(&subject, now), Known::Missing, "anybody's");
@@ -49,13 +55,13 @@ async fn a_refusal_holds_until_a_success() {
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_could_not_say_is_left_alone_for_a_moment() {
     let proofs = proofs(&[]);
-    let standing = proofs.standing_or_new(proofs.credential(&credential("a")));
+    let standing = proofs.standing_or_new(proofs.credential(0, &credential("a")));
     let now = Instant::now();
     assert_eq!(proofs.was_in_vain(&standing, now), (false, false));
     proofs.in_vain(&standing, now);
     assert_eq!(proofs.was_in_vain(&standing, now), (true, true));
     assert_eq!(proofs.was_in_vain(&standing, now + PAUSE), (true, false));
-    proofs.accept(proofs.credential(&credential("a")), now);
+    proofs.accept(proofs.credential(0, &credential("a")), now);
     assert_eq!(proofs.was_in_vain(&standing, now), (false, false));
 }
 
@@ -64,11 +70,11 @@ async fn credentials_and_models_are_apart() {
     let proofs = proofs(&[]);
     let (a, b) = (credential("a"), credential("b"));
     let all = [
-        proofs.credential(&a),
-        proofs.credential(&b),
-        proofs.model(&a, "m"),
-        proofs.model(&a, "n"),
-        proofs.model(&b, "m"),
+        proofs.credential(0, &a),
+        proofs.credential(0, &b),
+        proofs.model(0, &a, "m"),
+        proofs.model(0, &a, "n"),
+        proofs.model(0, &b, "m"),
     ];
     for (i, one) in all.iter().enumerate() {
         for (j, other) in all.iter().enumerate() {

@@ -32,6 +32,7 @@ pub(crate) struct Setup {
     /// A shell's words that start the binary, `$0`, with its arguments, `$@`.
     wrapper: Option<&'static str>,
     user: Option<u32>,
+    retries: bool,
 }
 
 /// A running proxy. It is killed, by its process id, when it is dropped.
@@ -78,6 +79,7 @@ pub(crate) fn proxy_to(base_url: &str) -> Setup {
         home: None,
         wrapper: None,
         user: None,
+        retries: false,
     }
 }
 
@@ -120,6 +122,12 @@ impl Setup {
         self
     }
 
+    /// Lets it repeat tries as it does by itself; else a fault is told at once, which most tests are about.
+    pub(crate) fn with_retries(mut self) -> Self {
+        self.retries = true;
+        self
+    }
+
     /// Starts it as this user.
     pub(crate) fn run_by(mut self, user: u32) -> Self {
         self.user = Some(user);
@@ -156,6 +164,9 @@ impl Setup {
         let mut command = self
             .wrapper
             .map_or_else(|| command(&home), |words| shell(&home, words));
+        if !self.retries {
+            command.env("REFRAIN_RETRY__ATTEMPTS", "0");
+        }
         if let Some(user) = self.user {
             command.uid(user);
         }
