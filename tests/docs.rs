@@ -170,6 +170,7 @@ fn every_field_of_the_call_line_is_documented_in_its_order() {
 fn every_metric_is_documented_with_its_type_and_labels() {
     let text = Metrics::new().render(&Readings {
         circuits: vec![breaker::Counts::default()],
+        tries: Tally::new(&["a".to_owned(), "b".to_owned()]).counts(),
         ..Readings::default()
     });
     let mut metrics = BTreeSet::new();
