@@ -9,7 +9,7 @@ use refrain::{
     call::{self, canon, scope},
     dialect::chat::request::{Class, Field},
     error::Kind,
-    guard::{breaker, circuit::State},
+    guard::{breaker, circuit::State, tally::Tally},
     ledger::{
         clock,
         line::Line,
