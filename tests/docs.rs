@@ -9,7 +9,7 @@ use refrain::{
     call::{self, canon, scope},
     dialect::chat::request::{Class, Field},
     error::Kind,
-    guard::{breaker, circuit::State},
+    guard::{breaker, circuit::State, tally::Tally},
     ledger::{
         clock,
         line::Line,
@@ -177,6 +177,7 @@ fn every_metric_is_documented_with_its_type_and_labels() {
     let text = Metrics::new().render(&Readings {
         circuits: vec![breaker::Counts::default()],
         upstreams: vec![Upstream::default()],
+        tries: Tally::new(&["a".to_owned(), "b".to_owned()]).counts(),
         ..Readings::default()
     });
     let mut metrics = BTreeSet::new();

@@ -264,6 +264,7 @@ impl Payload {
     }
 
     /// Takes the body to send it. What is here whole can be taken again; of a stream nothing is left.
+    #[must_use]
     pub fn take(&mut self) -> Self {
         let rest = self.head();
         std::mem::replace(self, rest)
