@@ -137,7 +137,7 @@ async fn an_apology_answers_where_there_is_no_entry_and_is_not_kept() {
                 .counted_with("refrain_apologies_total", &[&label], count)
                 .await;
         }
-        assert_eq!(proxy.metric("refrain_stored_total", &[]).await, 1.0);
+        proxy.assert_count("refrain_stored_total", &[], 1).await;
     }
 }
 
@@ -165,7 +165,11 @@ fn assert_passed(answer: &Answer, reply: &Reply) {
 #[tokio::test]
 async fn a_429_goes_to_the_next_upstream_and_to_the_client_where_there_is_none() {
     let fault = busy(&[("Retry-After", "2")]);
-    let script = || upstream().answers(completion("first")).answers(fault.clone());
+    let script = || {
+        upstream()
+            .answers(completion("first"))
+            .answers(fault.clone())
+    };
     let up = script().start().await;
     let other = upstream().answers(completion("second")).start().await;
     let among = proxy(&up).with_upstream(SHORT);
