@@ -1,7 +1,7 @@
 //! The real binary with its log in a file, its metrics, and what the kernel says of it.
 
 use std::{
-    fs,
+    env, fs,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     path::PathBuf,
@@ -47,13 +47,15 @@ pub(crate) struct Readiness(SocketAddr);
 pub(crate) struct Metrics(String);
 
 impl Proxy {
-    /// Starts it with this configuration and free ports.
+    /// Starts it with this configuration and free ports: the binary that `REFRAIN_BIN` names, else the one built beside.
     pub(crate) fn start(config: &str) -> Result<Self> {
         let home = tempfile::tempdir()?;
         let file = home.path().join("proxy.toml");
         fs::write(&file, config)?;
         let log = fs::File::create(home.path().join("log"))?;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_refrain"))
+        let binary = env::var_os("REFRAIN_BIN");
+        let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_refrain").into());
+        let mut child = Command::new(binary)
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .arg("--config")
             .arg(&file)
