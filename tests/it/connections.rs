@@ -55,7 +55,6 @@ async fn a_connection_of_http2_that_gives_no_sign_of_life_is_given_up() {
     let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
     spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
         stream.write_all(SETTINGS).await.unwrap();
         let _ = copy(&mut stream, &mut sink()).await;
     });
@@ -66,3 +65,6 @@ async fn a_connection_of_http2_that_gives_no_sign_of_life_is_given_up() {
     let answer = proxy.send(&request("GET", "/v1/models")).await;
     assert_refused(&answer, 502, "upstream_broken");
 }
+
+/// A frame of settings that leaves all at their defaults (RFC 9113 §6.5).
+const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
