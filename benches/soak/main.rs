@@ -14,7 +14,7 @@
 //! # Scope
 //! What is checked is counted, not timed, except that no call may take longer than its time-outs allow. Each check is
 //! printed with what it found, and one that does not hold ends the program with 1. How fast Refrain is, is told by
-//! `benches/hit`.
+//! `benches/hit`. `REFRAIN_BIN` names another binary than the one that is built beside.
 
 mod answer;
 mod checks;

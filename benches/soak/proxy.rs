@@ -1,6 +1,8 @@
 //! The real binary with its log in a file, its metrics, and what the kernel says of it.
 
 use std::{
+    env,
+    ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
@@ -47,13 +49,19 @@ pub(crate) struct Readiness(SocketAddr);
 pub(crate) struct Metrics(String);
 
 impl Proxy {
-    /// Starts it with this configuration and free ports.
+    /// Starts it with this configuration and free ports: the binary that `REFRAIN_BIN` names, else the one built beside.
     pub(crate) fn start(config: &str) -> Result<Self> {
         let home = tempfile::tempdir()?;
         let file = home.path().join("proxy.toml");
         fs::write(&file, config)?;
         let log = fs::File::create(home.path().join("log"))?;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_refrain"))
+        let binary = env::var_os("REFRAIN_BIN");
+        let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_refrain").into());
+        let mut command = Command::new(binary);
+        for (name, _) in env::vars_os().filter(|(name, _)| is_ours(name)) {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .arg("--config")
             .arg(&file)
@@ -153,6 +161,11 @@ impl Drop for Proxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Returns whether the proxy would take a variable of this name for a setting.
+fn is_ours(name: &OsStr) -> bool {
+    name.to_string_lossy().starts_with("REFRAIN_")
 }
 
 /// Asks for a page of the admin listener; returns it with its head.

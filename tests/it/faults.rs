@@ -73,14 +73,15 @@ impl House {
         let label = format!("reason=\"{reason}\"");
         self.assert_moved("refrain_not_stored_total", &[&label])
             .await;
-        assert_eq!(self.proxy.metric("refrain_stored_total", &[]).await, 0.0);
+        self.proxy
+            .assert_count("refrain_stored_total", &[], 0)
+            .await;
     }
 
     /// Asserts that a counter has gone from nothing to one.
     async fn assert_moved(&self, name: &str, labels: &[&str]) {
         self.proxy.counted_with(name, labels, 1.0).await;
-        let seen = self.proxy.metric(name, labels).await;
-        assert_eq!(seen, 1.0, "{name} {labels:?}");
+        self.proxy.assert_count(name, labels, 1).await;
     }
 
     /// Asserts that nothing is left of the fault: the next call gets `whole` from the upstream, the one after from the

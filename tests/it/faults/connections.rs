@@ -24,7 +24,7 @@ async fn an_upstream_that_refuses_connections_is_a_502_until_it_is_back() {
         house
             .assert_refused(&call, 502, "upstream_unreachable")
             .await;
-        house.up.come_back();
+        house.up.come_back().await;
         house.assert_over(&call, &whole).await;
         assert_eq!(house.up.count(), 1);
     }
@@ -83,7 +83,7 @@ async fn a_kept_connection_that_the_upstream_has_left_costs_no_call() {
         let answer = house.proxy.send(&honest(chat(prompt))).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         house.up.leave().await;
-        house.up.come_back();
+        house.up.come_back().await;
     }
     assert_eq!((house.up.count(), house.up.connections()), (3, 3));
     assert!((0..3).all(|number| !house.up.call(number).reused));

@@ -51,7 +51,7 @@ async fn an_entry_stands_in_for_an_upstream_that_is_gone_and_gives_way_when_it_i
     let mut house = with_entry(&chat("hi"), completion("new")).await;
     house.up.leave().await;
     assert_stale(&house, &chat("hi")).await;
-    house.up.come_back();
+    house.up.come_back().await;
     let answer = house.proxy.send(&chat("hi")).await;
     assert_verdict(&answer, "MISS");
     assert_eq!(answer.body, completion("new").bytes());

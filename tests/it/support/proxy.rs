@@ -307,6 +307,13 @@ impl Proxy {
         within(&what, counted).await;
     }
 
+    /// Asserts that the metric `name`, over series whose labels hold every one of `labels`, is exactly `count`.
+    pub(crate) async fn assert_count(&self, name: &str, labels: &[&str], count: u32) {
+        let seen = self.metric(name, labels).await;
+        let off = (seen - f64::from(count)).abs();
+        assert!(off < 0.5, "{name} {labels:?} is {seen} instead of {count}");
+    }
+
     /// Waits until the metric `name` is zero.
     pub(crate) async fn fell_to_zero(&self, name: &str) {
         let fallen = async { while self.metric(name, &[]).await > 0.0 {} };

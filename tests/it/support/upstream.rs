@@ -241,7 +241,7 @@ impl Script {
         });
         Upstream {
             addr,
-            server: listen(addr, &record),
+            server: listen(addr, &record).await,
             record,
             _port: port,
         }
@@ -289,8 +289,8 @@ impl Upstream {
     }
 
     /// Listens again after [`Self::leave`].
-    pub(crate) fn come_back(&mut self) {
-        self.server = listen(self.addr, &self.record);
+    pub(crate) async fn come_back(&mut self) {
+        self.server = listen(self.addr, &self.record).await;
     }
 
     /// Returns the last call.
@@ -547,8 +547,8 @@ fn bound(addr: SocketAddr) -> TcpSocket {
     socket
 }
 
-fn listen(addr: SocketAddr, record: &Arc<Record>) -> JoinHandle<()> {
-    let listener = bound(addr).listen(1024).expect("a port of our own");
+async fn listen(addr: SocketAddr, record: &Arc<Record>) -> JoinHandle<()> {
+    let listener = TcpListener::bind(addr).await.expect("a port of our own");
     spawn(accept(listener, record.clone()))
 }
 
