@@ -103,7 +103,7 @@ pub async fn serve<S: Answering>(
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = connection(&builder, stream, edge.clone(), deadlines);
+                let connection = connection(&builder, stream, edge.of_connection(), deadlines);
                 tasks.spawn(attend(connection, end.clone()));
             }
             Err(error) => {
