@@ -12,7 +12,8 @@ use super::{SKEW, file, trouble::Trouble};
 use crate::{call::Slot, store::codec};
 
 /// Deletes entries until `max_size` holds, at `now` milliseconds of Unix time; returns their slots. Those of `fresh`, which
-/// were just written, are spared as long as there are others.
+/// were just written, are spared as long as there are others. Where there is room, nothing is looked for: that would take
+/// longer than all else that is done for an entry.
 pub(super) fn evict(
     transaction: &Transaction<'_>,
     max_size: u64,
@@ -23,6 +24,9 @@ pub(super) fn evict(
     let ahead = i64::try_from(ahead).unwrap_or(i64::MAX);
     let none = HashSet::new();
     let mut evicted = Vec::new();
+    if used(transaction)? <= max_size {
+        return Ok(evicted);
+    }
     for (query, spared) in [(AHEAD, fresh), (LEAST, fresh), (LEAST, &none)] {
         loop {
             let before = evicted.len();
@@ -58,9 +62,12 @@ pub(super) fn delete_found(
 
 /// Returns the bytes of the pages that hold something.
 pub(super) fn used(connection: &Connection) -> Result<u64, Trouble> {
-    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let pages = number("page_count")? - number("freelist_count")?;
-    Ok((pages * number("page_size")?).max(0).cast_unsigned())
+    let number = |pragma: &str| -> Result<i64, Trouble> {
+        let mut statement = connection.prepare_cached(pragma)?;
+        Ok(statement.query_row([], |row| row.get(0))?)
+    };
+    let pages = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
+    Ok((pages * number("PRAGMA page_size")?).max(0).cast_unsigned())
 }
 
 fn find(
