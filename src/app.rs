@@ -21,7 +21,11 @@ use crate::{
     call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
     config::{self, Cache, Config, Directive, OnDisconnect},
     error::Error,
-    guard::coalesce::{Flights, Judge},
+    guard::{
+        breaker::{self, Circuits},
+        circuit,
+        coalesce::{Flights, Judge},
+    },
     ledger::{
         Ledger, clock,
         log::Log,
@@ -29,6 +33,7 @@ use crate::{
     },
     listen::{
         self, End,
+        connections::Connections,
         cors::Cors,
         edge::{Edge, Parts},
         incoming::Budget,
@@ -104,11 +109,12 @@ impl App {
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
         let policy = Arc::new(Policy::new(
             &config.cache,
-            &config.upstream.base_url,
+            &config.first_upstream().base_url,
             CHAT_TTL,
         ));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
-        let upstream = Upstream::new(&config.upstream, &config.rules, policy.clone())?;
+        let upstream = Upstream::new(config.first_upstream(), &config.rules, policy.clone())?;
+        let circuits = circuits(&config.breaker, config.first_upstream());
         let readings = Gauges {
             ledger: ledger.clone(),
             memory,
@@ -118,6 +124,7 @@ impl App {
             flights: flights.clone(),
             proofs: prover.proofs().clone(),
             purger: purger.clone(),
+            circuits: vec![circuits.clone()],
         };
         let own = Own {
             purger: purger.clone(),
@@ -126,7 +133,15 @@ impl App {
             proofs: (!upstream.has_one_key()).then(|| prover.proofs().clone()),
         };
         let edge = Edge::new(Parts {
-            stack: stack(ledger.clone(), store, prover, refreshes, flights, upstream),
+            stack: stack(
+                ledger.clone(),
+                store,
+                prover,
+                refreshes,
+                flights,
+                circuits,
+                upstream,
+            ),
             ledger,
             own,
             callers: Callers::new(&config.callers, &kept.secret),
@@ -153,7 +168,8 @@ impl App {
         let proxies = app.bind(config).await?;
         app.listen_for_operator(config, readings, purger.clone())
             .await?;
-        app.listen_for_calls(proxies, &edge, deadlines(&config.limits));
+        let connections = Connections::new(None);
+        app.listen_for_calls(proxies, &edge, deadlines(&config.limits), connections);
         app.keepers.spawn_until_stop(tapes.look_after());
         app.keepers.spawn_until_stop(purger.look_after());
         app.readiness.ready();
@@ -175,15 +191,17 @@ impl App {
         listeners: Vec<TcpListener>,
         edge: &Edge<Stack>,
         deadlines: Deadlines,
+        connections: Connections,
     ) {
+        let terms = listen::Terms {
+            deadlines,
+            connections,
+            tasks: self.tasks.clone(),
+            end: self.end.clone(),
+        };
         for listener in listeners {
-            self.tasks.spawn(listen::serve(
-                listener,
-                edge.clone(),
-                deadlines,
-                self.tasks.clone(),
-                self.end.clone(),
-            ));
+            let serving = listen::serve(listener, edge.clone(), terms.clone());
+            self.tasks.spawn(serving);
         }
     }
 
@@ -199,9 +217,12 @@ impl App {
         let listener = listen::bind(address).await?;
         let address = listen::address(&listener)?;
         self.admin = Some(address);
+        let gauges = Arc::new(gauges);
+        let metrics = gauges.clone();
         let router = admin::router(Views {
             readiness: self.readiness.clone(),
-            metrics: Arc::new(move || gauges.render()),
+            metrics: Arc::new(move || metrics.render()),
+            troubles: Arc::new(move || gauges.troubles()),
             purger,
             guard: Arc::new(admin::guard::Guard {
                 token: config.admin.token.clone(),
@@ -272,6 +293,8 @@ struct Gauges {
     flights: Flights,
     proofs: Proofs,
     purger: Purger,
+    /// Of each upstream.
+    circuits: Vec<Circuits>,
 }
 
 /// What the start makes of `[store] path`.
@@ -297,7 +320,14 @@ impl Gauges {
             purges: self.purger.counts(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
             proofs: self.proofs.counts(),
+            circuits: self.circuits.iter().map(Circuits::counts).collect(),
         })
+    }
+
+    /// Returns what does not work, a line each.
+    fn troubles(&self) -> Vec<String> {
+        let troubles = self.circuits.iter().flat_map(Circuits::troubles);
+        troubles.map(|trouble| trouble.to_string()).collect()
     }
 }
 
@@ -350,7 +380,7 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
         api_key,
         proof,
         ..
-    } = &config.upstream;
+    } = config.first_upstream();
     // Another place under the same name has said nothing yet.
     let place = [name.clone(), base_url.to_string()];
     let place = place.each_ref().map(String::as_bytes);
@@ -371,9 +401,32 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
     })
 }
 
+/// Makes the circuits of an upstream.
+fn circuits(breaker: &config::Breaker, upstream: &config::Upstream) -> Circuits {
+    let config::Breaker {
+        window,
+        min_calls,
+        ratio,
+        open,
+        max_open,
+    } = *breaker;
+    Circuits::new(breaker::Options {
+        upstream: upstream.name.clone(),
+        terms: circuit::Terms {
+            window,
+            min_calls,
+            ratio: ratio.get(),
+            open,
+            max_open,
+        },
+        own_key: upstream.api_key.is_some(),
+    })
+}
+
 /// Returns what stands before the proxy's own key where no caller has to show one.
 fn guard(config: &Config) -> Guard {
-    let spends = config.upstream.api_key.is_some() && config.callers.is_empty();
+    let spends =
+        config.callers.is_empty() && config.upstreams.iter().any(config::Upstream::holds_key);
     Guard::new(spends, &config.limits.hosts)
 }
 

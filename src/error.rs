@@ -4,13 +4,16 @@
 //! An `Error` is something Refrain itself has to answer for. What an upstream answers, 4xx and 5xx included, is an
 //! answer and never becomes an `Error`.
 
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
 
 /// What went wrong on the way of a call.
 #[derive(Clone)]
-pub struct Error(Arc<Inner>);
+pub struct Error {
+    inner: Arc<Inner>,
+    retry_after: Option<Duration>,
+}
 
 /// The kinds of failure; each has one status, one name, one entry in `docs/caching.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +47,8 @@ pub enum Kind {
     Timeout,
     /// The upstream broke off before its answer was whole.
     Broken,
+    /// The upstream has failed too often and is not called for a while.
+    Unavailable,
     /// This client did not read for too long and was cut off.
     Stalled,
     /// A fault of Refrain's own.
@@ -53,12 +58,14 @@ pub enum Kind {
 struct Inner {
     kind: Kind,
     message: String,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Cause>,
 }
+
+type Cause = Box<dyn StdError + Send + Sync>;
 
 impl Kind {
     /// Every kind, for tables and tests.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadHeader,
         Self::BadRequest,
         Self::BadPath,
@@ -73,6 +80,7 @@ impl Kind {
         Self::Unreachable,
         Self::Timeout,
         Self::Broken,
+        Self::Unavailable,
         Self::Stalled,
         Self::Internal,
     ];
@@ -85,7 +93,7 @@ impl Kind {
             }
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::NotCached | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
@@ -112,6 +120,7 @@ impl Kind {
             Self::Unreachable => "upstream_unreachable",
             Self::Timeout => "upstream_timeout",
             Self::Broken => "upstream_broken",
+            Self::Unavailable => "upstream_unavailable",
             Self::Stalled => "client_stalled",
             Self::Internal => "internal",
         }
@@ -119,47 +128,61 @@ impl Kind {
 
     /// Returns whether the upstream is the one that failed.
     pub fn is_upstream(self) -> bool {
-        matches!(self, Self::Unreachable | Self::Timeout | Self::Broken)
+        matches!(
+            self,
+            Self::Unreachable | Self::Timeout | Self::Broken | Self::Unavailable
+        )
     }
 }
 
 impl Error {
     /// Makes an error; `message` is lower case, without a full stop and without secrets.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner {
-            kind,
-            message: message.into(),
-            source: None,
-        }))
+        Self::of(kind, message.into(), None)
     }
 
     /// Makes an error that keeps its cause.
-    pub fn with_source(
-        kind: Kind,
-        message: impl Into<String>,
-        source: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> Self {
-        Self(Arc::new(Inner {
-            kind,
-            message: message.into(),
-            source: Some(source.into()),
-        }))
+    pub fn with_source(kind: Kind, message: impl Into<String>, source: impl Into<Cause>) -> Self {
+        Self::of(kind, message.into(), Some(source.into()))
+    }
+
+    /// Says when the same call is worth another try.
+    #[must_use]
+    pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
+        self.retry_after = Some(retry_after);
+        self
+    }
+
+    fn of(kind: Kind, message: String, source: Option<Cause>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                kind,
+                message,
+                source,
+            }),
+            retry_after: None,
+        }
     }
 
     /// Returns the kind.
     pub fn kind(&self) -> Kind {
-        self.0.kind
+        self.inner.kind
     }
 
     /// Returns the message without its causes: what the client is told.
     pub fn message(&self) -> &str {
-        &self.0.message
+        &self.inner.message
+    }
+
+    /// Returns when the same call is worth another try, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)?;
+        f.write_str(&self.inner.message)?;
         let mut source = self.source();
         while let Some(cause) = source {
             write!(f, ": {cause}")?;
@@ -171,13 +194,13 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Error({}: {self})", self.0.kind.as_str())
+        write!(f, "Error({}: {self})", self.inner.kind.as_str())
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0
+        self.inner
             .source
             .as_ref()
             .map(|source| &**source as &(dyn StdError + 'static))
@@ -209,5 +232,14 @@ mod tests {
         );
         assert_eq!(error.message(), "no connection to `openai`");
         assert_eq!(error.clone().kind(), Kind::Unreachable);
+    }
+
+    #[test]
+    fn a_clone_says_when_to_try_again_and_the_one_it_was_made_of_need_not() {
+        let error = Error::new(Kind::Unavailable, "`openai` is not called for a while");
+        let after = Duration::from_secs(4);
+        let clone = error.clone().with_retry_after(after);
+        assert_eq!(clone.clone().retry_after(), Some(after));
+        assert_eq!(error.retry_after(), None);
     }
 }

@@ -10,6 +10,7 @@
 //! cache      fresh: answered here; stale: kept as fallback; miss: goes on, stored on the way back
 //! coalesce   one leader per key goes on; the others read its tape, live
 //! witness    notes what the upstream says of each credential
+//! breaker    a circuit for each model: while it is open, calls fail at once
 //! upstream   the only station that leaves the machine
 //! ```
 //!

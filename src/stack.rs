@@ -5,6 +5,7 @@ use tower::ServiceBuilder;
 use crate::{
     cache::{Cache, CacheLayer, prover::Prover, refresh::Refreshes},
     guard::{
+        breaker::{Breaker, BreakerLayer, Circuits},
         coalesce::{Coalesce, CoalesceLayer, Flights},
         witness::{Witness, WitnessLayer},
     },
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// The whole way of a call below the edge.
-pub type Stack = Recorder<Cache<Coalesce<Witness<Upstream>>>>;
+pub type Stack = Recorder<Cache<Coalesce<Witness<Breaker<Upstream>>>>>;
 
 /// Puts the layers in order; a call passes them from top to bottom, its answer from bottom to top.
 pub fn stack(
@@ -23,6 +24,7 @@ pub fn stack(
     prover: Prover,
     refreshes: Refreshes,
     flights: Flights,
+    circuits: Circuits,
     upstream: Upstream,
 ) -> Stack {
     let proofs = prover.proofs().clone();
@@ -36,6 +38,8 @@ pub fn stack(
         .layer(CoalesceLayer::new(flights, one_key))
         // Below both, so that it hears of each credential what the upstream said to it, and not to another's call.
         .layer(WitnessLayer::new(proofs, one_key))
+        // An upstream that fails is left alone for a while; closest to it, so that each try counts.
+        .layer(BreakerLayer::new(circuits))
         // The only station that leaves the machine.
         .service(upstream)
 }

@@ -9,6 +9,7 @@ use refrain::{
     call::{self, canon, scope},
     dialect::chat::request::{Class, Field},
     error::Kind,
+    guard::{breaker, circuit::State},
     ledger::{
         clock,
         line::Line,
@@ -158,7 +159,10 @@ fn every_field_of_the_call_line_is_documented_in_its_order() {
 
 #[test]
 fn every_metric_is_documented_with_its_type_and_labels() {
-    let text = Metrics::new().render(&Readings::default());
+    let text = Metrics::new().render(&Readings {
+        circuits: vec![breaker::Counts::default()],
+        ..Readings::default()
+    });
     let mut metrics = BTreeSet::new();
     for line in text.lines() {
         let Some((family, kind)) = line
@@ -221,6 +225,11 @@ fn every_value_of_a_label_is_documented() {
     assert_eq!(
         values("### Values of `event` of `refrain_proofs_total`"),
         events
+    );
+    let states = State::ALL.map(State::as_str);
+    assert_eq!(
+        values("### Values of `to` of `refrain_circuit_transitions_total`"),
+        states
     );
 }
 

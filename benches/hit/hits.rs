@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::{
+    placing::Placing,
     process::Server,
     report, script,
     side::{CONNECTIONS, ROUND, ROUNDS, Round, Side, WARM_UP},
@@ -13,10 +14,9 @@ use crate::{
 pub(crate) async fn play() -> Result<()> {
     report::heading("hits")?;
     about()?;
-    for keys in [1, 10_000] {
-        compare(keys).await?;
-    }
-    Ok(())
+    compare(1, Placing::Spread).await?;
+    compare(10_000, Placing::Spread).await?;
+    compare(1, Placing::Kernel).await
 }
 
 /// Says what is sent and how often.
@@ -28,13 +28,14 @@ pub(crate) fn about() -> Result<()> {
     ))?)
 }
 
-async fn compare(keys: usize) -> Result<()> {
+async fn compare(keys: usize, placing: Placing) -> Result<()> {
+    placing.place_own()?;
     let upstream = Upstream::start(Script::default()).await?;
-    let mut bare = Side::new("bare", Server::bare()?, keys).await?;
+    let mut bare = Side::new("bare", Server::bare()?, keys, placing).await?;
     let refrain = Server::refrain_in_memory(upstream.address)?;
-    let mut refrain = Side::new("refrain", refrain, keys).await?;
+    let mut refrain = Side::new("refrain", refrain, keys, placing).await?;
     let missed = upstream.calls();
-    report::text(&format!("\n{keys} keys"))?;
+    report::text(&format!("\nkeys: {keys}; {}", placing.describe()))?;
     Round::heads()?;
     for _ in 0..ROUNDS {
         for side in [&mut bare, &mut refrain] {

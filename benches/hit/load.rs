@@ -159,13 +159,20 @@ fn length(answer: &[u8]) -> Result<Option<usize>> {
     let Some(end) = memchr::memmem::find(answer, b"\r\n\r\n") else {
         return Ok(None);
     };
-    let head = str::from_utf8(answer.get(..end).unwrap_or_default())?;
-    ensure!(head.starts_with("HTTP/1.1 200 "), "refused: {head}");
-    let digits = head
-        .split("\r\n")
-        .filter_map(|line| line.split_once(": "))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .map(|(_, digits)| digits)
+    let head = answer.get(..end).unwrap_or_default();
+    ensure!(
+        head.starts_with(b"HTTP/1.1 200 "),
+        "refused: {}",
+        head.escape_ascii()
+    );
+    let digits = CONTENT_LENGTH
+        .iter()
+        .find_map(|name| head.get(memchr::memmem::find(head, name)? + name.len()..))
         .context("an answer without `content-length`")?;
-    Ok(Some(end + 4 + digits.parse::<usize>()?))
+    let digits = digits.split(|byte| !byte.is_ascii_digit()).next();
+    let length: usize = str::from_utf8(digits.unwrap_or_default())?.parse()?;
+    Ok(Some(end + 4 + length))
 }
+
+/// As hyper writes it, and as nginx does.
+const CONTENT_LENGTH: [&[u8]; 2] = [b"\r\ncontent-length: ", b"\r\nContent-Length: "];

@@ -26,6 +26,7 @@ mod memory;
 mod misses;
 mod paced;
 mod pass;
+mod placing;
 mod process;
 mod report;
 mod script;

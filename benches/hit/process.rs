@@ -13,7 +13,11 @@ use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{bare, pass, upstream};
+use crate::{
+    bare, pass,
+    placing::{self, Placing},
+    upstream,
+};
 
 /// A server process; killed when dropped.
 #[derive(Debug)]
@@ -133,6 +137,15 @@ impl Server {
             _stdout: Some(stdout),
             _home: home,
         })
+    }
+
+    /// Places its workers: the processes that it has started, else the threads of its runtime.
+    pub(crate) fn place(&self, placing: Placing) -> Result<()> {
+        if !self.workers.is_empty() {
+            return placing.place(&self.workers);
+        }
+        let process = Pid::from_raw(self.child.id().cast_signed()).context("no process")?;
+        placing.place(&placing::threads(process)?)
     }
 
     /// Reads what it has used so far, its workers included.

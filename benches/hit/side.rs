@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::{
     load::{Load, Seen},
+    placing::Placing,
     process::{Server, Usage},
     report,
 };
@@ -35,8 +36,14 @@ pub(crate) struct Round {
 }
 
 impl Side {
-    /// Has the server answer each of `keys` questions once, and warms it up.
-    pub(crate) async fn new(name: &'static str, server: Server, keys: usize) -> Result<Self> {
+    /// Has the server answer each of `keys` questions once, and warms it up; its workers run as `placing` says.
+    pub(crate) async fn new(
+        name: &'static str,
+        server: Server,
+        keys: usize,
+        placing: Placing,
+    ) -> Result<Self> {
+        server.place(placing)?;
         let load = Load::new(server.address, keys, CONNECTIONS);
         load.once().await?;
         load.run(WARM_UP).await?;

@@ -35,6 +35,8 @@ pub struct Views {
     pub readiness: Readiness,
     /// Renders the metrics.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Tells what does not work, a line each.
+    pub troubles: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Purges entries.
     pub purger: Purger,
     /// Who may use `/api`.
@@ -43,6 +45,9 @@ pub struct Views {
 
 /// A short text answer: status and body.
 pub type Text = (StatusCode, &'static str);
+
+/// Troubles that are told one by one.
+const MAX_TROUBLES: usize = 20;
 
 const STARTING: u8 = 0;
 const READY: u8 = 1;
@@ -57,6 +62,11 @@ impl Readiness {
     /// From now on calls should go elsewhere.
     pub fn draining(&self) {
         self.0.store(DRAINING, Ordering::Release);
+    }
+
+    /// Returns whether calls should go elsewhere.
+    pub fn is_draining(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == DRAINING
     }
 
     /// Returns the answer of `/readyz`.
@@ -85,8 +95,18 @@ pub fn router(views: Views) -> Router {
         .with_state(views)
 }
 
-async fn readyz(State(views): State<Views>) -> Text {
-    views.readiness.readyz()
+/// Calls are taken also where something does not work: what can be answered without it is.
+async fn readyz(State(views): State<Views>) -> (StatusCode, String) {
+    let (status, text) = views.readiness.readyz();
+    let troubles = (views.troubles)();
+    if status != StatusCode::OK || troubles.is_empty() {
+        return (status, text.to_owned());
+    }
+    let left = troubles.len().saturating_sub(MAX_TROUBLES);
+    let more = (left > 0).then(|| format!("and {left} more"));
+    let shown = troubles.into_iter().take(MAX_TROUBLES).chain(more);
+    let lines = shown.map(|line| line + "\n");
+    (status, "degraded\n".to_owned() + &lines.collect::<String>())
 }
 
 async fn metrics(State(views): State<Views>) -> ([(HeaderName, &'static str); 1], String) {

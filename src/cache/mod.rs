@@ -408,11 +408,11 @@ fn facts(entry: &Entry, now: Instant) -> Facts {
     Facts { age, lifetime }
 }
 
-/// Returns whether the upstream failed, by an error or by a 5xx of its own.
+/// Returns whether the upstream failed, by an error or by a 5xx of its own, or had no place for the call.
 fn failed(result: &Result<Answer, Error>) -> bool {
     match result {
         Ok(answer) => answer.head.status.is_server_error(),
-        Err(error) => error.kind().is_upstream(),
+        Err(error) => error.kind().is_upstream() || error.kind() == Kind::Busy,
     }
 }
 

@@ -158,7 +158,7 @@ pub(super) fn slot() -> Slot {
 
 pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
     let config = Config::default();
-    let url = &config.upstream.base_url;
+    let url = &config.first_upstream().base_url;
     let policy = Policy::new(&config.cache, url, Duration::from_secs(100));
     let headers = HeaderMap::new();
     let mut plan = policy.plan(&headers).unwrap();

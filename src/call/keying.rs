@@ -72,11 +72,11 @@ impl Keying {
             scheme,
             authority,
             path,
-        } = &config.upstream.base_url;
+        } = &config.first_upstream().base_url;
         let vary: Vec<_> = config.cache.vary.iter().map(HeaderName::as_str).collect();
         Self {
             scope: config.cache.scope.clone(),
-            scoping: Scoping::new(&secret, config.upstream.identity),
+            scoping: Scoping::new(&secret, config.first_upstream().identity),
             policy,
             secret,
             enabled: config.cache.enabled,
@@ -86,7 +86,7 @@ impl Keying {
                 fold_openai_defaults: config.key.fold_openai_defaults,
             },
             version: config.key.version.clone(),
-            upstream: config.upstream.name.clone(),
+            upstream: config.first_upstream().name.clone(),
             base_url: format!("{scheme}://{authority}{path}"),
             vary_sieve: Sieve::of(&vary),
             vary: config.cache.vary.clone(),

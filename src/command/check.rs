@@ -36,11 +36,16 @@ impl Check {
         for warning in &config.warnings {
             writeln!(out, "{warning}")?;
         }
+        let urls = config
+            .upstreams
+            .iter()
+            .map(|upstream| upstream.base_url.to_string());
+        let urls: Vec<_> = urls.collect();
         writeln!(
             out,
             "{source}: listens on {}, calls {}",
             config.listen.join(" and "),
-            config.upstream.base_url
+            urls.join(" and ")
         )?;
         Ok(())
     }

@@ -13,7 +13,10 @@ use crate::{
     app::App,
     config::{Config, Flag, Problems},
     error::Error,
-    ledger::log::{Flush, Log},
+    ledger::{
+        log::{Flush, Log},
+        panics,
+    },
 };
 
 /// Flags of `refrain serve`; each stands for a setting and counts more than file and environment.
@@ -44,6 +47,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?.outliving_hangups()?;
     let (log, flush) = Log::start(&config.log, io::stderr().is_terminal(), io::stderr());
     log.trace(&config.log.level);
+    panics::watch();
     for warning in &config.warnings {
         let complaint = warning.complaint();
         tracing::warn!(
@@ -112,11 +116,12 @@ fn banner(config: &Config, app: &App) -> String {
         Some(address) => row("admin", &format!("http://{address}")),
         None => row("admin", "off"),
     }
-    let upstream = &config.upstream;
-    row(
-        "upstream",
-        &format!("{} {}", upstream.name, upstream.base_url),
-    );
+    for upstream in &config.upstreams {
+        row(
+            "upstream",
+            &format!("{} {}", upstream.name, upstream.base_url),
+        );
+    }
     row("store", &tiers(config, app.has_disk()));
     if let Some(address) = app.proxy.first() {
         let _ = write!(
@@ -189,7 +194,7 @@ mod tests {
         assert_eq!(config.listen, args.listen);
         assert_eq!(config.admin.listen, None);
         assert_eq!(
-            config.upstream.base_url.to_string(),
+            config.first_upstream().base_url.to_string(),
             "http://localhost:11434/v1"
         );
         assert_eq!(config.log.format, LogFormat::Json);

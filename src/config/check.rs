@@ -8,8 +8,13 @@
 mod access;
 mod cache;
 mod doubt;
+mod failure;
+mod glob;
+mod limits;
+mod route;
 mod rule;
 mod store;
+mod tls;
 mod upstream;
 
 use std::path::PathBuf;
@@ -18,11 +23,12 @@ use tracing_subscriber::EnvFilter;
 
 pub(super) use self::cache::keyable_header;
 use super::{
-    Admin, Config, KEEPABLE, Key, Limits, Log, MAX_BODY, Store, Token, address, file,
+    Admin, Config, KEEPABLE, Key, Log, MAX_BODY, Store, Token, address, file,
+    load::Files,
     problem::Complaint,
     read::{hint_for, item_key},
     secret::Environment,
-    units::{Off, Size, Span},
+    units::{Count, Off, Size, Span},
 };
 
 /// Something that is wrong with a setting, or with two together.
@@ -42,6 +48,8 @@ pub(super) struct Surroundings {
     pub(super) state: Option<PathBuf>,
     /// The variables that secrets may be taken from.
     pub(super) env: Environment,
+    /// The files that the settings name.
+    pub(super) files: Files,
 }
 
 /// A configuration that can be used.
@@ -53,52 +61,51 @@ pub(super) struct Checked {
 }
 
 /// Checks `file` and fills in what was left to Refrain.
-pub(super) fn check(file: file::File, surroundings: Surroundings) -> Result<Checked, Vec<Finding>> {
+pub(super) fn check(
+    file: file::File,
+    surroundings: &Surroundings,
+) -> Result<Checked, Vec<Finding>> {
     let mut findings = Findings::default();
     check_listeners(&file, &mut findings);
-    check_limits(&file.limits, file.key.max_body, &mut findings);
     let memory = store::memory(&file, surroundings.memory, &mut findings);
     let token = findings.unless_ok(
         "admin.token",
         Token::resolved(file.admin.token.clone(), &surroundings.env),
     );
-    let disk = store::disk(&file, surroundings.state, &mut findings);
-    let upstream = upstream::the_upstream(file.upstream, &surroundings.env, &mut findings);
+    let disk = store::disk(&file, surroundings.state.clone(), &mut findings);
+    let upstreams = upstream::upstreams(file.upstream, surroundings, &mut findings);
+    let limits = limits::limits(file.limits, file.key.max_body, &mut findings);
+    let retry = failure::retry(&file.retry, &mut findings);
+    let breaker = failure::breaker(&file.breaker, &mut findings);
+    let fallback = failure::fallback(&file.fallback, &mut findings);
     let rules = rule::rules(file.rule, file.cache.max_ttl, &mut findings);
     let cache = cache::cache(file.cache, memory, &mut findings);
     let callers = access::callers(file.caller, &mut findings);
     let cors = access::cors(file.cors, &mut findings);
     access::check_together(
         &file.listen,
-        upstream
-            .as_ref()
-            .and_then(|upstream| upstream.api_key.as_ref()),
+        upstreams.as_deref().and_then(upstream::secret).as_deref(),
         &callers,
         &cors,
         &mut findings,
     );
     let key = key(file.key, &mut findings);
     let log = log(file.log, &mut findings);
-    let config = upstream.map(|upstream| Config {
+    let config = upstreams.map(|upstreams| Config {
         listen: file.listen,
         admin: Admin {
             listen: (file.admin.listen != OFF).then_some(file.admin.listen),
             token: token.flatten(),
         },
-        upstream,
+        upstreams,
+        retry,
+        breaker,
+        fallback,
         cache,
         rules,
         key,
         store: Store { memory, disk },
-        limits: Limits {
-            buffered: file.limits.buffered.0,
-            header: file.limits.header.0,
-            body: file.limits.body.0,
-            idle: file.limits.idle.0,
-            write: file.limits.write.0,
-            drain: file.limits.drain.0,
-            hosts: access::hosts(file.limits.hosts, &mut findings),
-        },
+        limits,
         cors,
         callers,
         log,
@@ -248,27 +255,6 @@ fn key(key: file::Key, findings: &mut Findings) -> Key {
     }
 }
 
-fn check_limits(limits: &file::Limits, max_body: Size, findings: &mut Findings) {
-    for (key, span) in [
-        ("limits.header", limits.header),
-        ("limits.body", limits.body),
-        ("limits.idle", limits.idle),
-        ("limits.write", limits.write),
-    ] {
-        findings.positive(key, span, "write how long a client may take, such as `10s`");
-    }
-    if limits.buffered < max_body {
-        findings.clash(
-            ["limits.buffered", "key.max_body"],
-            format!(
-                "`limits.buffered` ({}) is less than `key.max_body` ({max_body})",
-                limits.buffered
-            ),
-            "raise the one or lower the other, else the largest bodies could never be keyed",
-        );
-    }
-}
-
 fn log(log: file::Log, findings: &mut Findings) -> Log {
     const HINT: &str = "expected `off`, `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,refrain=debug`";
     // A lone word that is no level is a legal filter, namely everything from a crate of that name: never what was meant.
@@ -299,6 +285,8 @@ fn is_name(name: &str) -> bool {
             .all(|b| is_plain(b) || matches!(b, b'_' | b'-'))
 }
 
+/// What names look like.
+const NAME: &str = "expected at most 64 of `a-z`, `0-9`, `_` and `-`, a letter or digit first";
 /// Switches the admin listener or the disk off.
 const OFF: &str = "off";
 /// An entry takes at most one part in this many of the memory tier.

@@ -4,16 +4,22 @@
 //! of a small set that are written one by one are checked here; whatever comes in lists, in `check`, which reports every
 //! item.
 
+mod failure;
 mod rule;
+mod upstream;
 
 use std::time::Duration;
 
 use serde::Deserialize;
 
-pub(super) use self::rule::{Match, Rule, Timers};
+pub(super) use self::{
+    failure::{Breaker, Fallback, Retry},
+    rule::{Match, Rule, RuleFallback, Timers},
+    upstream::{Headers, Switch, Timeouts, Tls, Upstream},
+};
 use super::{
-    ApiKey, Directive, HttpVersion, Identity, LogFormat, OnDisconnect,
-    units::{Auto, Off, Size, Span},
+    ApiKey, Directive, LogFormat, OnDisconnect, Ratio,
+    units::{Auto, Count, Off, Size, Span},
 };
 
 /// The whole file.
@@ -24,6 +30,9 @@ pub(super) struct File {
     pub(super) listen: Vec<String>,
     pub(super) admin: Admin,
     pub(super) upstream: Vec<Upstream>,
+    pub(super) retry: Retry,
+    pub(super) breaker: Breaker,
+    pub(super) fallback: Fallback,
     pub(super) cache: Cache,
     /// None by default, and so no part of the defaults as they are written.
     #[cfg_attr(test, serde(skip_serializing_if = "Vec::is_empty"))]
@@ -43,36 +52,6 @@ pub(super) struct File {
 pub(super) struct Admin {
     pub(super) listen: String,
     pub(super) token: ApiKey,
-}
-
-/// `[[upstream]]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(deny_unknown_fields, default, expecting = "a section, `[[upstream]]`")]
-pub(super) struct Upstream {
-    pub(super) name: String,
-    pub(super) base_url: String,
-    pub(super) api_key: ApiKey,
-    pub(super) http: HttpVersion,
-    pub(super) pool_idle: Span,
-    pub(super) timeouts: Timeouts,
-    pub(super) proof: String,
-    pub(super) identity: Identity,
-}
-
-/// `timeouts` of `[[upstream]]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(
-    deny_unknown_fields,
-    default,
-    expecting = "a table such as `{ connect = \"5s\" }`"
-)]
-pub(super) struct Timeouts {
-    pub(super) connect: Off<Span>,
-    pub(super) first_byte: Off<Span>,
-    pub(super) idle: Off<Span>,
-    pub(super) total: Off<Span>,
 }
 
 /// `[cache]`.
@@ -129,7 +108,9 @@ pub(super) struct Limits {
     pub(super) body: Span,
     pub(super) idle: Span,
     pub(super) write: Span,
+    pub(super) connections: Off<Count>,
     pub(super) drain: Span,
+    pub(super) min_drain: Span,
     pub(super) hosts: Vec<String>,
 }
 
@@ -166,6 +147,9 @@ impl Default for File {
             listen: words(&["127.0.0.1:8080"]),
             admin: Admin::default(),
             upstream: vec![Upstream::default()],
+            retry: Retry::default(),
+            breaker: Breaker::default(),
+            fallback: Fallback::default(),
             cache: Cache::default(),
             rule: Vec::new(),
             key: Key::default(),
@@ -183,32 +167,6 @@ impl Default for Admin {
         Self {
             listen: "127.0.0.1:8081".to_owned(),
             token: ApiKey::none(),
-        }
-    }
-}
-
-impl Default for Upstream {
-    fn default() -> Self {
-        Self {
-            name: "openai".to_owned(),
-            base_url: "https://api.openai.com/v1".to_owned(),
-            api_key: ApiKey::none(),
-            http: HttpVersion::Http1,
-            pool_idle: seconds(15),
-            timeouts: Timeouts::default(),
-            proof: "auto".to_owned(),
-            identity: Identity::Off,
-        }
-    }
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Off::At(seconds(5)),
-            first_byte: Off::At(seconds(10 * MINUTE)),
-            idle: Off::At(seconds(5 * MINUTE)),
-            total: Off::Off,
         }
     }
 }
@@ -262,7 +220,7 @@ impl Default for Store {
             memory: Auto::Auto,
             path: "auto".to_owned(),
             max_size: Size(4 << 30),
-            budget: Span(Duration::from_millis(50)),
+            budget: milliseconds(50),
         }
     }
 }
@@ -275,7 +233,9 @@ impl Default for Limits {
             body: seconds(MINUTE),
             idle: seconds(75),
             write: seconds(MINUTE),
+            connections: Off::At(Count(10_000)),
             drain: seconds(30),
+            min_drain: seconds(0),
             hosts: Vec::new(),
         }
     }
@@ -296,6 +256,15 @@ fn words(words: &[&str]) -> Vec<String> {
 
 fn seconds(seconds: u64) -> Span {
     Span(Duration::from_secs(seconds))
+}
+
+fn milliseconds(milliseconds: u64) -> Span {
+    Span(Duration::from_millis(milliseconds))
+}
+
+#[expect(clippy::expect_used, reason = "for defaults, which a test reads")]
+fn ratio(number: f64) -> Ratio {
+    Ratio::new(number).expect("a share of a whole")
 }
 
 fn mebibytes(mebibytes: u64) -> Size {

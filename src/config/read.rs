@@ -10,7 +10,7 @@ use serde::{
     de::{
         DeserializeOwned, DeserializeSeed, Deserializer, Error, Expected, IntoDeserializer,
         MapAccess, SeqAccess, Unexpected, Visitor,
-        value::{SeqDeserializer, StrDeserializer},
+        value::{MapDeserializer, SeqDeserializer, StrDeserializer},
     },
     forward_to_deserialize_any,
 };
@@ -145,6 +145,40 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         .map_err(|mistake: Mistake| mistake.at(&self))
     }
 
+    /// Reads a number, or the word that stands in its place, as it was written.
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        match &self.node.value {
+            Value::Other(text) => visitor
+                .visit_str(text)
+                .map_err(|mistake: Mistake| mistake.at(&self)),
+            _ => self.visit(visitor),
+        }
+    }
+
+    /// Reads a table, also one from outside of the file: `name=value`, separated by commas. It is not repeated in the
+    /// complaint: it may hold secrets.
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        let Value::Loose(text) = &self.node.value else {
+            return self.visit(visitor);
+        };
+        let items = text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty());
+        let pairs: Option<Vec<_>> = items.map(|item| item.split_once('=')).collect();
+        let pairs = pairs.ok_or_else(|| {
+            Mistake::complain("is no table", "expected `name=value`, separated by commas")
+        });
+        pairs
+            .and_then(|pairs| {
+                let pairs = pairs
+                    .into_iter()
+                    .map(|(name, value)| (name.trim(), value.trim()));
+                visitor.visit_map(MapDeserializer::new(pairs))
+            })
+            .map_err(|mistake: Mistake| mistake.at(&self))
+    }
+
     /// What is written is there.
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
         visitor.visit_some(self)
@@ -197,8 +231,8 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 char str string bytes byte_buf unit unit_struct
-        newtype_struct tuple tuple_struct map identifier ignored_any
+        i8 i16 i32 i64 i128 u8 u16 u32 u128 f32 char str string bytes byte_buf unit unit_struct
+        newtype_struct tuple tuple_struct identifier ignored_any
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{Scope, Timeouts, glob::Glob};
+use super::{RuleFallback, Scope, Timeouts, glob::Glob};
 
 /// A `[[rule]]`. What it does not say is as it would be without it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Rule {
     pub stale_if_error: Option<Duration>,
     /// Timers that differ from the upstream's.
     pub timeouts: Timers,
+    /// What they get when they could not be answered.
+    pub fallback: RuleFallback,
 }
 
 impl Rule {

@@ -39,12 +39,7 @@ impl ApiKey {
     /// Returns the key that is meant: `${NAME}` stands for a variable, nothing for none.
     pub(super) fn resolved(self, env: &Environment) -> Result<Option<Self>, Complaint> {
         let key = match variable(&self.0) {
-            Some(name) if !may_be_variable(name) => {
-                return Err(Complaint::new(
-                    "is no variable of the environment",
-                    "write `${NAME}` with a name of letters, digits and `_`, or the key without `${` and `}`",
-                ));
-            }
+            Some(name) if !may_be_variable(name) => return Err(no_variable()),
             Some(name) => env.get(name)?,
             None => self.0,
         };
@@ -65,6 +60,22 @@ impl Environment {
     /// Takes the environment, whole.
     pub(super) fn of(variables: &[(OsString, OsString)]) -> Self {
         Self(variables.to_vec())
+    }
+
+    /// Returns `text` with every `${NAME}` in it replaced, and whether there was one.
+    pub(super) fn fill(&self, text: &str) -> Result<(String, bool), Complaint> {
+        let (mut filled, mut rest) = (String::new(), text);
+        while let Some((before, after)) = rest.split_once("${") {
+            let named = after
+                .split_once('}')
+                .filter(|(name, _)| may_be_variable(name));
+            let (name, behind) = named.ok_or_else(no_variable)?;
+            filled.push_str(before);
+            filled.push_str(&self.get(name)?);
+            rest = behind;
+        }
+        filled.push_str(rest);
+        Ok((filled, rest.len() < text.len()))
     }
 
     fn get(&self, name: &str) -> Result<String, Complaint> {
@@ -92,6 +103,13 @@ impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Environment(..)")
     }
+}
+
+fn no_variable() -> Complaint {
+    Complaint::new(
+        "is no variable of the environment",
+        "write `${NAME}` with a name of letters, digits and `_`, or the key without `${` and `}`",
+    )
 }
 
 /// Returns whether `name` may be repeated: what cannot be a variable may be the key itself.
@@ -139,6 +157,26 @@ mod tests {
         ] {
             let complaint = resolved(text).unwrap_err();
             assert!(!format!("{complaint:?}").contains("canary"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_filled_from_the_environment() {
+        let env = Environment::of(&[("A".into(), "1".into()), ("B".into(), "${A}".into())]);
+        for (text, filled) in [
+            ("plain $ {A}", Some(("plain $ {A}", false))),
+            ("Bearer ${A}", Some(("Bearer 1", true))),
+            ("${A}-${B}}", Some(("1-${A}}", true))),
+            ("${A", None),
+            ("${NONE}", None),
+            ("${sk-canary}", None),
+        ] {
+            let result = env.fill(text);
+            if let Err(complaint) = &result {
+                assert!(!format!("{complaint:?}").contains("canary"), "{text}");
+            }
+            let expected = filled.map(|(text, is_secret)| (text.to_owned(), is_secret));
+            assert_eq!(result.ok(), expected, "{text}");
         }
     }
 

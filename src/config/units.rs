@@ -1,6 +1,6 @@
-//! Durations and sizes as people write them: `"10m"`, `"64MiB"`, `"off"`, `"auto"`.
+//! Durations, sizes and counts as people write them: `"10m"`, `"64MiB"`, `20`, `"off"`, `"auto"`.
 //!
-//! Both are bounded when read, so that nobody behind has to think of overflow: a [`Span`] can be added to any clock, a
+//! They are bounded when read, so that nobody behind has to think of overflow: a [`Span`] can be added to any clock, a
 //! [`Size`] is exact also as a float.
 
 use std::{fmt, marker::PhantomData, time::Duration};
@@ -19,6 +19,10 @@ pub(super) struct Span(pub(super) Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Size(pub(super) u64);
 
+/// A number of things, written without quotes; at most a million.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Count(pub(super) u32);
+
 /// A value, or `"off"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Off<T> {
@@ -33,8 +37,11 @@ pub(super) enum Auto<T> {
     At(T),
 }
 
-/// What is written as a string and read by rules of its own.
+/// What is written as a string, or as a number, and read by rules of its own.
 trait Unit: Sized {
+    /// Whether it may be written as a number.
+    const IS_NUMBER: bool = false;
+
     /// Writes what is allowed, to fit after "expected".
     fn expected(f: &mut fmt::Formatter<'_>) -> fmt::Result;
 
@@ -84,7 +91,22 @@ impl Unit for Size {
     }
 }
 
+impl Unit for Count {
+    const IS_NUMBER: bool = true;
+
+    fn expected(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number of at most a million, such as `20`")
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let count = text.replace('_', "").parse().ok()?;
+        (count <= MOST).then_some(Self(count))
+    }
+}
+
 impl<T: Unit> Unit for Off<T> {
+    const IS_NUMBER: bool = T::IS_NUMBER;
+
     fn expected(f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("`off` or ")?;
         T::expected(f)
@@ -100,6 +122,8 @@ impl<T: Unit> Unit for Off<T> {
 }
 
 impl<T: Unit> Unit for Auto<T> {
+    const IS_NUMBER: bool = T::IS_NUMBER;
+
     fn expected(f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("`auto` or ")?;
         T::expected(f)
@@ -136,6 +160,12 @@ impl fmt::Display for Size {
     }
 }
 
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         read(deserializer)
@@ -143,6 +173,12 @@ impl<'de> Deserialize<'de> for Span {
 }
 
 impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read(deserializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         read(deserializer)
     }
@@ -175,7 +211,12 @@ fn read<'de, T: Unit, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Err
         }
     }
 
-    deserializer.deserialize_str(Reading(PhantomData))
+    if T::IS_NUMBER {
+        // Of the two only this one is told of numbers; see `read`.
+        deserializer.deserialize_u64(Reading(PhantomData))
+    } else {
+        deserializer.deserialize_str(Reading(PhantomData))
+    }
 }
 
 /// Writes `number` as one would: as a whole number of the largest unit that it is a multiple of.
@@ -191,6 +232,9 @@ const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
 /// 2^53: sizes are also used in proportions, and up to here an `f64` is exact.
 const LARGEST: u64 = 1 << 53;
+
+/// More of anything is a slip of the pen, too.
+const MOST: u32 = 1_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -209,6 +253,12 @@ mod tests {
     impl Serialize for Size {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             serializer.collect_str(self)
+        }
+    }
+
+    impl Serialize for Count {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_u32(self.0)
         }
     }
 
@@ -286,6 +336,26 @@ mod tests {
         ] {
             assert_eq!(Size::parse(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn counts_are_read_as_written() {
+        for (text, count) in [("0", 0), ("20", 20), ("1_000", 1000), ("1000000", MOST)] {
+            assert_eq!(Count::parse(text), Some(Count(count)), "{text}");
+        }
+        for text in [
+            "",
+            "_",
+            "-1",
+            "1.5",
+            "0x10",
+            "many",
+            "1000001",
+            "99999999999",
+        ] {
+            assert_eq!(Count::parse(text), None, "{text:?}");
+        }
+        assert_eq!(Off::<Count>::parse("off").map(Off::on), Some(None));
     }
 
     #[test]

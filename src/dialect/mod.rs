@@ -6,6 +6,7 @@
 pub mod chat;
 pub mod envelope;
 mod glimpse;
+pub mod opening;
 pub mod sse;
 pub mod usage;
 

@@ -9,6 +9,7 @@ pub mod line;
 pub mod log;
 pub mod metrics;
 mod object;
+pub mod panics;
 pub mod refresh;
 
 use std::{

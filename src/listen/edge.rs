@@ -413,6 +413,9 @@ impl<S: Answering> Inner<S> {
             && let Some(client) = head.extensions.remove::<OnUpgrade>()
         {
             self.connect(client, upstream.clone(), line.line().begin());
+        } else if version < Version::HTTP_2 && self.parts.readiness.is_draining() {
+            // Told so, a client makes its next call on a connection to somebody who stays.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let way = Way::of(version, &headers, &body);
         response(status, headers, Outgoing::new(body, record, line, way))
@@ -481,8 +484,17 @@ fn of_error(error: &Error, version: Version) -> (StatusCode, HeaderMap, Body) {
         // A 401 says how to do better (RFC 9110 §11.6.1).
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
+    if let Some(after) = error.retry_after() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
+    }
     let body = error_body(error.message(), kind.as_str(), None);
     (kind.status(), headers, ours(body))
+}
+
+/// Returns `wait` in whole seconds, as `Retry-After` has them (RFC 9110 §10.2.3): never less, and never none.
+fn whole_seconds(wait: Duration) -> u64 {
+    let more = u64::from(wait.subsec_nanos() > 0);
+    wait.as_secs().saturating_add(more).max(1)
 }
 
 fn ours(body: Bytes) -> Body {

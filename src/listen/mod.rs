@@ -1,11 +1,13 @@
 //! Accepting calls: HTTP/1.1 and h2c on one port, deadlines, drain.
 //!
 //! # Drain
-//! Once told to stop, a listener accepts no more, tells its connections to end after the call under way
-//! (`Connection: close`, GOAWAY); who owns the tasks waits for them, and bounds the wait.
+//! Once told to stop, a listener takes who has connected already and closes. Its connections end after the call under way
+//! (`Connection: close`, GOAWAY); those without one are kept a little longer, for a request that is on its way to be answered
+//! and not reset. Who owns the tasks waits for them, and bounds the wait.
 
 pub mod arriving;
 pub mod breaking;
+pub mod connections;
 pub mod cors;
 pub mod departing;
 pub mod edge;
@@ -33,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use self::{
+    connections::{Connected, Connections},
     edge::Edge,
     socket::{Deadlines, Line, Socket},
     streams::Streams,
@@ -87,31 +90,86 @@ pub struct End {
     pub cut: CancellationToken,
 }
 
-/// Accepts until `stop`. The connections are `tasks`' own: they end after the call under way then, or at `cut`.
-pub async fn serve<S: Answering>(
-    listener: TcpListener,
+/// What the listeners have in common.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// How long a client may take.
+    pub deadlines: Deadlines,
+    /// How many clients there may be.
+    pub connections: Connections,
+    /// Owner of the connections.
+    pub tasks: Tasks,
+    /// When it is all over.
+    pub end: End,
+}
+
+/// Accepts until `stop`. The connections end after the call under way then, or at `cut`.
+pub async fn serve<S: Answering>(listener: TcpListener, edge: Edge<S>, terms: Terms) {
+    let streams = Streams::new(terms.tasks.clone(), terms.deadlines.write);
+    let reception = Reception {
+        builder: builder(streams),
+        edge,
+        terms,
+    };
+    let stop = reception.terms.end.stop.clone();
+    stop.run_until_cancelled(reception.accept_from(&listener))
+        .await;
+    if let Ok(listener) = listener.into_std() {
+        reception.accept_the_last(&listener);
+    }
+}
+
+/// Who takes in connections.
+struct Reception<S> {
+    builder: auto::Builder<Streams>,
     edge: Edge<S>,
-    deadlines: Deadlines,
-    tasks: Tasks,
-    end: End,
-) {
-    let builder = builder(Streams::new(tasks.clone(), deadlines.write));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = end.stop.cancelled() => break,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let connection = connection(&builder, stream, edge.of_connection(), deadlines);
-                tasks.spawn(attend(connection, end.clone()));
-            }
-            Err(error) => {
-                tracing::warn!(error = %error, "no connection accepted");
-                // Out of descriptors, most likely: they come back when calls end.
-                tokio::time::sleep(RETRY).await;
+    terms: Terms,
+}
+
+impl<S: Answering> Reception<S> {
+    /// Accepts for ever.
+    async fn accept_from(&self, listener: &TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    // It may wait here, accepted and unread, and the others behind it in the system's queue.
+                    let connected = self.terms.connections.enter().await;
+                    self.attend(stream, connected);
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "no connection accepted");
+                    // Out of descriptors, most likely: they come back when calls end.
+                    tokio::time::sleep(RETRY).await;
+                }
             }
         }
+    }
+
+    /// Accepts who stands in the system's queue: they would be reset, and their requests may have been sent already.
+    fn accept_the_last(&self, listener: &std::net::TcpListener) {
+        while let Some(connected) = self.terms.connections.try_enter()
+            && let Ok((stream, _)) = listener.accept()
+            && stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            self.attend(stream, connected);
+        }
+    }
+
+    fn attend(&self, stream: TcpStream, connected: Connected) {
+        let Terms {
+            deadlines,
+            tasks,
+            end,
+            ..
+        } = &self.terms;
+        let edge = self.edge.of_connection();
+        let connection = connection(&self.builder, stream, edge, *deadlines);
+        let end = end.clone();
+        tasks.spawn(async move {
+            attend(connection, end).await;
+            drop(connected);
+        });
     }
 }
 
@@ -122,7 +180,8 @@ async fn attend(connection: impl GracefulConnection<Error = BoxError>, end: End)
     // To ask a token whether it is cancelled takes a lock that all connections share, and a connection is polled for
     // every call; in here the tokens are asked when they have news.
     let mut news: FuturesUnordered<BoxFuture<'_, News>> = FuturesUnordered::new();
-    news.push(Box::pin(end.stop.cancelled().map(|()| News::Stop)));
+    let stopped = end.stop.cancelled().then(|()| tokio::time::sleep(GRACE));
+    news.push(Box::pin(stopped.map(|()| News::Stop)));
     news.push(Box::pin(end.cut.cancelled().map(|()| News::Cut)));
     loop {
         tokio::select! {
@@ -181,6 +240,8 @@ fn connection<S: Answering>(
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// For a request that is on its way when a listener closes: a connection without a call is kept as long.
+const GRACE: Duration = Duration::from_millis(100);
 /// Pause after a connection could not be accepted.
 const RETRY: Duration = Duration::from_millis(50);
 /// Calls at a time on an h2 connection.

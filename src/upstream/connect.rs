@@ -1,4 +1,4 @@
-//! Connecting to an upstream: TCP and TLS within one timer. Certificates are always verified, by the system's roots.
+//! Connecting to an upstream: TCP and TLS within one timer.
 
 use std::{
     future::Future,
@@ -13,9 +13,10 @@ use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::net::TcpStream;
 use tower::Service;
 
+use super::{client::SIGNS, tls};
 use crate::{
-    config::HttpVersion,
-    error::{Error, Kind},
+    config::{self, HttpVersion},
+    error::Error,
 };
 
 /// Connects over TCP, with TLS where the scheme asks for it.
@@ -33,15 +34,23 @@ pub struct TimedOut(pub Duration);
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Connector {
-    /// Makes a connector that offers `http` by ALPN and gives up after `limit`.
-    pub fn new(http: HttpVersion, limit: Option<Duration>) -> Result<Self, Error> {
+    /// Makes a connector to `upstream` that offers `http` by ALPN and gives up after `limit`.
+    ///
+    /// # Errors
+    /// As [`tls::client_config`].
+    pub fn new(
+        upstream: &config::Upstream,
+        http: HttpVersion,
+        limit: Option<Duration>,
+    ) -> Result<Self, Error> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(Duration::from_secs(30)));
+        tcp.set_keepalive(upstream.keepalive);
+        tcp.set_keepalive_interval(upstream.keepalive);
+        tcp.set_keepalive_retries(upstream.keepalive.map(|_| SIGNS));
         let builder = HttpsConnectorBuilder::new()
-            .try_with_platform_verifier()
-            .map_err(|error| Error::with_source(Kind::Internal, "no TLS here", error))?
+            .with_tls_config(tls::client_config(&upstream.tls)?)
             .https_or_http();
         let inner = match http {
             HttpVersion::Http1 => builder.enable_http1().wrap_connector(tcp),

@@ -111,7 +111,7 @@ mod tests {
     fn credential(base_url: &str, api_key: &str) -> Credential {
         let text = format!("[[upstream]]\nbase_url = \"{base_url}\"\napi_key = \"{api_key}\"\n");
         let config: Config = text.parse().unwrap();
-        Credential::of(&config.upstream).unwrap()
+        Credential::of(config.first_upstream()).unwrap()
     }
 
     fn sent(credential: &Credential) -> Vec<String> {

@@ -7,12 +7,15 @@
 //! # Scope
 //! One try. What to do about a failure is decided above.
 
+mod client;
 pub mod connect;
+pub mod constant;
 pub mod credential;
 pub mod flow;
 pub mod headers;
 pub mod refusals;
 pub mod target;
+pub mod tls;
 
 use std::{
     future::Future,
@@ -22,23 +25,17 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
-use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{CaptureConnection, capture_connection},
-    },
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use tokio::time::Instant;
 use tower::Service;
 
 use self::{
-    connect::{Connector, TimedOut},
+    client::{Content, HttpClient, client, longest_connect},
+    connect::TimedOut,
     credential::Credential,
     flow::{Flow, Progress, Upload},
     refusals::Refusals,
@@ -68,9 +65,6 @@ struct Inner {
     switching: HttpClient,
 }
 
-type Content = UnsyncBoxBody<Bytes, Error>;
-type HttpClient = Client<Connector, Content>;
-
 impl Upstream {
     /// Prepares the way to `config`'s upstream; connects to nothing yet. `rules` are those that a call may be under.
     pub fn new(
@@ -97,30 +91,6 @@ impl Upstream {
     pub fn has_one_key(&self) -> bool {
         matches!(self.0.credential, Credential::Swap(..))
     }
-}
-
-/// Returns the longest that any call may wait for a connection. The connector keeps to it also where the call that wanted
-/// the connection has long got another one.
-fn longest_connect(timeouts: &Timeouts, rules: &[Rule]) -> Option<Duration> {
-    let limits = rules
-        .iter()
-        .map(|rule| rule.timeouts.over(*timeouts).connect);
-    limits.fold(timeouts.connect, |most, limit| Some(most?.max(limit?)))
-}
-
-fn client(
-    config: &config::Upstream,
-    http: HttpVersion,
-    connect: Option<Duration>,
-) -> Result<HttpClient, Error> {
-    let connector = Connector::new(http, connect)?;
-    Ok(Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(config.pool_idle)
-        .http2_only(http == HttpVersion::Http2)
-        .http2_adaptive_window(true)
-        .build(connector))
 }
 
 impl Service<Call> for Upstream {
@@ -213,6 +183,7 @@ impl Inner {
             call.upgrade,
         );
         self.credential.put(&call.method, &mut headers);
+        constant::put(&self.config.headers, &call.method, &mut headers);
         measure(&mut headers, &call.payload);
         let body = match call.payload {
             Payload::Whole(bytes) => Full::new(bytes)
@@ -269,6 +240,10 @@ impl Inner {
         }
         if let Some(timer) = find::<TimedOut>(&error) {
             return self.not_connected(*timer);
+        }
+        if let Some(fault) = tls::fault(&error) {
+            let message = format!("no connection to upstream `{name}`: {fault}");
+            return Error::with_source(Kind::Unreachable, message, error);
         }
         if error.is_connect() {
             let message = format!("no connection to upstream `{name}`");
@@ -365,29 +340,4 @@ fn find<'a, E: std::error::Error + 'static>(
 ) -> Option<&'a E> {
     std::iter::successors(Some(error), |error| error.source())
         .find_map(|error| error.downcast_ref::<E>())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Config, Timer, Timers};
-
-    #[test]
-    fn the_connector_is_as_patient_as_any_rule() {
-        let timeouts = Config::default().upstream.timeouts;
-        let rule = |connect| Rule {
-            timeouts: Timers {
-                connect,
-                ..Timers::default()
-            },
-            ..Rule::default()
-        };
-        let after = |seconds| Some(Timer::After(Duration::from_secs(seconds)));
-        let longest = |rules: &[Rule]| longest_connect(&timeouts, rules);
-        assert_eq!(longest(&[]), timeouts.connect);
-        assert_eq!(longest(&[rule(None), rule(after(1))]), timeouts.connect);
-        let nine = Some(Duration::from_secs(9));
-        assert_eq!(longest(&[rule(after(9)), rule(after(7))]), nine);
-        assert_eq!(longest(&[rule(Some(Timer::Off)), rule(after(9))]), None);
-    }
 }

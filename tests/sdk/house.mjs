@@ -2,7 +2,8 @@
 //
 // The scripted upstream answers a chat call by its model: `text` is `fixtures/text.json`, or `fixtures/text.sse` when
 // a stream is asked for, without its usage unless that is asked for, too. `cut` is the stream of `text` broken off after three events, `hold` the same kept open.
-// What has no body, such as a list of models, gets an empty object.
+// `cut-once` is `text`, but its first call is broken off after five events, once `openGate` is called. `busy-once` is `text`, but its first
+// call is a 429 that asks for a second of patience. What has no body, such as a list of models, gets an empty object.
 
 import { spawn } from 'node:child_process';
 import { EventEmitter, on } from 'node:events';
@@ -32,12 +33,13 @@ const silent = (name) =>
     .join('');
 
 /**
- * Runs a scripted upstream; `calls` counts the calls, without the icons that a browser asks for itself, `credentials` are what they brought as `Authorization`, `givenUp`
- * settles when a held stream loses its client.
+ * Runs a scripted upstream; `calls` counts the calls, without the icons that a browser asks for itself, `credentials` are what they brought as `Authorization`,
+ * `retries` what the SDK says of its own, `givenUp` settles when a held stream loses its client.
  */
 export async function scripted() {
-  const upstream = { calls: 0, credentials: [] };
+  const upstream = { calls: 0, credentials: [], retries: [] };
   const noticed = Promise.withResolvers();
+  const gate = Promise.withResolvers();
   const server = http.createServer(async (request, answer) => {
     if (request.url === '/favicon.ico') {
       answer.writeHead(404).end();
@@ -51,6 +53,12 @@ export async function scripted() {
       return;
     }
     const asked = JSON.parse(body);
+    upstream.retries.push(request.headers['x-stainless-retry-count']);
+    if (['cut-once', 'busy-once'].includes(asked.model) && upstream.calls > 1) asked.model = 'text';
+    if (asked.model === 'busy-once') {
+      answer.writeHead(429, { 'content-type': 'application/json', 'retry-after': '1' }).end(recording('busy.json'));
+      return;
+    }
     const streams = asked.stream || ['cut', 'hold'].includes(asked.model);
     answer.writeHead(200, {
       'content-type': streams ? 'text/event-stream' : 'application/json',
@@ -60,6 +68,10 @@ export async function scripted() {
     if (asked.model === 'hold') {
       answer.on('close', noticed.resolve);
       events('text.sse').slice(0, 3).forEach((event) => answer.write(event));
+    } else if (asked.model === 'cut-once') {
+      answer.write(events('text.sse').slice(0, 5).join(''));
+      await gate.promise;
+      answer.socket.end();
     } else if (asked.model === 'cut') {
       // The socket ends only when the events have left: no last chunk follows them.
       answer.write(events('text.sse').slice(0, 3).join(''), () => answer.socket.end());
@@ -72,6 +84,7 @@ export async function scripted() {
   return Object.assign(upstream, {
     url: `http://127.0.0.1:${server.address().port}/v1`,
     givenUp: noticed.promise,
+    openGate: gate.resolve,
     stop: () => {
       server.closeAllConnections();
       server.close();
@@ -127,6 +140,13 @@ export async function proxy(upstream, settings = '') {
   };
   const lines = on(log, 'line');
   return { url: urls[0], admin: urls[1], calls: calls(), stop };
+}
+
+/** Returns the value of a metric without labels. */
+export async function metric(admin, name) {
+  const page = await (await fetch(`${admin}/metrics`)).text();
+  const line = page.split('\n').find((line) => line.startsWith(`${name} `));
+  return Number(line.split(' ')[1]);
 }
 
 /** Runs the mock. */

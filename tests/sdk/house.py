@@ -1,7 +1,8 @@
 """What the Python checks stand on: the binary, and an upstream that plays back the recordings in `fixtures/`.
 
 The scripted upstream answers a chat call by its model: `text` is `fixtures/text.json`, or `fixtures/text.sse` when a
-stream is asked for, without its usage unless that is asked for, too. `cut` is the stream of `text` broken off after three events, `hold` the same kept open.
+stream is asked for, without its usage unless that is asked for, too. `cut` is the stream of `text` broken off after three events, `hold` the same kept open. `cut-once` is `text`, but its first call is broken
+off after five events, once `gate` is set. `busy-once` is `text`, but its first call is a 429 that asks for a second of patience.
 """
 
 import json
@@ -21,7 +22,8 @@ DEADLINE = 30
 
 
 class Scripted(ThreadingHTTPServer):
-    """The scripted upstream; `calls` counts the chat calls, `given_up` is set when a held stream loses its client."""
+    """The scripted upstream; `calls` counts the chat calls, `heads` are their header fields, `given_up` is set when a held stream
+    loses its client."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -29,7 +31,9 @@ class Scripted(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.calls = 0
+        self.heads = []
         self.given_up = threading.Event()
+        self.gate = threading.Event()
         self.base_url = f"http://127.0.0.1:{self.server_port}/v1"
 
     def handle_error(self, request, client_address):
@@ -42,8 +46,17 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.calls += 1
+        self.server.heads.append(self.headers)
         model = asked["model"]
-        if model in ("cut", "hold"):
+        if model in ("cut-once", "busy-once") and self.server.calls > 1:
+            model = "text"
+        if model == "busy-once":
+            self.refuse(recording("busy.json"))
+        elif model == "cut-once":
+            self.stream(events("text.sse")[:5])
+            self.server.gate.wait(DEADLINE)
+            self.leave_open(False)
+        elif model in ("cut", "hold"):
             self.stream(events("text.sse")[:3])
             self.leave_open(model == "hold")
         elif asked.get("stream"):
@@ -59,6 +72,14 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("x-request-id", f"req-{self.server.calls}")
         self.end_headers()
+
+    def refuse(self, body):
+        self.send_response(429)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.send_header("retry-after", "1")
+        self.end_headers()
+        self.wfile.write(body)
 
     def whole(self, body):
         self.head(("content-type", "application/json"), ("content-length", str(len(body))))
@@ -162,6 +183,13 @@ def mock():
     """Runs the mock; yields its base URL."""
     with refrain("mock", "--listen", "127.0.0.1:0", announces=["mock "]) as (url,):
         yield url
+
+
+def metric(admin, name):
+    """Returns the value of a metric without labels."""
+    with urllib.request.urlopen(f"{admin}/metrics", timeout=DEADLINE) as answer:
+        lines = answer.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
 def get_json(url):

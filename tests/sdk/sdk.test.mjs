@@ -7,7 +7,7 @@ import OpenAI from 'openai';
 import { zodResponseFormat } from 'openai/helpers/zod';
 import { z } from 'zod';
 
-import { mock, proxy, recording, scripted } from './house.mjs';
+import { metric, mock, proxy, recording, scripted } from './house.mjs';
 
 const QUESTION = [
   { role: 'developer', content: 'Be brief.' },
@@ -165,6 +165,61 @@ describe('through the proxy', () => {
       assert.equal(seen.length, 3);
     }
     assert.equal(up.calls, 3);
+  });
+
+  /** Reads a stream that breaks off; returns how many chunks came before. */
+  async function readUntilCut() {
+    const seen = [];
+    await assert.rejects(async () => {
+      const chunks = await client(through.url).chat.completions.create(asked('cut-once', { stream: true }));
+      for await (const chunk of chunks) seen.push(chunk);
+    });
+    return seen.length;
+  }
+
+  /** Asserts that nothing is left of a stream that was cut: the next call is answered whole, by the upstream. */
+  async function assertFresh() {
+    const { calls } = up;
+    const extra = { stream: true, stream_options: { include_usage: true } };
+    const answer = await client(through.url).chat.completions.create(asked('cut-once', extra)).asResponse();
+    assert.equal(answer.headers.get('x-cache'), 'MISS');
+    assert.equal(await answer.text(), recording('text.sse'));
+    assert.equal(up.calls, calls + 1);
+  }
+
+  test('a stream cut after five events raises, and the next call is a fresh miss', async () => {
+    up.openGate();
+    assert.equal(await readUntilCut(), 5);
+    assert.equal(up.calls, 1);
+    await assertFresh();
+  });
+
+  test('a stream cut after five events raises for who joined it, too', async () => {
+    const readers = [readUntilCut(), readUntilCut(), readUntilCut()];
+    while ((await metric(through.admin, 'refrain_followers_total')) < 2);
+    up.openGate();
+    assert.deepEqual(await Promise.all(readers), [5, 5, 5]);
+    assert.equal(up.calls, 1);
+    await assertFresh();
+  });
+
+  test('a 429 raises as the upstream said it', async () => {
+    await assert.rejects(whole(through.url, 'busy-once'), (error) => {
+      assert.ok(error instanceof OpenAI.RateLimitError);
+      assert.equal(error.headers.get('retry-after'), '1');
+      assert.equal(error.headers.get('x-should-retry'), null);
+      assert.equal(error.code, 'rate_limit_exceeded');
+      return true;
+    });
+    assert.equal(up.calls, 1);
+  });
+
+  test('after a 429 the SDK comes back itself', async () => {
+    const patient = client(through.url).withOptions({ maxRetries: 1 });
+    const answer = await patient.chat.completions.create(asked('busy-once')).asResponse();
+    assert.equal(answer.headers.get('x-cache'), 'MISS');
+    assert.equal(await answer.text(), recording('text.json'));
+    assert.deepEqual(up.retries, ['0', '1']);
   });
 
   test('a cancelled stream leaves the proxy healthy', async () => {

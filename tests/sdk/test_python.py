@@ -1,7 +1,9 @@
 """The official OpenAI client for Python gets through Refrain, cold and warm, what it gets without."""
 
 import asyncio
+import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
@@ -233,6 +235,64 @@ def test_an_interrupted_stream_raises_in_async(up, through):
 
     with pytest.raises(openai.APIConnectionError):
         asyncio.run(ask())
+
+
+def read_until_cut(url):
+    """Reads a stream that breaks off; returns how many chunks came before."""
+    seen = []
+    with client(url) as openai_client, pytest.raises(openai.APIConnectionError):
+        for chunk in openai_client.chat.completions.create(**asked("cut-once", stream=True)):
+            seen.append(chunk)
+    return len(seen)
+
+
+def assert_fresh(up, url):
+    """Asserts that nothing is left of a stream that was cut: the next call is answered whole, by the upstream."""
+    calls = up.calls
+    with client(url) as openai_client:
+        create = openai_client.chat.completions.with_streaming_response.create
+        with create(**asked("cut-once", stream=True, stream_options={"include_usage": True})) as answer:
+            assert answer.headers["x-cache"] == "MISS"
+            assert answer.read() == house.recording("text.sse")
+    assert up.calls == calls + 1
+
+
+def test_a_stream_cut_after_five_events_raises_and_the_next_call_is_a_fresh_miss(up, through):
+    up.gate.set()
+    assert read_until_cut(through) == 5
+    assert up.calls == 1
+    assert_fresh(up, through)
+
+
+def test_a_stream_cut_after_five_events_raises_for_who_joined_it_too(up):
+    with house.proxy(up.base_url) as (through, admin), ThreadPoolExecutor() as threads:
+        readers = [threads.submit(read_until_cut, through) for _ in range(3)]
+        deadline = time.monotonic() + house.DEADLINE
+        while house.metric(admin, "refrain_followers_total") < 2:
+            assert time.monotonic() < deadline, "nobody joins"
+        up.gate.set()
+        assert [reader.result(house.DEADLINE) for reader in readers] == [5, 5, 5]
+        assert up.calls == 1
+        assert_fresh(up, through)
+
+
+def test_a_429_raises_as_the_upstream_said_it(up, through):
+    with client(through) as openai_client, pytest.raises(openai.RateLimitError) as raised:
+        openai_client.chat.completions.create(**asked("busy-once"))
+    response = raised.value.response
+    assert response.headers["retry-after"] == "1"
+    assert "x-should-retry" not in response.headers
+    assert response.content == house.recording("busy.json")
+    assert raised.value.code == "rate_limit_exceeded"
+    assert up.calls == 1
+
+
+def test_after_a_429_the_sdk_comes_back_itself(up, through):
+    with client(through).with_options(max_retries=1) as openai_client:
+        raw = openai_client.chat.completions.with_raw_response.create(**asked("busy-once"))
+    assert raw.headers["x-cache"] == "MISS"
+    assert raw.content == house.recording("text.json")
+    assert [head["x-stainless-retry-count"] for head in up.heads] == ["0", "1"]
 
 
 def test_a_cancelled_stream_leaves_the_proxy_healthy(up):

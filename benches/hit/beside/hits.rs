@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use super::{Wanted, nginx};
 use crate::{
     load::Connection,
+    placing::Placing,
     process::Server,
     report, script,
     side::{ROUNDS, Round, Side},
@@ -23,16 +24,20 @@ struct Sides {
 
 /// Measures `keys` different questions.
 pub(super) async fn compare(keys: usize) -> Result<()> {
+    PLACING.place_own()?;
     let upstream = Upstream::start(Script::default()).await?;
     let (memory_home, disk_home) = (TempDir::new()?, TempDir::new()?);
     let mut sides = Sides {
-        direct: Side::new("direct, no cache", Server::upstream()?, keys).await?,
-        bare: Side::new("bare", Server::bare()?, keys).await?,
+        direct: Side::new("direct, no cache", Server::upstream()?, keys, PLACING).await?,
+        bare: Side::new("bare", Server::bare()?, keys, PLACING).await?,
         nginx: with_nginx(&upstream, keys).await?,
         memory: from_memory(&upstream, &memory_home, keys).await?,
         disk: from_disk(&upstream, &disk_home, keys).await?,
     };
-    report::text(&format!("\nkeys: {keys}; medians of {ROUNDS} rounds"))?;
+    report::text(&format!(
+        "\nkeys: {keys}; medians of {ROUNDS} rounds; {}",
+        PLACING.describe()
+    ))?;
     if let Some(disk) = &sides.disk {
         told_of_tier(disk, keys).await?;
     }
@@ -93,7 +98,9 @@ impl Sides {
 
 async fn with_nginx(upstream: &Upstream, keys: usize) -> Result<Option<Side>> {
     match nginx::start(upstream.address).await? {
-        Some(server) => Ok(Some(Side::new("nginx, proxy_cache", server, keys).await?)),
+        Some(server) => Ok(Some(
+            Side::new("nginx, proxy_cache", server, keys, PLACING).await?,
+        )),
         None => Ok(None),
     }
 }
@@ -101,7 +108,7 @@ async fn with_nginx(upstream: &Upstream, keys: usize) -> Result<Option<Side>> {
 /// Starts Refrain as it is by default.
 async fn from_memory(upstream: &Upstream, home: &TempDir, keys: usize) -> Result<Side> {
     let server = Server::refrain(upstream.address, &[("STATE_DIRECTORY", path(home)?)])?;
-    Side::new("Refrain, from memory", server, keys).await
+    Side::new("Refrain, from memory", server, keys, PLACING).await
 }
 
 /// Starts Refrain with hardly any memory. One key would stay there all the same: `None` where there are too few.
@@ -115,7 +122,7 @@ async fn from_disk(upstream: &Upstream, home: &TempDir, keys: usize) -> Result<O
         ("REFRAIN_CACHE__MAX_ENTRY", "64KiB"),
     ];
     let server = Server::refrain(upstream.address, &settings)?;
-    let side = Side::new("Refrain, from disk", server, keys).await?;
+    let side = Side::new("Refrain, from disk", server, keys, PLACING).await?;
     // What comes faster than the disk writes is not kept; it comes again.
     for _ in 0..PASSES {
         let missed = upstream.calls();
@@ -147,6 +154,8 @@ fn path(home: &TempDir) -> Result<&str> {
     home.path().to_str().context("a path that is no text")
 }
 
+/// For all sides alike.
+const PLACING: Placing = Placing::Spread;
 /// Keys that do not all fit into 1 MiB.
 const MANY: usize = 5_000;
 const PASSES: usize = 20;

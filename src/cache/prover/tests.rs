@@ -79,7 +79,7 @@ fn call(key: &str) -> Call {
     let config = Config::default();
     let value = HeaderValue::try_from(format!("Bearer {key}")).unwrap();
     let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
-    let policy = Policy::new(&config.cache, &config.upstream.base_url, TTL);
+    let policy = Policy::new(&config.cache, &config.first_upstream().base_url, TTL);
     Call {
         id: HeaderValue::from_static("id"),
         method: Method::POST,

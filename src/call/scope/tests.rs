@@ -265,7 +265,7 @@ fn key_of(wanted: &str, caller: &Caller, value: &str) -> Key {
     let config: Config = format!("[cache]\nscope = '{wanted}'\n").parse().unwrap();
     let policy = Policy::new(
         &config.cache,
-        &config.upstream.base_url,
+        &config.first_upstream().base_url,
         Duration::from_secs(1),
     );
     let plan = policy.plan(&HeaderMap::new()).unwrap();

@@ -78,11 +78,11 @@ fn config(mock: &mock::Running) -> Result<Config, Failure> {
             listen: None,
             token: None,
         },
-        upstream: Upstream {
+        upstreams: vec![Upstream {
             name: "mock".to_owned(),
             base_url: base_url.parse().map_err(unusable)?,
-            ..defaults.upstream
-        },
+            ..defaults.first_upstream().clone()
+        }],
         ..defaults
     })
 }

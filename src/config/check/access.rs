@@ -1,9 +1,8 @@
 //! Who may call, and who may spend the proxy's key: `[[caller]]`, `api_key`, `[limits] hosts`, `[cors]`.
 
-use super::{Findings, is_name};
+use super::{Findings, NAME, is_name};
 use crate::config::{
     ApiKey, Caller, Complaint, Cors, Identity, KeyHash, Proof, address, file, read::item_key,
-    secret::Environment,
 };
 
 /// Returns the proxy's own callers.
@@ -18,13 +17,6 @@ pub(super) fn callers(callers: Vec<file::Caller>, findings: &mut Findings) -> Ve
     check_keys(&callers, findings);
     check_scopes(&callers, findings);
     callers
-}
-
-/// Returns the key that the proxy has for its upstream.
-pub(super) fn api_key(key: ApiKey, env: &Environment, findings: &mut Findings) -> Option<ApiKey> {
-    findings
-        .unless_ok("upstream.api_key", key.resolved(env))
-        .flatten()
 }
 
 /// Returns the names under which the proxy may be called beside loopback's.
@@ -67,7 +59,10 @@ pub(super) fn cors(cors: file::Cors, findings: &mut Findings) -> Cors {
 }
 
 /// Refuses to go by the claims of tokens that nobody verifies: anybody could claim to be anybody.
+///
+/// `key` is the upstream.
 pub(super) fn check_identity(
+    key: &str,
     identity: Identity,
     proof: Option<&Proof>,
     api_key: Option<&ApiKey>,
@@ -78,12 +73,12 @@ pub(super) fn check_identity(
     }
     let because = [
         (
-            "upstream.api_key",
+            "api_key",
             api_key.is_some(),
             "the upstream never sees the callers' tokens",
         ),
         (
-            "upstream.proof",
+            "proof",
             proof == Some(&Proof::Off),
             "a token counts that the upstream has not accepted",
         ),
@@ -91,7 +86,7 @@ pub(super) fn check_identity(
     for (setting, is_so, why) in because {
         if is_so {
             findings.clash(
-                ["upstream.identity", setting],
+                [&format!("{key}.identity"), &format!("{key}.{setting}")],
                 format!("nobody verifies the tokens whose claims are to count: {why}"),
                 "leave one of the two out",
             );
@@ -99,27 +94,28 @@ pub(super) fn check_identity(
     }
 }
 
-/// What the settings have to be to each other; `listen` are the addresses that calls are accepted on.
+/// What the settings have to be to each other; `listen` are the addresses that calls are accepted on, `secret` the first
+/// setting that gives the proxy something of the operator's to spend: what any one upstream is paid with has to be kept.
 pub(super) fn check_together(
     listen: &[String],
-    api_key: Option<&ApiKey>,
+    secret: Option<&str>,
     callers: &[Caller],
     cors: &Cors,
     findings: &mut Findings,
 ) {
-    if !callers.is_empty() || api_key.is_none() {
+    let Some(secret) = secret.filter(|_| callers.is_empty()) else {
         return;
-    }
+    };
     if listen.iter().any(|address| !address::is_loopback(address)) {
         findings.clash(
-            ["upstream.api_key", "listen"],
+            [secret, "listen"],
             "the key could be spent by whoever reaches the listener",
             "name the callers in `[[caller]]`, listen on `127.0.0.1`, or let callers send keys of their own",
         );
     }
     if cors.origins.iter().any(|origin| origin == ANY) {
         findings.warn(
-            &["cors.origins", "upstream.api_key"],
+            &["cors.origins", secret],
             "`*` without a `[[caller]]`: any web page that is open on this machine can spend the key".to_owned(),
             "list the origins of the pages that may",
         );
@@ -127,7 +123,6 @@ pub(super) fn check_together(
 }
 
 fn the_caller(caller: file::Caller, key: &str, findings: &mut Findings) -> Caller {
-    const NAME: &str = "expected at most 64 of `a-z`, `0-9`, `_` and `-`, a letter or digit first";
     let file::Caller { name, keys, scope } = caller;
     if !is_name(&name) || name == ANONYMOUS {
         findings.add(

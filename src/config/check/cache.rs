@@ -132,25 +132,38 @@ fn vary(names: &[String], findings: &mut Findings) -> Vec<HeaderName> {
 
 /// Reads the name of a request header that can be part of a key.
 pub(in crate::config) fn keyable_header(name: &str) -> Result<HeaderName, Complaint> {
-    let header: HeaderName = name.parse().map_err(|_| {
-        Complaint::new(
-            format!("`{name}` is no header name"),
-            "write it as in `openai-beta`, without colon or blank",
-        )
-    })?;
+    let header = header_name(name)?;
     let refused = |what: &str| Err(Complaint::new(format!("`{header}` {what}"), "leave it out"));
     match header.as_str() {
         text if CREDENTIALS.contains(&text) => {
             refused("is a credential: whose entries a caller may read is not up to `vary`")
         }
-        text if OF_THE_CONNECTION.contains(&text) => {
+        text if is_of_the_connection(text) => {
             refused("belongs to the connection and not to the call")
         }
-        text if OURS.contains(&text) || text.starts_with("x-cache-") => {
-            refused("is an instruction to Refrain and never part of a key")
-        }
+        text if is_ours(text) => refused("is an instruction to Refrain and never part of a key"),
         _ => Ok(header),
     }
+}
+
+/// Reads the name of a header.
+pub(super) fn header_name(name: &str) -> Result<HeaderName, Complaint> {
+    name.parse().map_err(|_| {
+        Complaint::new(
+            format!("`{name}` is no header name"),
+            "write it as in `openai-beta`, without colon or blank",
+        )
+    })
+}
+
+/// Returns whether a header belongs to the connection that a request comes by.
+pub(super) fn is_of_the_connection(name: &str) -> bool {
+    OF_THE_CONNECTION.contains(&name)
+}
+
+/// Returns whether a header steers Refrain.
+pub(super) fn is_ours(name: &str) -> bool {
+    OURS.contains(&name) || name.starts_with("x-cache-")
 }
 
 const OF_THE_CONNECTION: [&str; 12] = [

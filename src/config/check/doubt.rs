@@ -1,16 +1,16 @@
 //! What can be done and can hardly be meant: a warning each. Pure, of a configuration that is otherwise fine.
 
-use super::{Findings, hint_for, item_key};
+use super::{Findings, hint_for, item_key, route};
 use crate::config::{
-    Caller, Config, Proof, Scope, Upstream, address,
+    Config, Proof, Scope, Upstream, address,
     glob::Glob,
     rule::{Match, Rule},
 };
 
 /// Warns of what in `config` can hardly be meant.
 pub(super) fn check(config: &Config, findings: &mut Findings) {
-    check_loop(&config.listen, &config.upstream, findings);
-    check_keys(&config.callers, &config.upstream, findings);
+    route::check(config, findings);
+    check_keys(config, findings);
     check_tenants("cache.scope", &config.cache.scope, config, findings);
     for (i, rule) in config.rules.iter().enumerate() {
         let key = item_key("rule", i, config.rules.len());
@@ -28,29 +28,31 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// Warns where Refrain would call itself.
-fn check_loop(listen: &[String], upstream: &Upstream, findings: &mut Findings) {
-    let target = upstream.base_url.address();
-    if let Some(own) = listen.iter().find(|own| address::leads_to(own, &target)) {
-        findings.warn(
-            &["upstream.base_url", "listen"],
-            format!("leads to `{own}` of `listen`: every call would come back to Refrain"),
-            "name the API that calls are for",
-        );
-    }
-}
-
 /// Warns where the keys of the proxy's own callers leave the machine.
-fn check_keys(callers: &[Caller], upstream: &Upstream, findings: &mut Findings) {
-    let stays = address::is_loopback(&upstream.base_url.address());
-    if callers.is_empty() || upstream.api_key.is_some() || stays {
+fn check_keys(config: &Config, findings: &mut Findings) {
+    if config.callers.is_empty() {
         return;
     }
-    findings.warn(
-        &["caller", "upstream.api_key"],
-        "without `[[upstream]] api_key` the callers' keys, which are the proxy's own, are sent upstream",
-        "set `api_key`, which is sent in their place",
-    );
+    let is_told = |upstream: &Upstream| {
+        let stays = address::is_loopback(&upstream.base_url.address());
+        upstream.api_key.is_none() && !stays
+    };
+    for (i, upstream) in config
+        .upstreams
+        .iter()
+        .enumerate()
+        .filter(|(_, it)| is_told(it))
+    {
+        let key = item_key("upstream", i, config.upstreams.len());
+        findings.warn(
+            &[&format!("{key}.api_key"), "caller"],
+            format!(
+                "without `api_key` the callers' keys, which are the proxy's own, are sent to `{}`",
+                upstream.name
+            ),
+            "set `api_key`, which is sent in their place",
+        );
+    }
 }
 
 /// Warns where a caller reads entries that are hardly meant for it; `key` is the setting that says `scope`.
@@ -58,10 +60,10 @@ fn check_tenants(key: &str, scope: &Scope, config: &Config, findings: &mut Findi
     if !config.callers.is_empty() || *scope == Scope::Credential {
         return;
     }
-    let Upstream { proof, api_key, .. } = &config.upstream;
-    if *proof == Proof::Off && api_key.is_none() {
+    let mut upstreams = config.upstreams.iter();
+    if upstreams.any(|it| it.proof == Proof::Off && it.api_key.is_none()) {
         findings.warn(
-            &[key, "upstream.proof"],
+            &[key],
             format!("`{scope}` beside `proof = \"off\"` and without a `[[caller]]` protects nothing: any made-up key counts as proven, and whoever reaches the listener reads what others were answered"),
             "leave `proof` at `auto`, or name the callers",
         );

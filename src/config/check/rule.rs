@@ -11,7 +11,9 @@ use super::{
         problem::Complaint,
         rule::{DIALECTS, MAX_NAME, MAX_TAGS, Match, Rule, Timer, Timers},
     },
-    Findings, Off, Span, file, hint_for, is_name, item_key,
+    Findings, NAME, Off, Span, cache, failure, file,
+    glob::globs,
+    hint_for, is_name, item_key,
 };
 
 /// Checks the rules; `max_ttl` bounds their lifetimes.
@@ -42,6 +44,7 @@ pub(super) fn rules(rules: Vec<file::Rule>, max_ttl: Span, findings: &mut Findin
             stale_while_revalidate: rule.stale_while_revalidate.map(off_is_zero),
             stale_if_error: rule.stale_if_error.map(off_is_zero),
             timeouts: timers(&format!("{key}.timeouts"), &rule.timeouts, findings),
+            fallback: failure::of_rule(&format!("{key}.fallback"), rule.fallback, findings),
         });
     }
     checked
@@ -52,11 +55,7 @@ fn name(key: &str, name: String, index: usize, findings: &mut Findings) -> Strin
         return format!("rule-{}", index + 1);
     }
     if !is_name(&name) {
-        findings.add(
-            format!("{key}.name"),
-            format!("`{name}` is no name"),
-            "expected at most 64 of `a-z`, `0-9`, `_` and `-`, a letter or digit first",
-        );
+        findings.add(format!("{key}.name"), format!("`{name}` is no name"), NAME);
     }
     name
 }
@@ -133,36 +132,6 @@ fn matching(key: &str, when: file::Match, findings: &mut Findings) -> Match {
     }
 }
 
-fn globs(key: &str, patterns: &[String], findings: &mut Findings) -> Vec<Glob> {
-    for (i, pattern) in patterns.iter().enumerate() {
-        findings.unless_ok(&item_key(key, i, patterns.len()), check_glob(pattern));
-    }
-    patterns.iter().map(Glob::new).collect()
-}
-
-fn check_glob(pattern: &str) -> Result<(), Complaint> {
-    let refused = |what: String, hint: &str| Err(Complaint::new(what, hint));
-    if pattern.is_empty() {
-        return refused(
-            "is empty".to_owned(),
-            "write `*` for any text, or leave it out",
-        );
-    }
-    if pattern.len() > LONGEST_GLOB {
-        return refused(
-            "is too long".to_owned(),
-            "a pattern has at most 256 characters",
-        );
-    }
-    if pattern.contains(['[', ']', '{', '}']) {
-        return refused(
-            format!("`{pattern}` has brackets, which mean nothing in a pattern"),
-            "`*` stands for any text and `?` for any character; several patterns are a list",
-        );
-    }
-    Ok(())
-}
-
 fn dialects(key: &str, names: Vec<String>, findings: &mut Findings) -> Vec<String> {
     for (i, name) in names.iter().enumerate() {
         if !DIALECTS.contains(&name.as_str()) {
@@ -192,12 +161,7 @@ fn headers(
 }
 
 fn header(name: &str) -> Result<HeaderName, Complaint> {
-    let header: HeaderName = name.parse().map_err(|_| {
-        Complaint::new(
-            format!("`{name}` is no header name"),
-            "write it as in `openai-beta`, without colon or blank",
-        )
-    })?;
+    let header = cache::header_name(name)?;
     if CREDENTIALS.contains(&header.as_str()) {
         return Err(Complaint::new(
             format!("`{header}` is a credential, which has no place in a rule"),
@@ -251,9 +215,6 @@ fn timers(key: &str, timers: &file::Timers, findings: &mut Findings) -> Timers {
 fn off_is_zero(span: Off<Span>) -> Duration {
     span.on().map_or(Duration::ZERO, |span| span.0)
 }
-
-/// Longest pattern, bytes.
-const LONGEST_GLOB: usize = 256;
 
 #[cfg(test)]
 mod tests;

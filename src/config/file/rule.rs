@@ -8,6 +8,7 @@ use serde::{
 };
 
 use super::super::{
+    FallbackMode,
     rule::Temperature,
     units::{Off, Span},
 };
@@ -27,6 +28,7 @@ pub(in crate::config) struct Rule {
     pub(in crate::config) stale_while_revalidate: Option<Off<Span>>,
     pub(in crate::config) stale_if_error: Option<Off<Span>>,
     pub(in crate::config) timeouts: Timers,
+    pub(in crate::config) fallback: RuleFallback,
 }
 
 /// `match` of `[[rule]]`.
@@ -62,6 +64,19 @@ pub(in crate::config) struct Timers {
     pub(in crate::config) first_byte: Option<Off<Span>>,
     pub(in crate::config) idle: Option<Off<Span>>,
     pub(in crate::config) total: Option<Off<Span>>,
+}
+
+/// `fallback` of `[[rule]]`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a table such as `{ mode = \"error\" }`"
+)]
+pub(in crate::config) struct RuleFallback {
+    pub(in crate::config) mode: Option<FallbackMode>,
+    pub(in crate::config) text: Option<String>,
 }
 
 impl<'de> Deserialize<'de> for Temperature {

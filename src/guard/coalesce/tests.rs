@@ -139,7 +139,7 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
     let config = Config::default();
     let policy = crate::call::plan::Policy::new(
         &config.cache,
-        &config.upstream.base_url,
+        &config.first_upstream().base_url,
         Duration::from_secs(100),
     );
     let headers = HeaderMap::new();

@@ -94,7 +94,7 @@ mod tests {
     fn plan(seconds: u64, tag: &str) -> Plan {
         let config = Config::default();
         let lifetime = Duration::from_secs(seconds);
-        let policy = Policy::new(&config.cache, &config.upstream.base_url, lifetime);
+        let policy = Policy::new(&config.cache, &config.first_upstream().base_url, lifetime);
         let plan = policy.plan(&HeaderMap::new()).unwrap();
         Plan {
             lifetime,

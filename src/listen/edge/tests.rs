@@ -1,6 +1,6 @@
 //! The edge over a real connection, above layers of the test's own.
 
-use std::{convert::Infallible, io::Write, sync::Mutex};
+use std::{convert::Infallible, io::Write, net::SocketAddr, sync::Mutex};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -14,13 +14,13 @@ use crate::{
         Answer,
         retold::Teller,
         tape::{Limits, Tapes},
-        verdict::NotStored,
+        verdict::{NotStored, Served},
     },
     call::key::Secret,
     config::Config,
     guard::coalesce::{Flights, Judge},
     ledger::{Ledger, RecordLayer, log::Log, metrics::Metrics},
-    listen::{self, End, socket::Deadlines},
+    listen::{self, End, Terms, connections::Connections, socket::Deadlines},
     store::{generations::Generations, memory::Memory, purge::Purger, tiered::Tiered},
 };
 
@@ -51,7 +51,7 @@ fn edge(stack: impl Answering, tasks: &Tasks) -> Edge<impl Answering> {
     let secret = Secret::from_bytes([7; 32]);
     let policy = Arc::new(Policy::new(
         &config.cache,
-        &config.upstream.base_url,
+        &config.first_upstream().base_url,
         Duration::from_secs(1),
     ));
     let readiness = Readiness::default();
@@ -101,32 +101,128 @@ fn own(config: &Config, tasks: &Tasks) -> Own {
     }
 }
 
-/// Sends one call through the edge to `stack` and returns the answer as it came.
-async fn answered_by(stack: impl Answering) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (tasks, end) = (Tasks::default(), End::default());
-    let deadlines = Deadlines {
-        header: Duration::from_secs(10),
-        idle: Duration::from_secs(10),
-        write: Duration::from_secs(10),
-    };
-    let edge = edge(stack, &tasks);
-    tasks.spawn(listen::serve(
-        listener,
-        edge,
-        deadlines,
-        tasks.clone(),
-        end.clone(),
-    ));
+/// A listener with an edge over `stack`, and what it takes to end it.
+struct Running {
+    address: SocketAddr,
+    tasks: Tasks,
+    end: End,
+    readiness: Readiness,
+}
+
+impl Running {
+    /// Starts it; what `before` does with the address and the end comes before the first look at either.
+    async fn start(stack: impl Answering, before: impl AsyncFnOnce(SocketAddr, &End)) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tasks, end) = (Tasks::default(), End::default());
+        before(address, &end).await;
+        let edge = edge(stack, &tasks);
+        let readiness = edge.0.parts.readiness.clone();
+        let terms = Terms {
+            deadlines: Deadlines {
+                header: Duration::from_secs(10),
+                idle: Duration::from_secs(10),
+                write: Duration::from_secs(10),
+            },
+            connections: Connections::new(None),
+            tasks: tasks.clone(),
+            end: end.clone(),
+        };
+        tasks.spawn(listen::serve(listener, edge, terms));
+        Self {
+            address,
+            tasks,
+            end,
+            readiness,
+        }
+    }
+
+    async fn stop(self) {
+        self.end.stop.cancel();
+        assert!(self.tasks.finish(Duration::from_secs(10)).await);
+    }
+}
+
+async fn connect_and_ask(address: SocketAddr, headers: &str) -> TcpStream {
     let mut client = TcpStream::connect(address).await.unwrap();
-    let request = "GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let request = format!("GET /v1/models HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
     client.write_all(request.as_bytes()).await.unwrap();
+    client
+}
+
+async fn read_to_end(mut client: TcpStream) -> String {
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
-    end.stop.cancel();
-    assert!(tasks.finish(Duration::from_secs(10)).await);
     answer
+}
+
+/// Sends one call through the edge to `stack` and returns the answer as it came.
+async fn answered_by(stack: impl Answering) -> String {
+    let running = Running::start(stack, async |_, _| {}).await;
+    let client = connect_and_ask(running.address, "Connection: close\r\n").await;
+    let answer = read_to_end(client).await;
+    running.stop().await;
+    answer
+}
+
+/// Layers that answer every call with an empty 204.
+fn answering() -> impl Answering {
+    let (log, _flush) = Log::start(&Config::default().log, false, std::io::sink());
+    let answer = service_fn(|_: Call| async {
+        Ok(Answer {
+            head: crate::answer::Head {
+                status: StatusCode::NO_CONTENT,
+                headers: HeaderMap::new(),
+                framed: true,
+                upstream: HeaderValue::from_static("up"),
+                timing: None,
+            },
+            body: Body::Replay(Replay::new(Bytes::new(), None)),
+            served: Served::bypass(Unkeyed::Endpoint),
+        })
+    });
+    RecordLayer::new(Ledger::new(log, Metrics::new())).layer(answer)
+}
+
+#[tokio::test]
+async fn who_has_connected_before_the_end_is_still_answered() {
+    let mut client = None;
+    let running = Running::start(answering(), async |address, end| {
+        client = Some(connect_and_ask(address, "Connection: close\r\n").await);
+        end.stop.cancel();
+    });
+    let running = running.await;
+    let answer = read_to_end(client.unwrap()).await;
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_on_its_way_when_the_end_begins_is_answered_on_its_kept_connection() {
+    let running = Running::start(answering(), async |_, _| {}).await;
+    let mut client = connect_and_ask(running.address, "").await;
+    let mut first = [0; 64];
+    assert!(client.read(&mut first).await.unwrap() > 0);
+    running.readiness.draining();
+    running.end.stop.cancel();
+    // The listener hears of the end before it can hear of the request.
+    tokio::task::yield_now().await;
+    let request = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    let rest = read_to_end(client).await;
+    assert!(rest.contains("HTTP/1.1 204 "), "{rest}");
+    assert!(rest.contains("connection: close\r\n"), "{rest}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn while_draining_every_answer_asks_for_another_connection() {
+    let running = Running::start(answering(), async |_, _| {}).await;
+    running.readiness.draining();
+    let client = connect_and_ask(running.address, "").await;
+    let answer = read_to_end(client).await;
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+    running.stop().await;
 }
 
 /// A layer below that panics, at once or when it is waited for.

@@ -4,9 +4,11 @@
 //! that would never end into a failure that names what was awaited.
 
 pub(crate) mod client;
+pub(crate) mod faulty;
 pub(crate) mod house;
 pub(crate) mod miser;
 pub(crate) mod proxy;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 

@@ -276,6 +276,12 @@ impl Proxy {
         within(&what, counted).await;
     }
 
+    /// Waits until the metric `name` is zero.
+    pub(crate) async fn fell_to_zero(&self, name: &str) {
+        let fallen = async { while self.metric(name, &[]).await > 0.0 {} };
+        within(&format!("{name} to be zero"), fallen).await;
+    }
+
     /// Waits for a log line other than a call's, by its message, and returns its fields.
     pub(crate) async fn logged(&self, message: &str) -> Value {
         let what = format!("`{message}` in the log");

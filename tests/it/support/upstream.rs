@@ -1,20 +1,24 @@
 //! A scripted upstream on raw TCP: it can do everything that a real one never should.
 //!
-//! It drips, stalls, cuts (FIN or RST), lies about its length, splits its bytes anywhere and waits at gates; and it
-//! remembers every byte it was sent. `upstream().answers(completion("hello")).start().await` is the usual beginning.
+//! It drips, stalls, cuts (FIN or RST), lies about its length, splits its bytes anywhere and waits at gates; it goes away
+//! and comes back; and it remembers every byte it was sent. `upstream().answers(completion("hello")).start().await` is the
+//! usual beginning; [`super::faulty`] has the answers that nobody wants.
 
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use serde_json::json;
 use tokio::{
     io::AsyncWriteExt,
-    net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
+    net::{TcpListener, TcpSocket, TcpStream, tcp::OwnedWriteHalf},
     sync::watch,
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 
 use super::{
@@ -29,6 +33,8 @@ pub(crate) struct Upstream {
     pub(crate) addr: SocketAddr,
     record: Arc<Record>,
     server: JoinHandle<()>,
+    /// Holds the port while nobody listens there: a connection is refused, and no other test takes it.
+    _port: TcpSocket,
 }
 
 /// What the upstream will answer; see [`upstream`].
@@ -36,6 +42,7 @@ pub(crate) struct Upstream {
 pub(crate) struct Script {
     replies: Vec<Reply>,
     by: Option<Choice>,
+    slams: usize,
 }
 
 /// A call that arrived.
@@ -57,6 +64,8 @@ pub(crate) struct Seen {
     pub(crate) whole: bool,
     /// Whether the other side hung up before the reply was over.
     pub(crate) hung_up: bool,
+    /// Whether the connection had carried a call before.
+    pub(crate) reused: bool,
 }
 
 /// An answer, as a script of what happens on the wire.
@@ -68,6 +77,7 @@ pub(crate) struct Reply {
     framing: Framing,
     trailers: Vec<(String, String)>,
     head_gate: Option<Gate>,
+    mid_head_gate: Option<Gate>,
     headless: bool,
     interim: &'static [u8],
     ending: Ending,
@@ -102,8 +112,11 @@ type Choice = Arc<dyn Fn(&Seen, usize) -> Reply + Send + Sync>;
 
 struct Record {
     calls: Mutex<Vec<Seen>>,
+    connections: AtomicUsize,
     changes: watch::Sender<u64>,
     choice: Choice,
+    /// How many connections are reset as they come.
+    slams: usize,
 }
 
 /// Starts the script of an upstream.
@@ -167,6 +180,7 @@ pub(crate) fn status(status: u16) -> Reply {
         framing: Framing::Length,
         trailers: Vec::new(),
         head_gate: None,
+        mid_head_gate: None,
         headless: false,
         interim: b"",
         ending: Ending::Proper,
@@ -191,6 +205,19 @@ impl Script {
         self
     }
 
+    /// Adds the same reply to the next `count` calls.
+    pub(crate) fn answers_times(mut self, count: usize, reply: &Reply) -> Self {
+        let replies = std::iter::repeat_n(reply.clone(), count);
+        self.replies.extend(replies);
+        self
+    }
+
+    /// Resets the first `count` connections as soon as they are made.
+    pub(crate) fn slamming(mut self, count: usize) -> Self {
+        self.slams = count;
+        self
+    }
+
     /// Answers every call by a function of the call and of its number, from 0.
     pub(crate) fn by(
         mut self,
@@ -202,20 +229,21 @@ impl Script {
 
     /// Starts to listen on a port of its own.
     pub(crate) async fn start(self) -> Upstream {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let addr = listener
-            .local_addr()
-            .expect("a bound listener has an address");
+        let nowhere = "127.0.0.1:0".parse().expect("an address");
+        let port = bound(nowhere);
+        let addr = port.local_addr().expect("a bound socket has an address");
         let record = Arc::new(Record {
             calls: Mutex::default(),
+            connections: AtomicUsize::new(0),
             changes: watch::Sender::new(0),
+            slams: self.slams,
             choice: self.choice(),
         });
-        let server = spawn(accept(listener, record.clone()));
         Upstream {
             addr,
+            server: listen(addr, &record),
             record,
-            server,
+            _port: port,
         }
     }
 
@@ -246,6 +274,23 @@ impl Upstream {
         let calls = self.record.calls();
         let call = calls.get(index).cloned();
         call.unwrap_or_else(|| panic!("call {index} of {} calls", calls.len()))
+    }
+
+    /// Returns how many connections were made so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.record.connections.load(Ordering::Relaxed)
+    }
+
+    /// Goes away: connections break off, and new ones are refused.
+    pub(crate) async fn leave(&mut self) {
+        self.server.abort();
+        let gone = within("the upstream to be gone", &mut self.server).await;
+        assert!(gone.is_err_and(|error| error.is_cancelled()));
+    }
+
+    /// Listens again after [`Self::leave`].
+    pub(crate) fn come_back(&mut self) {
+        self.server = listen(self.addr, &self.record);
     }
 
     /// Returns the last call.
@@ -341,6 +386,12 @@ impl Reply {
         self
     }
 
+    /// Claims the length of `whole`, and goes on as it would.
+    pub(crate) fn claiming_all_of(mut self, whole: &Self) -> Self {
+        self.framing = Framing::Claims(whole.bytes().len());
+        self
+    }
+
     /// Sends no body whatever the headers say, as for HEAD.
     pub(crate) fn bodiless(mut self) -> Self {
         self.framing = Framing::Bodiless;
@@ -362,6 +413,12 @@ impl Reply {
     /// Waits at `gate` before the head.
     pub(crate) fn after(mut self, gate: &Gate) -> Self {
         self.head_gate = Some(gate.clone());
+        self
+    }
+
+    /// Waits at `gate` after the first line of the head.
+    pub(crate) fn pausing_in_the_head(mut self, gate: &Gate) -> Self {
+        self.mid_head_gate = Some(gate.clone());
         self
     }
 
@@ -480,13 +537,36 @@ impl Record {
     }
 }
 
+/// Returns a socket with an address of its own that does not listen yet.
+fn bound(addr: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket
+        .set_reuseaddr(true)
+        .expect("a fresh socket takes options");
+    socket.bind(addr).expect("a free port");
+    socket
+}
+
+fn listen(addr: SocketAddr, record: &Arc<Record>) -> JoinHandle<()> {
+    let listener = bound(addr).listen(1024).expect("a port of our own");
+    spawn(accept(listener, record.clone()))
+}
+
+/// Accepts until it is aborted, and all its connections with it.
 async fn accept(listener: TcpListener, record: Arc<Record>) {
+    let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
+        let number = record.connections.fetch_add(1, Ordering::Relaxed);
+        if number < record.slams {
+            stream.set_zero_linger().expect("an open socket");
+            continue;
+        }
         let record = record.clone();
-        spawn(async move {
+        connections.spawn(async move {
             // A connection that breaks is what many tests are about; the record says what came of it.
             let _ = converse(stream, &record).await;
         });
+        while connections.try_join_next().is_some() {}
     }
 }
 
@@ -495,7 +575,9 @@ async fn converse(stream: TcpStream, record: &Record) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (reader, mut writer) = stream.into_split();
     let mut reader = Reader::new(reader);
-    while let Some(index) = read_call(&mut reader, record).await? {
+    let mut reused = false;
+    while let Some(index) = read_call(&mut reader, record, reused).await? {
+        reused = true;
         let seen = record.calls()[index].clone();
         let reply = (record.choice)(&seen, index);
         let performed = tokio::select! {
@@ -517,7 +599,11 @@ async fn converse(stream: TcpStream, record: &Record) -> io::Result<()> {
 }
 
 /// Reads one call into the record, piece by piece as it comes; `None` when there is no further call.
-async fn read_call(reader: &mut Reader, record: &Record) -> io::Result<Option<usize>> {
+async fn read_call(
+    reader: &mut Reader,
+    record: &Record,
+    reused: bool,
+) -> io::Result<Option<usize>> {
     let Some(head) = reader.head().await? else {
         return Ok(None);
     };
@@ -528,6 +614,7 @@ async fn read_call(reader: &mut Reader, record: &Record) -> io::Result<Option<us
         target: words.next().unwrap_or_default(),
         head: head.raw,
         headers: head.headers,
+        reused,
         ..Seen::default()
     });
     while let Some(piece) = reader.piece(&mut body).await? {
@@ -546,7 +633,7 @@ async fn perform(reply: &Reply, writer: &mut OwnedWriteHalf) -> io::Result<()> {
     }
     send(reply, writer, reply.interim).await?;
     if !reply.headless {
-        send(reply, writer, &reply.head()).await?;
+        send_head(reply, writer).await?;
     }
     for step in &reply.steps {
         match step {
@@ -559,6 +646,18 @@ async fn perform(reply: &Reply, writer: &mut OwnedWriteHalf) -> io::Result<()> {
         Ending::Silence => std::future::pending().await,
         Ending::Fin | Ending::Reset | Ending::Echo => Ok(()),
     }
+}
+
+async fn send_head(reply: &Reply, writer: &mut OwnedWriteHalf) -> io::Result<()> {
+    let head = reply.head();
+    let Some(gate) = &reply.mid_head_gate else {
+        return send(reply, writer, &head).await;
+    };
+    let end = head.iter().position(|&byte| byte == b'\n');
+    let (line, fields) = head.split_at(end.map_or(0, |end| end + 1));
+    send(reply, writer, line).await?;
+    gate.pass().await;
+    send(reply, writer, fields).await
 }
 
 async fn send(reply: &Reply, writer: &mut OwnedWriteHalf, bytes: &[u8]) -> io::Result<()> {

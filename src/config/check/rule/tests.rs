@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Config, Scope, rule::Temperature};
+use crate::config::{Config, FallbackMode, RuleFallback, Scope, rule::Temperature};
 
 fn rules_of(text: &str) -> Vec<Rule> {
     text.parse::<Config>().unwrap().rules
@@ -23,6 +23,7 @@ fn what_a_rule_says_is_what_holds() {
         stale_while_revalidate = "10m"
         stale_if_error = "off"
         timeouts = { connect = "1s", first_byte = "off" }
+        fallback = { mode = "apology", text = "Later." }
 
         [[rule]]
     "#,
@@ -51,6 +52,10 @@ fn what_a_rule_says_is_what_holds() {
             connect: Some(Timer::After(Duration::from_secs(1))),
             first_byte: Some(Timer::Off),
             ..Timers::default()
+        },
+        fallback: RuleFallback {
+            mode: Some(FallbackMode::Apology),
+            text: Some("Later.".into()),
         },
     };
     let silent = Rule {
@@ -123,7 +128,7 @@ scope = "team"
     error: proxy.toml:17:9: rule[3].match: `gpt-4*` does not fit
       hint: expected a table such as `{ model = "gpt-4*" }`
     error: proxy.toml:18:1: rule[3].max_temperature: unknown key
-      hint: expected one of `name`, `match`, `cache`, `scope`, `ttl`, `tags`, `stale_while_revalidate`, `stale_if_error`, `timeouts`
+      hint: expected one of `name`, `match`, `cache`, `scope`, `ttl`, `tags`, `stale_while_revalidate`, `stale_if_error`, `timeouts`, `fallback`
     error: proxy.toml:19:9: rule[3].scope: `team` is no scope
       hint: expected one of `credential`, `shared`, `header:NAME`, `body:/json/pointer`
     "#);

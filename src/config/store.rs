@@ -1,0 +1,23 @@
+//! `[store]`: where entries are kept.
+
+use std::{path::PathBuf, time::Duration};
+
+/// `[store]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// Bound of the memory tier, open tapes included, bytes.
+    pub memory: u64,
+    /// The disk tier; `None` when switched off, or where there is no place for it.
+    pub disk: Option<Disk>,
+}
+
+/// The disk tier of `[store]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The database file.
+    pub path: PathBuf,
+    /// Its bound, bytes.
+    pub max_size: u64,
+    /// For all that a call may wait for it.
+    pub budget: Duration,
+}
