@@ -5,6 +5,7 @@
 //! clients do in `patience` and `stream`, the end in `shutdown`.
 
 mod answers;
+mod chains;
 mod connections;
 mod heads;
 mod stand_ins;

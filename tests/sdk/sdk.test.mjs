@@ -296,9 +296,28 @@ describe('through the proxy to the mock', () => {
     ['mock-500', OpenAI.InternalServerError],
   ]) {
     test(`the upstream's error arrives as the SDK's: ${model}`, async () => {
-      await assert.rejects(whole(through.url, model), error);
+      const headers = { 'X-Fallback': 'error' };
+      await assert.rejects(client(through.url).chat.completions.create(asked(model), { headers }), error);
     });
   }
+
+  test('an apology is a completion to the SDK', async () => {
+    const completion = await whole(through.url, 'mock-500');
+    const final = await accumulated(through.url, 'mock-500');
+    for (const { model, choices, usage } of [completion, final]) {
+      assert.equal(model, 'fallback');
+      assert.equal(choices.length, 1);
+      assert.equal(choices[0].finish_reason, 'stop');
+      assert.match(choices[0].message.content, /^I'm sorry, /);
+      assert.equal(usage.total_tokens, 0);
+    }
+    assert.equal(final.choices[0].message.content, completion.choices[0].message.content);
+  });
+
+  test('structured outputs raise instead of an apology', async () => {
+    const parameters = { model: 'mock-500', messages: QUESTION, response_format: zodResponseFormat(Event, 'event') };
+    await assert.rejects(client(through.url).chat.completions.parse(parameters), OpenAI.InternalServerError);
+  });
 
   test('a cut stream of the mock raises', async () => {
     await assert.rejects(streamed(through.url, 'mock-cut'));

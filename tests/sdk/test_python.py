@@ -370,8 +370,25 @@ def test_the_mock_speaks_many_choices_and_logprobs(mocked):
     [("mock-429", openai.RateLimitError), ("mock-500", openai.InternalServerError)],
 )
 def test_the_upstreams_errors_arrive_as_the_sdks_errors(model, error, mocked):
-    with pytest.raises(error):
-        whole(mocked[0], model)
+    with client(mocked[0], default_headers={"X-Fallback": "error"}) as openai_client, pytest.raises(error):
+        openai_client.chat.completions.create(**asked(model))
+
+
+def test_an_apology_is_a_completion_to_the_sdk(mocked):
+    completion = whole(mocked[0], "mock-500")
+    chunks = streamed(mocked[0], "mock-500")
+    assert completion["model"] == chunks[0]["model"] == "fallback"
+    (choice,) = completion["choices"]
+    assert choice["finish_reason"] == "stop"
+    assert choice["message"]["content"].startswith("I'm sorry, ")
+    words = [choice["delta"]["content"] or "" for chunk in chunks for choice in chunk["choices"]]
+    assert "".join(words) == choice["message"]["content"]
+    assert completion["usage"]["total_tokens"] == chunks[-1]["usage"]["total_tokens"] == 0
+
+
+def test_structured_outputs_raise_instead_of_an_apology(mocked):
+    with client(mocked[0]) as openai_client, pytest.raises(openai.InternalServerError):
+        openai_client.chat.completions.parse(model="mock-500", messages=QUESTION, response_format=Event)
 
 
 def test_a_cut_stream_of_the_mock_raises(mocked):

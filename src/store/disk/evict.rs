@@ -12,8 +12,8 @@ use super::{SKEW, file, trouble::Trouble};
 use crate::{call::Slot, store::codec};
 
 /// Deletes entries until `max_size` holds, at `now` milliseconds of Unix time; returns their slots. Those of `fresh`, which
-/// were just written, are spared as long as there are others. Where there is room, nothing is looked for: that would take
-/// longer than all else that is done for an entry.
+/// were just written, are spared as long as there are others. Where there is room, nothing is looked for: that is a third
+/// of the writer's work.
 pub(super) fn evict(
     transaction: &Transaction<'_>,
     max_size: u64,
@@ -62,12 +62,9 @@ pub(super) fn delete_found(
 
 /// Returns the bytes of the pages that hold something.
 pub(super) fn used(connection: &Connection) -> Result<u64, Trouble> {
-    let number = |pragma: &str| -> Result<i64, Trouble> {
-        let mut statement = connection.prepare_cached(pragma)?;
-        Ok(statement.query_row([], |row| row.get(0))?)
-    };
-    let pages = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
-    Ok((pages * number("PRAGMA page_size")?).max(0).cast_unsigned())
+    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let pages = number("page_count")? - number("freelist_count")?;
+    Ok((pages * number("page_size")?).max(0).cast_unsigned())
 }
 
 fn find(

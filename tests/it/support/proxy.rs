@@ -134,6 +134,14 @@ impl Setup {
         ))
     }
 
+    /// Adds another upstream with these settings.
+    pub(crate) fn beside(self, name: &str, upstream: &Upstream, settings: &str) -> Self {
+        let base_url = upstream.base_url();
+        self.with(&format!(
+            "[[upstream]]\nname = \"{name}\"\nbase_url = \"{base_url}\"\n{settings}"
+        ))
+    }
+
     /// Starts the binary and waits until it says where it listens.
     pub(crate) async fn start(self) -> Proxy {
         let new_home = || Arc::new(TempDir::new().expect("a temporary directory"));
