@@ -53,7 +53,7 @@ fn line() -> Line<'static> {
         level: "INFO",
         message: "call",
         id: "req_1",
-        caller: "anonymous".to_owned(),
+        caller: "anonymous",
         dialect: "chat",
         model: Some("gpt-4o"),
         method: "POST",

@@ -1,7 +1,11 @@
 //! How an answer came to be, and the words for it: `X-Cache`, `X-Cache-Reason`, `Cache-Status` and the reasons for not
 //! storing. Pure. Every word here has an entry in `docs/caching.md`; `tests/docs.rs` holds the two together.
 
+use std::ops::Range;
+
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use serde::Serialize;
 
 use crate::{
     call::{self, key::Key},
@@ -316,8 +320,11 @@ pub const X_CACHE_TIER: HeaderName = HeaderName::from_static("x-cache-tier");
 pub const X_CACHE_TTL: HeaderName = HeaderName::from_static("x-cache-ttl");
 /// `X-Upstream`.
 pub const X_UPSTREAM: HeaderName = HeaderName::from_static("x-upstream");
-/// Most headers that [`Served::write`] adds, so that the map grows once at most.
-const MOST: usize = 8;
+/// Most headers that an answer is given on its way out, so that the map grows once at most: what [`Served::write`] adds,
+/// and the request id.
+pub const MOST_HEADERS: usize = 9;
+/// Bytes that the values of an everyday answer take, all together.
+const EVERYDAY: usize = 144;
 
 /// `Cache-Status` (RFC 9211).
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -344,41 +351,67 @@ impl Served {
     /// Writes the response headers of DESIGN §5; values of an upstream's own under the same names give way, only
     /// `Cache-Status` is appended to.
     pub fn write(&self, headers: &mut HeaderMap) {
-        headers.reserve(MOST);
+        headers.reserve(MOST_HEADERS);
+        let Texts {
+            all,
+            key,
+            age,
+            ttl,
+            status,
+        } = self.texts();
+        let text = |place: Range<usize>| HeaderValue::from_maybe_shared(all.slice(place)).ok();
         headers.insert(X_CACHE, HeaderValue::from_static(self.verdict.header()));
         if let Some(reason) = self.reason {
             headers.insert(X_CACHE_REASON, HeaderValue::from_static(reason.as_str()));
         }
-        if let Some(value) = self
-            .key
-            .and_then(|key| header_value(key.hex().as_str().as_bytes()))
-        {
-            headers.insert(X_CACHE_KEY, value);
+        if let Some(key) = key.and_then(text) {
+            headers.insert(X_CACHE_KEY, key);
         }
         if let Some(tier) = self.tier {
             headers.insert(X_CACHE_TIER, HeaderValue::from_static(tier.as_str()));
         }
-        if let Some(age) = self.age {
-            headers.insert(header::AGE, HeaderValue::from(age));
+        if let Some(age) = age.and_then(text) {
+            headers.insert(header::AGE, age);
         }
-        let ttl = self.ttl.map(HeaderValue::from);
-        if let Some(ttl) = &ttl {
-            headers.insert(X_CACHE_TTL, ttl.clone());
+        if let Some(ttl) = ttl.and_then(text) {
+            headers.insert(X_CACHE_TTL, ttl);
         }
         if let Some(upstream) = &self.upstream {
             headers.insert(X_UPSTREAM, upstream.clone());
         }
         // What a proxy makes up itself is neither a hit nor forwarded, so nothing is said of it (RFC 9211 §2).
         if self.verdict != Verdict::Fallback
-            && let Some(status) = header_value(&self.cache_status(ttl.as_ref()))
+            && let Some(status) = text(status)
         {
             headers.append(CACHE_STATUS, status);
         }
     }
 
-    /// Returns our member of `Cache-Status` (RFC 9211 §2); `ttl` is the freshness left, in digits.
-    fn cache_status(&self, ttl: Option<&HeaderValue>) -> Vec<u8> {
-        let mut text = Vec::with_capacity(64);
+    /// Returns the values that have to be spelled out, all in one piece of memory.
+    fn texts(&self) -> Texts {
+        let mut all = Vec::with_capacity(EVERYDAY);
+        let key = self.key.map(|key| {
+            let digits = key.hex();
+            appended(&mut all, |all| all.extend_from_slice(digits.as_bytes()))
+        });
+        let age = self
+            .age
+            .map(|age| appended(&mut all, |all| digits(all, age)));
+        let ttl = self
+            .ttl
+            .map(|ttl| appended(&mut all, |all| digits(all, ttl)));
+        let status = appended(&mut all, |all| self.cache_status(ttl.clone(), all));
+        Texts {
+            all: all.into(),
+            key,
+            age,
+            ttl,
+            status,
+        }
+    }
+
+    /// Appends our member of `Cache-Status` (RFC 9211 §2); `ttl` is where `text` has the freshness left, in digits.
+    fn cache_status(&self, ttl: Option<Range<usize>>, text: &mut Vec<u8>) {
         text.extend_from_slice(b"refrain");
         // `hit` and `fwd` exclude each other, also where a stale entry stands in for a failed upstream.
         if self.tier.is_some() {
@@ -392,7 +425,7 @@ impl Served {
         }
         if let Some(ttl) = ttl {
             text.extend_from_slice(b"; ttl=");
-            text.extend_from_slice(ttl.as_bytes());
+            text.extend_from_within(ttl);
         }
         // A plain miss needs no more words.
         let reason = self.reason.filter(|reason| *reason != Reason::NotFound);
@@ -401,12 +434,29 @@ impl Served {
             text.extend_from_slice(b"; detail=");
             text.extend_from_slice(detail.as_bytes());
         }
-        text
     }
 }
 
-fn header_value(bytes: &[u8]) -> Option<HeaderValue> {
-    HeaderValue::from_bytes(bytes).ok()
+/// The values that are spelled out for an answer, by their places.
+struct Texts {
+    all: Bytes,
+    key: Option<Range<usize>>,
+    age: Option<Range<usize>>,
+    ttl: Option<Range<usize>>,
+    status: Range<usize>,
+}
+
+/// Appends a whole number.
+fn digits(all: &mut Vec<u8>, number: impl Serialize) {
+    // Writing to a Vec does not fail.
+    let _ = serde_json::to_writer(all, &number);
+}
+
+/// Returns where `append` puts what it appends.
+fn appended(all: &mut Vec<u8>, append: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
+    let start = all.len();
+    append(all);
+    start..all.len()
 }
 
 #[cfg(test)]
@@ -450,7 +500,9 @@ mod tests {
     fn cache_status_follows_rfc_9211() {
         let status = |verdict, reason| {
             let served = Served::from_upstream(verdict, reason, None);
-            String::from_utf8(served.cache_status(None)).unwrap()
+            let mut text = Vec::new();
+            served.cache_status(None, &mut text);
+            String::from_utf8(text).unwrap()
         };
         assert_eq!(status(Verdict::Miss, Reason::NotFound), "refrain; fwd=miss");
         assert_eq!(

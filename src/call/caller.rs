@@ -2,11 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::{
     key::{Fingerprint, Hex, Secret},
     scope::Scope,
+    sieve::Sieve,
 };
 use crate::config::{self, CREDENTIALS};
 
@@ -23,6 +24,26 @@ enum Who {
     Presented(Fingerprint),
     /// A `[[caller]]`, whichever of its keys was sent.
     Named(Arc<Named>),
+}
+
+/// The last credential of a connection, if it came alone, and whose it is; shown nowhere, `Debug` included. The secret
+/// that it is remembered under must not change.
+#[derive(Default)]
+pub struct Last(Option<Seen>);
+
+struct Seen {
+    name: HeaderName,
+    value: Box<[u8]>,
+    caller: Caller,
+}
+
+/// How a caller is shown: a `[[caller]]`'s name, `anonymous`, or the first 8 hex digits of the fingerprint.
+#[derive(Clone, Copy, Debug)]
+pub enum Shown<'a> {
+    /// A name.
+    Name(&'a str),
+    /// Digits.
+    Digits(Hex<8>),
 }
 
 /// One of the proxy's own callers, a `[[caller]]`.
@@ -55,7 +76,7 @@ impl Caller {
     pub fn of(headers: &HeaderMap, secret: &Secret) -> Self {
         let mut credentials: Vec<_> = headers
             .iter()
-            .filter(|(name, _)| CREDENTIALS.contains(&name.as_str()))
+            .filter(|(name, _)| is_credential(name.as_str()))
             .map(|(name, value)| (name.as_str(), value.as_bytes()))
             .collect();
         // In which order a client sends two of them says nothing; of one name, the order stays.
@@ -70,6 +91,30 @@ impl Caller {
         } else {
             Who::Presented(fingerprint)
         })
+    }
+
+    /// Reads the caller off the headers of a connection's next request. Almost all of them come with the very credential of
+    /// the last one, which then is compared and not hashed anew.
+    pub fn of_next(headers: &HeaderMap, secret: &Secret, last: &mut Last) -> Self {
+        let mut credentials = headers
+            .iter()
+            .filter(|(name, _)| is_credential(name.as_str()));
+        let (Some((name, value)), None) = (credentials.next(), credentials.next()) else {
+            return Self::of(headers, secret);
+        };
+        if let Some(last) = &last.0
+            && last.name == *name
+            && *last.value == *value.as_bytes()
+        {
+            return last.caller.clone();
+        }
+        let caller = Self::of(headers, secret);
+        last.0 = Some(Seen {
+            name: name.clone(),
+            value: value.as_bytes().into(),
+            caller: caller.clone(),
+        });
+        caller
     }
 
     /// Returns whether this is a `[[caller]]`: the proxy itself knows its key, so nobody else has to vouch for it.
@@ -95,6 +140,15 @@ impl Caller {
         }
     }
 
+    /// Returns how the caller is shown to people.
+    pub fn shown(&self) -> Shown<'_> {
+        match &self.0 {
+            Who::Anonymous(_) => Shown::Name("anonymous"),
+            Who::Presented(credential) => Shown::Digits(Hex::of(credential.as_bytes())),
+            Who::Named(named) => Shown::Name(&named.name),
+        }
+    }
+
     /// Returns the scope that the operator has put this caller into, a `[[caller]]`'s `scope`.
     pub fn tenant(&self) -> Option<Scope> {
         match &self.0 {
@@ -104,14 +158,26 @@ impl Caller {
     }
 }
 
-impl fmt::Display for Caller {
-    /// Writes a `[[caller]]`'s name, `anonymous`, or the first 8 hex digits of the fingerprint.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Who::Anonymous(_) => f.write_str("anonymous"),
-            Who::Presented(credential) => f.write_str(Hex::<8>::of(credential.as_bytes()).as_str()),
-            Who::Named(named) => f.write_str(&named.name),
+impl Shown<'_> {
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Name(name) => name,
+            Self::Digits(digits) => digits.as_str(),
         }
+    }
+}
+
+impl fmt::Display for Caller {
+    /// Writes the caller as it is [`Shown`].
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.shown().as_str())
+    }
+}
+
+impl fmt::Debug for Last {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Last(..)")
     }
 }
 
@@ -120,6 +186,13 @@ impl fmt::Debug for Caller {
         write!(f, "Caller({self})")
     }
 }
+
+/// Returns whether a header is a credential by its `name`, in lower case.
+fn is_credential(name: &str) -> bool {
+    SIEVE.keeps(name) && CREDENTIALS.contains(&name)
+}
+
+const SIEVE: Sieve = Sieve::of(&CREDENTIALS);
 
 #[cfg(test)]
 mod tests {
@@ -133,6 +206,31 @@ mod tests {
             headers.append(*name, HeaderValue::from_static(value));
         }
         Caller::of(&headers, &Secret::from_bytes([7; 32]))
+    }
+
+    #[test]
+    fn the_next_request_of_a_connection_is_its_own_credentials_whatever_the_last_one_was() {
+        let secret = Secret::from_bytes([7; 32]);
+        let requests: [&[(&'static str, &'static str)]; 9] = [
+            &[("authorization", "Bearer a")],
+            &[("authorization", "Bearer a")],
+            &[("authorization", "Bearer b")],
+            &[("api-key", "Bearer b")],
+            &[("api-key", "Bearer b"), ("authorization", "Bearer a")],
+            &[],
+            &[("api-key", "Bearer b")],
+            &[("api-key", "Bearer b"), ("api-key", "Bearer b")],
+            &[("accept", "*/*"), ("api-key", "Bearer b")],
+        ];
+        let mut last = Last::default();
+        for (number, pairs) in requests.into_iter().enumerate() {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            let next = Caller::of_next(&headers, &secret, &mut last);
+            assert!(next == Caller::of(&headers, &secret), "{number}");
+        }
     }
 
     #[test]

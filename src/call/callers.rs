@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, header};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use super::{
-    caller::{Caller, Named},
+    caller::{Caller, Last, Named},
     key::Secret,
 };
 use crate::config::{self, KeyHash};
@@ -39,12 +39,12 @@ impl Callers {
         Self(known.collect())
     }
 
-    /// Says who sends a request with these `headers`.
-    pub fn identify(&self, headers: &HeaderMap, secret: &Secret) -> Caller {
+    /// Says who sends a request with these `headers`; `last` is of the connection that it came on.
+    pub fn identify(&self, headers: &HeaderMap, secret: &Secret, last: &mut Last) -> Caller {
         // Most proxies have none, and then no credential is hashed for nothing.
         let found = || presented(headers).find_map(|key| self.find(key));
         let named = if self.0.is_empty() { None } else { found() };
-        named.map_or_else(|| Caller::of(headers, secret), Caller::named)
+        named.map_or_else(|| Caller::of_next(headers, secret, last), Caller::named)
     }
 
     /// Returns whether `caller` is let in.
@@ -122,7 +122,7 @@ mod tests {
         let headers = pairs
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
-        callers.identify(&headers.collect(), &secret())
+        callers.identify(&headers.collect(), &secret(), &mut Last::default())
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct Line<'a> {
     /// The request id.
     pub id: &'a str,
     /// Fingerprint of the credential, or `anonymous`.
-    pub caller: String,
+    pub caller: &'a str,
     /// The dialect, or `other`.
     pub dialect: &'static str,
     /// The model asked for, where the call has a key.
@@ -86,7 +86,7 @@ impl Line<'_> {
             level,
             message,
             id,
-            ref caller,
+            caller,
             dialect,
             model,
             method,
@@ -113,7 +113,7 @@ impl Line<'_> {
         object.word("level", level);
         object.word("message", message);
         object.text("call.id", id);
-        object.text("caller", caller.as_str());
+        object.text("caller", caller);
         object.word("dialect", dialect);
         object.text("model", model);
         object.word("http.request.method", method);

@@ -357,6 +357,7 @@ impl Record {
     fn write(&self, now: Instant) {
         let keyed = self.keyed.as_deref();
         let key = keyed.map(|keyed| keyed.slot.key.short());
+        let caller = self.facts.caller.shown();
         let served = self.served.as_ref();
         let led = served.filter(|served| served.verdict == Verdict::Miss);
         let failed = self.timing.as_ref().and_then(|timing| timing.failed());
@@ -366,7 +367,7 @@ impl Record {
             level: "INFO",
             message: "call",
             id: self.facts.id.to_str().unwrap_or_default(),
-            caller: self.facts.caller.to_string(),
+            caller: caller.as_str(),
             dialect: self.facts.dialect.map_or("other", Dialect::as_str),
             model: keyed.map(|keyed| keyed.request.model.as_str()),
             method: self.facts.method.as_str(),

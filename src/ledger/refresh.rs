@@ -56,6 +56,7 @@ impl Ledger {
 
     fn write_refresh(&self, refreshed: &Refreshed) {
         let key = refreshed.keyed.slot.key.short();
+        let caller = refreshed.caller.shown();
         let head = refreshed.head.as_ref();
         let kept = refreshed.summary.map(|summary| summary.kept);
         let usage = refreshed.summary.and_then(|summary| summary.usage);
@@ -66,7 +67,7 @@ impl Ledger {
             level: "INFO",
             message: "refresh",
             id: refreshed.id.to_str().unwrap_or_default(),
-            caller: refreshed.caller.to_string(),
+            caller: caller.as_str(),
             dialect: refreshed.dialect.map_or("other", Dialect::as_str),
             model: Some(&refreshed.keyed.request.model),
             method: refreshed.method.as_str(),

@@ -7,7 +7,7 @@
 use std::{
     mem,
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -39,6 +39,7 @@ use crate::{
     call::{
         Call, Payload, Unkeyed,
         address::{self, Addressed},
+        caller::{Caller, Last},
         callers::Callers,
         keying::{self, Admitted, Identity, Keying},
         plan::{Plan, Policy},
@@ -50,6 +51,9 @@ use crate::{
 };
 
 /// The edge; clones share everything.
+///
+/// What is counted for every call, such as the clones of something shared, costs more the more threads do so in one
+/// place: so each connection has an edge of its own, [`Edge::of_connection`].
 #[derive(Debug)]
 pub struct Edge<S>(Arc<Inner<S>>);
 
@@ -84,8 +88,11 @@ pub struct Parts<S> {
 
 #[derive(Debug)]
 struct Inner<S> {
-    parts: Parts<S>,
-    ids: Ids,
+    parts: Arc<Parts<S>>,
+    ids: Arc<Ids>,
+    /// The layers below, for one call after the other.
+    stack: Mutex<S>,
+    last: Mutex<Last>,
 }
 
 impl<S> Clone for Edge<S> {
@@ -97,15 +104,32 @@ impl<S> Clone for Edge<S> {
 impl<S: Answering> Edge<S> {
     /// Makes the edge.
     pub fn new(parts: Parts<S>) -> Result<Self, Error> {
-        let ids = Ids::new()?;
-        Ok(Self(Arc::new(Inner { parts, ids })))
+        let stack = Mutex::new(parts.stack.clone());
+        Ok(Self(Arc::new(Inner {
+            parts: Arc::new(parts),
+            ids: Arc::new(Ids::new()?),
+            stack,
+            last: Mutex::default(),
+        })))
+    }
+
+    /// Returns an edge for the calls of one connection.
+    #[must_use]
+    pub fn of_connection(&self) -> Self {
+        let Inner { parts, ids, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            parts: parts.clone(),
+            ids: ids.clone(),
+            stack: Mutex::new(parts.stack.clone()),
+            last: Mutex::default(),
+        }))
     }
 
     /// Answers one request. A panic on the way is one call's internal error.
     ///
     /// The future moves into the connection, and each move copies all of it: what is large in it stands there once.
     pub async fn handle(self, request: Request<Incoming>, line: OnLine) -> Response<Outgoing> {
-        let Parts { cors, guard, .. } = &self.0.parts;
+        let Parts { cors, guard, .. } = &*self.0.parts;
         let (mut head, body) = request.into_parts();
         let allowed = cors.allowed(&head.headers);
         let foreign = guard.refuses(&head.uri, &head.headers, allowed.is_some());
@@ -156,13 +180,20 @@ impl<S: Answering> Inner<S> {
         Facts {
             id: self.ids.of(&head.headers),
             method: head.method.clone(),
-            caller: self
-                .parts
-                .callers
-                .identify(&head.headers, self.parts.keying.secret()),
+            caller: self.caller(&head.headers),
             dialect: Dialect::of(&head.method, address::path_of(target.path())),
             target,
             started,
+        }
+    }
+
+    fn caller(&self, headers: &HeaderMap) -> Caller {
+        let Parts {
+            callers, keying, ..
+        } = &*self.parts;
+        match self.last.try_lock() {
+            Ok(mut last) => callers.identify(headers, keying.secret(), &mut last),
+            Err(_) => callers.identify(headers, keying.secret(), &mut Last::default()),
         }
     }
 
@@ -195,7 +226,11 @@ impl<S: Answering> Inner<S> {
 
     /// Passes a request on. No `async fn`: what arrives is large, and would be copied into its future and out again.
     fn pass(&self, arrival: Arrival) -> impl Future<Output = Recorded> + use<S> {
-        let passing = self.parts.stack.clone().call(arrival);
+        let passing = match self.stack.try_lock() {
+            Ok(mut stack) => stack.call(arrival),
+            // Another stream of the connection has it just now.
+            Err(_) => self.parts.stack.clone().call(arrival),
+        };
         passing.map(|Ok(recorded)| recorded)
     }
 
@@ -224,7 +259,7 @@ impl<S: Answering> Inner<S> {
             dialect: facts.dialect,
             upgrade,
         };
-        let Parts { keying, policy, .. } = &self.parts;
+        let Parts { keying, policy, .. } = &*self.parts;
         let (payload, identity) = match keying.admits(&asked, &plan) {
             Ok(admitted) => self.read(body, &asked, admitted, facts, &mut plan).await?,
             Err(why) if keying.goes_by_model(&asked) => {
@@ -334,7 +369,7 @@ impl<S: Answering> Inner<S> {
         facts: &Facts,
         plan: &mut Plan,
     ) -> Result<Identity, Error> {
-        let Parts { keying, policy, .. } = &self.parts;
+        let Parts { keying, policy, .. } = &*self.parts;
         let key = |body: &[u8], plan: &Plan| keying.key(head, admitted, body, &facts.caller, plan);
         let steered = match admitted.unkeyed {
             None => policy.steered(plan, head.headers, whole.as_ref()),
@@ -369,7 +404,7 @@ impl<S: Answering> Inner<S> {
                 keying,
                 budget,
                 ..
-            } = &self.parts;
+            } = &*self.parts;
             own.answer(head, body, &facts.caller, keying, budget).await
         };
         let done = AssertUnwindSafe(doing).catch_unwind().await;
@@ -461,8 +496,9 @@ impl<S> Inner<S> {
 
 /// Does `work` on a body of `size` bytes; what takes long does not keep other calls of the same thread waiting.
 fn apart<T>(size: usize, work: impl FnOnce() -> T) -> T {
-    let threads = Handle::current().runtime_flavor();
-    if size > LONG && threads == RuntimeFlavor::MultiThread {
+    // The runtime is asked only where it matters: that counts one more handle, in a place that all threads share.
+    let has_others = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if size > LONG && has_others() {
         tokio::task::block_in_place(work)
     } else {
         work()

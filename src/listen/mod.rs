@@ -168,7 +168,7 @@ impl<S: Answering> Reception<S> {
         let _ = stream.set_nodelay(true);
         let line = Arc::new(Line::default());
         let socket = Socket::new(stream, line.clone(), *deadlines, connected);
-        let connection = connection(&self.builder, socket, line, self.edge.clone());
+        let connection = connection(&self.builder, socket, line, self.edge.of_connection());
         tasks.spawn(attend(connection, end.clone()));
     }
 }

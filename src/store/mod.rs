@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use self::generations::Seen;
 pub use self::lend::{Lent, Unlent, retell};
 use crate::{
-    answer::{Asked, Head, retold::Retold},
+    answer::{Asked, Head, retold::Retold, verdict::MOST_HEADERS},
     call::Slot,
     dialect::{chat::form::Form, usage::Usage},
 };
@@ -81,7 +81,7 @@ impl Entry {
     pub fn head(&self) -> Head {
         Head {
             status: self.status,
-            headers: self.headers.clone(),
+            headers: with_room(&self.headers),
             framed: true,
             upstream: self.upstream.clone(),
             asked: Asked::default(),
@@ -100,6 +100,15 @@ impl Entry {
         (self.body.len() + headers + tags + self.label.len() + OVERHEAD) as u64
             + self.retold.counted()
     }
+}
+
+/// Returns a copy of `headers` with room for what is added on the way out: a clone would have to be copied again for that.
+fn with_room(headers: &HeaderMap) -> HeaderMap {
+    let mut copy = HeaderMap::with_capacity(headers.len() + MOST_HEADERS);
+    for (name, value) in headers {
+        copy.append(name.clone(), value.clone());
+    }
+    copy
 }
 
 impl Label {

@@ -295,11 +295,9 @@ impl Subject {
 
     fn of(credential: &Fingerprint, matter: &Fingerprint) -> Self {
         let mut bytes = [0; 32];
-        let parts = credential.as_bytes().iter().chain(matter.as_bytes());
-        bytes
-            .iter_mut()
-            .zip(parts)
-            .for_each(|(to, from)| *to = *from);
+        let (first, second) = bytes.split_at_mut(16);
+        first.copy_from_slice(credential.as_bytes());
+        second.copy_from_slice(matter.as_bytes());
         Self(bytes)
     }
 }
