@@ -35,10 +35,10 @@ impl Ways {
         let named: Vec<_> = upstreams
             .map(|upstream| (upstream.name.clone(), guards(upstream, &config.breaker)))
             .collect();
-        let names: Vec<_> = named.iter().map(|(name, _)| name.clone()).collect();
+        let called: Vec<_> = config.upstreams.iter().map(|of| of.name.clone()).collect();
         Self {
             named,
-            tally: Tally::new(&names),
+            tally: Tally::new(&called),
         }
     }
 
