@@ -225,19 +225,18 @@ impl Reason {
 
 impl Failure {
     /// Every failure, in the order of the docs.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 5] = [
         Self::Status,
         Self::Error(Kind::Unreachable),
         Self::Error(Kind::Timeout),
         Self::Error(Kind::Broken),
         Self::Error(Kind::Unavailable),
-        Self::Error(Kind::Busy),
     ];
 
-    /// Returns what an error is to a call: a failure of the upstream, or of the room before it; `None` where it is the
-    /// client's, or a fault of Refrain's own.
+    /// Returns what an error is to a call: a failure of the upstream; `None` where it is the client's, or Refrain's own. A
+    /// call that is shed is told so, and when to come again: who is apologised to does not come again.
     pub fn of(kind: Kind) -> Option<Self> {
-        (kind.is_upstream() || kind == Kind::Busy).then_some(Self::Error(kind))
+        kind.is_upstream().then_some(Self::Error(kind))
     }
 
     /// Returns the value of `X-Cache-Reason`: an error's is its code.

@@ -54,7 +54,7 @@ async fn a_connection_that_dies_twice_or_in_the_middle_of_an_answer_is_a_failure
             .answers(completion("").cut_before_the_head())
             .start()
             .await;
-        let proxy = proxy(&up).start().await;
+        let proxy = proxy(&up).honest().start().await;
         assert_verdict(&proxy.send(&chat("one")).await, "MISS");
         let answer = proxy.send(&chat("two")).await;
         assert_refused(&answer, 502, "upstream_broken");

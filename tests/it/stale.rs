@@ -117,7 +117,7 @@ async fn a_refresh_that_fails_leaves_the_entry() {
     let up = upstream()
         .answers(completion("kept"))
         .answers(status(503))
-        .answers(completion("").cut_before_the_head())
+        .answers_times(2, &completion("").cut_before_the_head())
         .answers(completion("new"));
     let up = up.start().await;
     let proxy = proxy(&up).with(AGEING).start().await;
@@ -218,17 +218,18 @@ async fn failing(reply: Reply, config: &str) -> (Upstream, Proxy) {
 
 #[tokio::test]
 async fn a_stale_entry_stands_in_for_an_upstream_that_fails() {
-    for reply in [
-        status(500),
-        status(503).body("busy"),
-        completion("").cut_before_the_head(),
+    for (reply, asked) in [
+        (status(500), 2),
+        (status(503).body("busy"), 2),
+        // On a connection that was idle before, so it may have been closed for that: it is sent once more.
+        (completion("").cut_before_the_head(), 3),
     ] {
         let (up, proxy) = failing(reply, FAILING).await;
         let answer = proxy.send(&chat("hi")).await;
         assert_verdict(&answer, "STALE");
         assert_eq!(answer.expect("x-cache-reason"), "upstream_failed");
         assert_eq!(answer.body, completion("kept").bytes());
-        assert_eq!(up.count(), 2, "the upstream was asked first");
+        assert_eq!(up.count(), asked, "the upstream was asked first");
     }
 }
 

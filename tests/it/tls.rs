@@ -38,6 +38,7 @@ async fn start(front: &Front, tls: &str) -> Proxy {
     let tls = format!("tls = {{ {tls} }}");
     proxy_to(&front.base_url())
         .with_upstream(&tls)
+        .honest()
         .start()
         .await
 }
@@ -141,6 +142,7 @@ async fn http2_is_spoken_below_a_certificate_of_the_operators_authority() {
     let tls = format!("http = \"2\"\ntls = {{ {} }}", ca(&house.authority.pem()));
     let proxy = proxy_to(&front.base_url())
         .with_upstream(&tls)
+        .honest()
         .start()
         .await;
     let answer = proxy.send(&chat("hi")).await;
