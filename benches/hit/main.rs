@@ -7,6 +7,7 @@
 //! cargo bench --bench hit -- memory      bounds: large entries, a download, a stalled reader
 //! cargo bench --bench hit -- beside      all ways side by side: direct, bare, nginx, memory, disk, misses
 //! cargo bench --bench hit -- paced       the misses of `beside` alone, with an empty disk
+//! cargo bench --bench hit -- against PATH    hits and misses beside another build of Refrain, whose binary lies there
 //! cargo bench --bench hit -- all         all of them
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! and not mixed with the client's. Figures are printed as they fall; whether they are good enough is told in
 //! `docs/benchmarks.md`. No figure is made with another one's process: each scene starts its own.
 
+mod against;
 mod bare;
 mod beside;
 mod burst;
@@ -32,6 +34,7 @@ mod report;
 mod script;
 mod side;
 mod upstream;
+mod way;
 
 use std::env;
 
@@ -61,6 +64,10 @@ async fn run(words: &[&str]) -> Result<()> {
         [bare::ARGUMENT] => bare::serve().await,
         [upstream::ARGUMENT] => upstream::serve().await,
         [pass::ARGUMENT, upstream] => pass::serve(upstream.parse()?).await,
+        ["against", build] => {
+            report::text(&machine::describe()?)?;
+            against::play(build.as_ref()).await
+        }
         [scene] => play(scene).await,
         more => bail!("one scene at a time, not {}", more.join(" ")),
     }

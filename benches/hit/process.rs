@@ -4,6 +4,7 @@ use std::{
     env, fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
+    path::Path,
     process::{Child, ChildStdout, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -68,7 +69,16 @@ impl Server {
 
     /// Starts Refrain with an upstream, free ports, its log in a file, and these variables.
     pub(crate) fn refrain(upstream: SocketAddr, variables: &[(&str, &str)]) -> Result<Self> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_refrain"));
+        Self::refrain_of(Path::new(REFRAIN), upstream, variables)
+    }
+
+    /// Starts another build of Refrain like that.
+    pub(crate) fn refrain_of(
+        build: &Path,
+        upstream: SocketAddr,
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
+        let mut command = Command::new(build);
         command
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(["--upstream", &format!("http://{upstream}/v1")])
@@ -223,5 +233,7 @@ fn size(status: &str, name: &str) -> Option<u64> {
 
 /// `sysconf(_SC_CLK_TCK)` is 100 on every Linux.
 const TICK_MS: u64 = 10;
+/// The build under measurement.
+pub(crate) const REFRAIN: &str = env!("CARGO_BIN_EXE_refrain");
 /// For a server to end its workers.
 const PATIENCE: Duration = Duration::from_secs(5);

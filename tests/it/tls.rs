@@ -96,6 +96,7 @@ async fn an_authority_of_the_operators_stands_in_place_of_the_systems() {
     let tls = format!("tls = {{ {} }}", ca(&other.pem()));
     let proxy = proxy_to(&front.base_url())
         .with_upstream(&tls)
+        .honest()
         .by_shell(words);
     let answer = proxy.start().await.send(&chat("hi")).await;
     assert_refused(&answer, 502, "upstream_unreachable");

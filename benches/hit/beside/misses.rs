@@ -1,36 +1,19 @@
 //! Misses at a fixed rate: direct, through a bare pass-through, through Refrain, and, where there is time for it, through
 //! Refrain with a million entries on its disk.
 
-use std::{net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
 use super::{Wanted, seed};
 use crate::{
-    paced::{self, RATE, ROUND},
+    paced::{RATE, ROUND},
     process::Server,
     report,
     upstream::{Script, Upstream},
+    way::Way,
 };
-
-/// A way to the upstream.
-struct Way {
-    name: &'static str,
-    address: SocketAddr,
-    /// None on the direct way.
-    server: Option<Server>,
-    rounds: Vec<Round>,
-}
-
-/// One round's figures, microseconds.
-#[derive(Clone, Copy, Debug)]
-struct Round {
-    p50: f64,
-    p99: f64,
-    /// The server's processor time per call.
-    cpu: f64,
-}
 
 /// Measures alternating rounds; each call is a new one for the cache. `full`: also with a million entries on the disk.
 pub(crate) async fn compare(full: bool) -> Result<()> {
@@ -53,10 +36,8 @@ pub(crate) async fn compare(full: bool) -> Result<()> {
     let mut asked = 0;
     for round in 0..=ROUNDS {
         for way in &mut ways {
-            let seen = way.round(asked).await?;
-            asked += seen.1;
             // The first is for warming up.
-            way.rounds.extend((round > 0).then_some(seen.0));
+            asked += way.play(asked, round > 0).await?;
         }
     }
     ensure!(
@@ -64,64 +45,6 @@ pub(crate) async fn compare(full: bool) -> Result<()> {
         "not every call was a miss"
     );
     tell(&ways)
-}
-
-impl Way {
-    fn direct(address: SocketAddr) -> Self {
-        Self {
-            name: "direct",
-            address,
-            server: None,
-            rounds: Vec::new(),
-        }
-    }
-
-    fn through(name: &'static str, server: Server) -> Self {
-        Self {
-            address: server.address,
-            server: Some(server),
-            ..Self {
-                name,
-                ..Self::direct(SocketAddr::from(([127, 0, 0, 1], 0)))
-            }
-        }
-    }
-
-    /// Sends the questions from number `first` on; returns what was seen, and how many they were.
-    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 calls")]
-    async fn round(&self, first: usize) -> Result<(Round, usize)> {
-        let usage = || self.server.as_ref().map(Server::usage).transpose();
-        let before = usage()?;
-        let times = paced::run(self.address, first).await?;
-        let cpu = match (before, usage()?) {
-            (Some(before), Some(after)) => after.cpu.saturating_sub(before.cpu),
-            _ => std::time::Duration::ZERO,
-        };
-        let quantile = |share| report::micros(report::quantile(&times, share));
-        let round = Round {
-            p50: quantile(0.5),
-            p99: quantile(0.99),
-            cpu: report::micros(cpu) / times.len() as f64,
-        };
-        Ok((round, times.len()))
-    }
-
-    fn median(&self, figure: fn(&Round) -> f64) -> f64 {
-        report::median(self.rounds.iter().map(figure))
-    }
-
-    /// Returns the median of what this way adds to the p50 of `other`, round by round.
-    fn added(&self, other: &Self) -> f64 {
-        let pairs = self.rounds.iter().zip(&other.rounds);
-        report::median(pairs.map(|(ours, theirs)| ours.p50 - theirs.p50))
-    }
-
-    /// Returns the processor time per call over all rounds: one round is too short for the kernel's ticks.
-    #[expect(clippy::cast_precision_loss, reason = "a handful of rounds")]
-    fn cpu(&self) -> f64 {
-        let sum: f64 = self.rounds.iter().map(|round| round.cpu).sum();
-        sum / self.rounds.len() as f64
-    }
 }
 
 fn tell(ways: &[Way]) -> Result<()> {

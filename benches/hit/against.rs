@@ -1,0 +1,89 @@
+//! Two builds of Refrain in alternating rounds: what a change costs hits and misses.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+
+use crate::{
+    paced::{RATE, ROUND as PACED_ROUND},
+    placing::Placing,
+    process::{REFRAIN, Server},
+    report,
+    side::{CONNECTIONS, ROUND, ROUNDS, Round, Side},
+    upstream::{Script, Upstream},
+    way::Way,
+};
+
+/// Measures the build at `before` beside the one at hand.
+pub(crate) async fn play(before: &Path) -> Result<()> {
+    report::heading("two builds")?;
+    ensure!(before.is_file(), "no binary at {}", before.display());
+    hits(before).await?;
+    misses(before).await
+}
+
+async fn hits(before: &Path) -> Result<()> {
+    let placing = Placing::Spread;
+    placing.place_own()?;
+    let upstream = Upstream::start(Script::default()).await?;
+    let mut sides = Vec::new();
+    for (name, build) in [("before", before), ("now", Path::new(REFRAIN))] {
+        let server = Server::refrain_of(build, upstream.address, &IN_MEMORY)?;
+        sides.push(Side::new(name, server, 1, placing).await?);
+    }
+    report::text(&format!(
+        "hits of one key, {CONNECTIONS} connections, medians of {ROUNDS} alternating rounds of {ROUND:?}; {}\n",
+        placing.describe()
+    ))?;
+    for _ in 0..ROUNDS {
+        for side in &mut sides {
+            side.round().await?;
+        }
+    }
+    Round::heads()?;
+    for side in &sides {
+        side.median().write(side.name)?;
+    }
+    if let [before, now] = &*sides {
+        let ratio = report::median(now.ratios(before));
+        report::text(&format!("now/before, req/s: {ratio:.3}"))?;
+    }
+    Ok(())
+}
+
+async fn misses(before: &Path) -> Result<()> {
+    let upstream = Upstream::start(Script::default()).await?;
+    let mut ways = Vec::new();
+    for (name, build) in [("before", before), ("now", Path::new(REFRAIN))] {
+        let server = Server::refrain_of(build, upstream.address, &IN_MEMORY)?;
+        ways.push(Way::through(name, server));
+    }
+    report::text(&format!(
+        "\nmisses, {RATE} calls/s, medians of {MISS_ROUNDS} alternating rounds of {PACED_ROUND:?}, without a disk\n"
+    ))?;
+    let mut asked = 0;
+    for round in 0..=MISS_ROUNDS {
+        for way in &mut ways {
+            // The first round is for warming up.
+            asked += way.play(asked, round > 0).await?;
+        }
+    }
+    report::row("", ["p50 us", "p99 us", "CPU us"])?;
+    for way in &ways {
+        let cells = [
+            format!("{:.0}", way.median(|round| round.p50)),
+            format!("{:.0}", way.median(|round| round.p99)),
+            format!("{:.1}", way.cpu()),
+        ];
+        report::row(way.name, cells)?;
+    }
+    if let [before, now] = &*ways {
+        let more = now.cpu() - before.cpu();
+        report::text(&format!("CPU added per miss: {more:.1} us"))?;
+    }
+    Ok(())
+}
+
+/// The disk's writer would be measured as well.
+const IN_MEMORY: [(&str, &str); 1] = [("REFRAIN_STORE__PATH", "off")];
+const MISS_ROUNDS: usize = 15;

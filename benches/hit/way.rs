@@ -1,0 +1,94 @@
+//! A way to an upstream under the open load, round by round.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+
+use crate::{paced, process::Server, report};
+
+/// A way to the upstream.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) name: &'static str,
+    address: SocketAddr,
+    /// None on the direct way.
+    pub(crate) server: Option<Server>,
+    rounds: Vec<Round>,
+}
+
+/// One round's figures, microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Round {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    /// The server's processor time per call.
+    cpu: f64,
+}
+
+impl Way {
+    /// Returns the way without a server between.
+    pub(crate) fn direct(address: SocketAddr) -> Self {
+        Self {
+            name: "direct",
+            address,
+            server: None,
+            rounds: Vec::new(),
+        }
+    }
+
+    /// Returns the way through `server`.
+    pub(crate) fn through(name: &'static str, server: Server) -> Self {
+        Self {
+            address: server.address,
+            server: Some(server),
+            ..Self {
+                name,
+                ..Self::direct(SocketAddr::from(([127, 0, 0, 1], 0)))
+            }
+        }
+    }
+
+    /// Sends the questions from number `first` on for a round, which `counts` or not; returns how many they were.
+    pub(crate) async fn play(&mut self, first: usize, counts: bool) -> Result<usize> {
+        let (round, asked) = self.round(first).await?;
+        self.rounds.extend(counts.then_some(round));
+        Ok(asked)
+    }
+
+    /// Sends the questions from number `first` on; returns what was seen, and how many they were.
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 calls")]
+    async fn round(&self, first: usize) -> Result<(Round, usize)> {
+        let usage = || self.server.as_ref().map(Server::usage).transpose();
+        let before = usage()?;
+        let times = paced::run(self.address, first).await?;
+        let cpu = match (before, usage()?) {
+            (Some(before), Some(after)) => after.cpu.saturating_sub(before.cpu),
+            _ => std::time::Duration::ZERO,
+        };
+        let quantile = |share| report::micros(report::quantile(&times, share));
+        let round = Round {
+            p50: quantile(0.5),
+            p99: quantile(0.99),
+            cpu: report::micros(cpu) / times.len() as f64,
+        };
+        Ok((round, times.len()))
+    }
+
+    /// Returns the median of a figure.
+    pub(crate) fn median(&self, figure: fn(&Round) -> f64) -> f64 {
+        report::median(self.rounds.iter().map(figure))
+    }
+
+    /// Returns the median of what this way adds to the p50 of `other`, round by round.
+    pub(crate) fn added(&self, other: &Self) -> f64 {
+        let pairs = self.rounds.iter().zip(&other.rounds);
+        report::median(pairs.map(|(ours, theirs)| ours.p50 - theirs.p50))
+    }
+
+    /// Returns the processor time per call over all rounds: one round is too short for the kernel's ticks.
+    #[expect(clippy::cast_precision_loss, reason = "a handful of rounds")]
+    pub(crate) fn cpu(&self) -> f64 {
+        let sum: f64 = self.rounds.iter().map(|round| round.cpu).sum();
+        sum / self.rounds.len() as f64
+    }
+}
