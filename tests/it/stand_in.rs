@@ -1,0 +1,106 @@
+//! Who is given an answer by an upstream that stands in for the primary with a key of the proxy's own, and what becomes of it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU16, Ordering},
+};
+
+use crate::support::{
+    client::{Answer, Request, assert_verdict, chat},
+    proxy::{Proxy, proxy},
+    upstream::{Upstream, completion, json, upstream},
+};
+
+/// `two` takes over from `one`, which fails once told to.
+struct House {
+    fails: Arc<AtomicU16>,
+    one: Upstream,
+    two: Upstream,
+    proxy: Proxy,
+}
+
+/// A house of these `[cache]` settings, and these of upstream `one`.
+async fn house(cache: &str, of_one: &str) -> House {
+    let fails = Arc::new(AtomicU16::new(200));
+    let says = fails.clone();
+    let one = upstream().by(move |seen, _| match says.load(Ordering::SeqCst) {
+        200 if seen.headers.get("authorization") == Some("Bearer sk-invented") => {
+            json("{}").status(401)
+        }
+        200 => completion("of one"),
+        code => json("{}").status(code),
+    });
+    let one = one.start().await;
+    let two = upstream().answers(completion("of two")).start().await;
+    let section = |name: &str, up: &Upstream, settings: &str| {
+        let base_url = up.base_url();
+        format!("[[upstream]]\nname = \"{name}\"\nbase_url = \"{base_url}\"\n{settings}\n")
+    };
+    let proxy = proxy(&one)
+        .honest()
+        .with(&format!("[cache]\n{cache}"))
+        .with(&section("one", &one, of_one))
+        .with(&section("two", &two, "api_key = \"sk-two\"\npriority = 1"))
+        .start()
+        .await;
+    House {
+        fails,
+        one,
+        two,
+        proxy,
+    }
+}
+
+impl House {
+    /// From now on `one` says this to everybody.
+    fn one_says(&self, code: u16) {
+        self.fails.store(code, Ordering::SeqCst);
+    }
+
+    /// Asserts that the upstream called `name` answers this call now.
+    async fn is_answered_by(&self, name: &str, call: &Request) -> Answer {
+        let answer = self.proxy.send(call).await;
+        assert_verdict(&answer, "MISS");
+        assert_eq!(answer.expect("x-upstream"), name);
+        answer
+    }
+
+    async fn hits(&self, call: &Request) {
+        assert_verdict(&self.proxy.send(call).await, "HIT");
+    }
+}
+
+const SHARED: &str = "scope = \"shared\"";
+
+#[tokio::test]
+async fn what_was_made_without_the_query_or_a_header_that_counts_is_no_hit_later() {
+    let at = |query: &str| chat("hi").at(&format!("/v1/chat/completions{query}"));
+    for (cache, call, stored) in [
+        ("", at(""), true),
+        ("", at("?api-version=7"), false),
+        ("", at("").header("OpenAI-Organization", "org9"), false),
+        ("", at("").header("X-Style", "terse"), true),
+        (SHARED, at("").header("X-Style", "terse"), false),
+        (
+            "scope = \"header:Tenant\"",
+            at("").header("Tenant", "acme"),
+            false,
+        ),
+    ] {
+        let house = house(cache, "").await;
+        house.is_answered_by("one", &chat("to be known")).await;
+        house.one_says(500);
+        house.is_answered_by("two", &call).await;
+        if stored {
+            house.hits(&call).await;
+            continue;
+        }
+        house.is_answered_by("two", &call).await;
+        let line = house.proxy.call_line(2).await;
+        assert_eq!(line["cache.not_stored"], "withheld", "{line}");
+        house.one_says(200);
+        house.is_answered_by("one", &call).await;
+        house.hits(&call).await;
+        assert_eq!((house.one.count(), house.two.count()), (4, 2));
+    }
+}
