@@ -286,6 +286,15 @@ where
             return Err(not_cached(reason));
         }
         let plan = call.plan.clone();
+        // A call that is to renew a proof asks the primary and nobody else: where that cannot say, the entry answers, and no
+        // key of the proxy's is to be spent on another answer. Nor is anybody to join who could have one.
+        if (call.alone || turn.is_some())
+            && let Some((entry, tier)) = &old
+            && look(&self.0.store, Some(entry.clone()), &asked, &plan, *tier).is_ok()
+        {
+            call.alone = true;
+            call.route = Arc::new(call.route.without_others());
+        }
         call.passed_over = old.as_ref().map(|(entry, _)| entry.made.into_std());
         let result = self.0.below.clone().oneshot(call).await;
         let in_vain = reason == Reason::Unproven && said_nothing(&result);
@@ -413,10 +422,14 @@ fn failed(result: &Result<Answer, Error>) -> bool {
     }
 }
 
-/// Returns whether the upstream said nothing of the credential: it failed, or was too busy.
+/// Returns whether the primary said nothing of the credential: it failed, or was too busy, or another upstream stood in.
 fn said_nothing(result: &Result<Answer, Error>) -> bool {
     let busy = |answer: &Answer| answer.head.status == StatusCode::TOO_MANY_REQUESTS;
-    failed(result) || result.as_ref().is_ok_and(busy)
+    // What others' flights brought is no try to renew anything.
+    let by_another =
+        |answer: &Answer| answer.served.verdict == Verdict::Miss && !answer.head.asked.by_caller;
+    let nothing = |answer: &Answer| busy(answer) || by_another(answer);
+    failed(result) || result.as_ref().is_ok_and(nothing)
 }
 
 fn from_entry(

@@ -73,6 +73,38 @@ impl House {
 const SHARED: &str = "scope = \"shared\"";
 
 #[tokio::test]
+async fn an_old_proof_holds_while_the_primary_is_down_and_nobodys_key_is_spent_to_renew_it() {
+    for cache in [
+        "scope = \"shared\"\nproof_ttl = \"1us\"",
+        "proof_ttl = \"1us\"",
+    ] {
+        let house = house(cache, "proof = \"call\"").await;
+        house.is_answered_by("one", &chat("hi")).await;
+        for code in [500, 429] {
+            house.one_says(code);
+            for _ in 0..3 {
+                house.hits(&chat("hi")).await;
+            }
+        }
+        assert_eq!(house.two.count(), 0, "{cache}");
+        house.one_says(200);
+        let renewed = house.is_answered_by("one", &chat("hi")).await;
+        assert_eq!(renewed.expect("x-cache-reason"), "unproven");
+    }
+}
+
+#[tokio::test]
+async fn where_nothing_cached_fits_an_old_proof_is_good_enough_for_a_stand_in() {
+    let cache = format!("{SHARED}\nproof_ttl = \"1us\"");
+    let house = house(&cache, "proof = \"call\"").await;
+    house.is_answered_by("one", &chat("hi")).await;
+    house.one_says(500);
+    let choosy = chat("hi").header("Cache-Control", "max-age=0, no-store");
+    house.is_answered_by("two", &choosy).await;
+    house.is_answered_by("two", &choosy).await;
+}
+
+#[tokio::test]
 async fn what_was_made_without_the_query_or_a_header_that_counts_is_no_hit_later() {
     let at = |query: &str| chat("hi").at(&format!("/v1/chat/completions{query}"));
     for (cache, call, stored) in [
