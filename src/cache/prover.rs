@@ -27,7 +27,7 @@ use self::ask::{Ask, NO_CREDENTIAL, Said, Shape, said, shape};
 use super::proof::{self, Facts, Terms, Verdict};
 use crate::{
     answer::{Answer, tasks::Tasks},
-    call::Call,
+    call::{Call, key::Fingerprint},
     config,
     error::Error,
     store::proofs::{Known, Proofs, Standing, Subject},
@@ -117,15 +117,27 @@ impl Prover {
     }
 
     /// Returns whether the caller is known: a `[[caller]]`, or one whose credential the primary has accepted, no longer ago than a
-    /// proof holds while an upstream cannot be asked.
+    /// proof holds while an upstream cannot be asked. In scopes wider than `credential` it has to have accepted it for the
+    /// model, in any scope not to have refused it that.
     pub fn vouches_for(&self, call: &Call) -> bool {
         let Some(credential) = call.caller.credential() else {
             return true;
         };
-        let Inner { proofs, terms, .. } = &*self.0;
-        let subject = proofs.credential(call.route.primary().upstream, credential);
-        let known = proofs.known(&subject, Instant::now());
-        matches!(known, Known::Proven(age) if age < terms.ttl.saturating_add(terms.hold))
+        let now = Instant::now();
+        let subjects = self.subjects(call, credential);
+        let facts = self.facts(subjects, None, now, |_| false);
+        proof::holds(facts, self.0.terms) && !self.is_refused_the_model(call, credential, now)
+    }
+
+    /// Returns whether the primary has refused a credential the model that `call` asks for, as far as that is known.
+    fn is_refused_the_model(&self, call: &Call, credential: &Fingerprint, now: Instant) -> bool {
+        let asked = call.asks().map(|request| request.model.as_str());
+        let Some(model) = asked.or(call.route.model()) else {
+            return false;
+        };
+        let proofs = &self.0.proofs;
+        let subject = proofs.model(call.route.primary().upstream, credential, model);
+        proofs.known(&subject, now) == Known::Ended
     }
 
     /// Returns whose proof `call` needs.
@@ -134,13 +146,19 @@ impl Prover {
         if matches!(self.probe(upstream), Probe::Off) {
             return Case(None);
         }
-        let model = call.model().filter(|_| call.is_wide());
         // A `[[caller]]` has none that an upstream could speak of: the proxy itself vouches for it.
-        Case(call.caller.credential().map(|credential| Subjects {
+        let credential = call.caller.credential();
+        Case(credential.map(|credential| self.subjects(call, credential)))
+    }
+
+    fn subjects(&self, call: &Call, credential: &Fingerprint) -> Subjects {
+        let (proofs, upstream) = (&self.0.proofs, call.route.primary().upstream);
+        let model = call.model().filter(|_| call.is_wide());
+        Subjects {
             upstream,
-            credential: self.0.proofs.credential(upstream, credential),
-            model: model.map(|model| self.0.proofs.model(upstream, credential, model)),
-        }))
+            credential: proofs.credential(upstream, credential),
+            model: model.map(|model| proofs.model(upstream, credential, model)),
+        }
     }
 
     /// Decides what a call may do before anything is looked up. In scope `credential` that is for a hit to ask.

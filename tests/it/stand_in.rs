@@ -5,10 +5,12 @@ use std::sync::{
     atomic::{AtomicU16, Ordering},
 };
 
+use serde_json::json;
+
 use crate::support::{
-    client::{Answer, Request, assert_verdict, chat},
+    client::{Answer, Request, asking, assert_verdict, chat},
     proxy::{Proxy, proxy},
-    upstream::{Upstream, completion, json, upstream},
+    upstream::{Upstream, completion, status, upstream},
 };
 
 /// `two` takes over from `one`, which fails once told to.
@@ -24,11 +26,9 @@ async fn house(cache: &str, of_one: &str) -> House {
     let fails = Arc::new(AtomicU16::new(200));
     let says = fails.clone();
     let one = upstream().by(move |seen, _| match says.load(Ordering::SeqCst) {
-        200 if seen.headers.get("authorization") == Some("Bearer sk-invented") => {
-            json("{}").status(401)
-        }
+        200 if seen.headers.get("authorization") == Some("Bearer sk-invented") => status(401),
         200 => completion("of one"),
-        code => json("{}").status(code),
+        code => status(code),
     });
     let one = one.start().await;
     let two = upstream().answers(completion("of two")).start().await;
@@ -134,5 +134,43 @@ async fn what_was_made_without_the_query_or_a_header_that_counts_is_no_hit_later
         house.is_answered_by("one", &call).await;
         house.hits(&call).await;
         assert_eq!((house.one.count(), house.two.count()), (4, 2));
+    }
+}
+
+/// A chat call to `model`.
+fn to(model: &str) -> Request {
+    asking(&json!({"model": model, "messages": [{"role": "user", "content": "hi"}]}))
+}
+
+#[tokio::test]
+async fn who_was_refused_a_model_is_not_given_it_by_a_stand_in() {
+    for cache in ["", SHARED] {
+        let house = house(cache, "").await;
+        for model in ["large", "small"] {
+            house.is_answered_by("one", &to(model)).await;
+        }
+        house.one_says(403);
+        let again = to("large").header("Cache-Control", "no-cache, no-store");
+        assert_eq!(house.proxy.send(&again).await.status, 403);
+        house.one_says(500);
+        let unkeyed = to("large").header("X-Cache-Bypass", "true");
+        for call in [&again, &unkeyed] {
+            assert_eq!(house.proxy.send(call).await.status, 500, "{cache}");
+        }
+        assert_eq!(house.two.count(), 0, "{cache}");
+        let other = to("small").header("Cache-Control", "no-cache");
+        house.is_answered_by("two", &other).await;
+    }
+}
+
+#[tokio::test]
+async fn in_a_shared_scope_who_was_never_given_a_model_is_not_given_it_by_a_stand_in() {
+    for (cache, given) in [("", true), (SHARED, false)] {
+        let house = house(cache, "").await;
+        house.is_answered_by("one", &to("small")).await;
+        house.one_says(500);
+        let answer = house.proxy.send(&to("large")).await;
+        assert_eq!(answer.status == 200, given, "{cache}");
+        assert_eq!(house.two.count(), usize::from(given), "{cache}");
     }
 }
