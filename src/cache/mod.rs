@@ -28,7 +28,7 @@ use tower::{Layer, Service, ServiceExt};
 use self::{
     freshness::{Facts, Fit},
     proof::Verdict as Leave,
-    prover::{Case, Prover, Turn},
+    prover::{Case, Made, Prover, Turn},
     refresh::Refreshes,
 };
 use crate::{
@@ -164,7 +164,11 @@ where
 
     /// Gives a hit to a caller whose proof allows that.
     fn give(&self, call: &Call, case: Case, hit: Hit) -> Result<Answer, Miss> {
-        let turn = match self.0.prover.of_hit(case, call, hit.age, hit.now) {
+        let made = Made {
+            by: &hit.entry.upstream,
+            age: hit.age,
+        };
+        let turn = match self.0.prover.of_hit(case, call, made, hit.now) {
             Leave::Proven => return Ok(self.serve(call, hit)),
             Leave::ServeAndRenew => {
                 self.0.prover.renew_behind(case, call, &self.0.below);
@@ -303,13 +307,10 @@ where
         }
         drop(turn);
         let has_failed = failed(&result);
-        let now = Instant::now();
         if let Some(old) = old
             // It was in hand all the while.
             && !self.0.store.is_dead(&old.0)
-            && self
-                .0.prover
-                .holds(case, now.saturating_duration_since(old.0.made))
+            && self.0.prover.holds(case, made(&old.0))
             && let Some(answer) =
                 stand_in(&self.0.store, &old, &asked, &plan, has_failed, in_vain).await
         {
@@ -391,6 +392,13 @@ async fn stand_in(
         return Some(hit.answer);
     }
     stands_in.then(|| from_entry(lent, entry, asked, FALLBACK, *tier, now))
+}
+
+fn made(entry: &Entry) -> Made<'_> {
+    Made {
+        by: &entry.upstream,
+        age: Instant::now().saturating_duration_since(entry.made),
+    }
 }
 
 /// Returns whether an entry is fresh enough for a call.
