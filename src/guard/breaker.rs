@@ -2,7 +2,7 @@
 //!
 //! # How a call is judged
 //! As soon as it is certain: an error and a 4xx or 5xx at the head, anything else at the end of the body. A stream that
-//! breaks, that idles away its time, or that begins with an error, has failed, whatever its status was. One that its
+//! breaks, that idles away its time, or that begins with an error of the server's, has failed, whatever its status was. One that its
 //! reader leaves says nothing. The permit travels with the body until then, so that a probe is one until it has ended.
 //!
 //! # Scope

@@ -238,6 +238,32 @@ async fn what_is_not_the_upstreams_doing_never_trips_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_callers_bad_images_told_of_in_its_streams_do_not_trip_it() {
+    let created = "data: {\"type\":\"response.created\",\"response\":{\"error\":null}}\n\n";
+    for refusal in [
+        "data: {\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"invalid_image_url\"}}}\n\n",
+        "data: {\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"a_new_word\"}}}\n\n",
+        "event: error\ndata: {\"type\":\"error\",\"code\":\"invalid_image_url\"}\n\n",
+        "event: error\ndata: {\"type\":\"error\",\"code\":\"a_new_word\"}\n\n",
+    ] {
+        for own_key in [false, true] {
+            let mut bench = bench(own_key);
+            bench.calls(200, "gpt", says(&[created, refusal])).await;
+            assert_eq!(bench.state(), State::Closed, "{refusal}");
+            assert_eq!(bench.up.calls(), 200, "{refusal}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_responses_own_trips_it() {
+    let failed = "data: {\"type\":\"error\",\"code\":\"server_error\"}\n\n";
+    let mut bench = bench(false);
+    bench.calls(20, "gpt", says(&[failed])).await;
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_busy_upstream_counts_only_with_the_proxys_own_key() {
     for busy in [
         Act::Says(429, vec![]),
