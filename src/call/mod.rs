@@ -12,6 +12,7 @@ pub mod content;
 pub mod identity;
 pub mod key;
 pub mod keying;
+pub mod leave;
 pub mod plan;
 pub mod pointer;
 pub mod route;
@@ -31,6 +32,7 @@ use crate::{
     call::{
         caller::Caller,
         key::Key,
+        leave::Leave,
         plan::Plan,
         route::{Candidate, Route},
         scope::{Breadth, Scope},
@@ -77,6 +79,8 @@ pub struct Call {
     pub alone: bool,
     /// Whether the client asks to switch protocols (`Upgrade`, RFC 9110 §7.8).
     pub upgrade: bool,
+    /// How the circuit of the upstream it is on its way to let it through.
+    pub leave: Leave,
 }
 
 /// The body of a request.
@@ -208,6 +212,7 @@ impl Call {
             passed_over: self.passed_over,
             alone: self.alone,
             upgrade: self.upgrade,
+            leave: self.leave.clone(),
         })
     }
 

@@ -22,6 +22,7 @@ use crate::{
         Call, Keyed, Payload, Slot, Unkeyed,
         caller::Caller,
         key::{Key, Secret},
+        leave::Leave,
         plan::Policy,
     },
     config::Config,
@@ -108,6 +109,7 @@ pub(super) fn call_for(model: &str) -> Call {
         passed_over: None,
         alone: false,
         upgrade: false,
+        leave: Leave::default(),
     }
 }
 

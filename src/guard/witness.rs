@@ -136,7 +136,9 @@ mod tests {
     use super::*;
     use crate::{
         answer::{Asked, Body, Head, replay::Replay, verdict::Served},
-        call::{Payload, Unkeyed, caller::Caller, key::Secret, plan::Policy, route::Route},
+        call::{
+            Payload, Unkeyed, caller::Caller, key::Secret, leave::Leave, plan::Policy, route::Route,
+        },
         config::Config,
         dialect::Dialect,
         store::proofs::Known,
@@ -199,6 +201,7 @@ mod tests {
             passed_over: None,
             alone: false,
             upgrade: false,
+            leave: Leave::default(),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::{
     call::{
         caller::Caller,
         key::Secret,
+        leave::Leave,
         route::{Asked as Wanted, Routes, Way},
     },
     config::{CREDENTIALS, Config, Glob},
@@ -83,6 +84,7 @@ fn call(config: &Config) -> Call {
         passed_over: None,
         alone: false,
         upgrade: false,
+        leave: Leave::default(),
     }
 }
 

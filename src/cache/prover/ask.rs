@@ -12,7 +12,9 @@ use tower::{Service, ServiceExt};
 
 use crate::{
     answer::Answer,
-    call::{Call, Payload, Unkeyed, caller::Caller, key::Hex, plan::Plan, route::Route},
+    call::{
+        Call, Payload, Unkeyed, caller::Caller, key::Hex, leave::Leave, plan::Plan, route::Route,
+    },
     config::CREDENTIALS,
     error::Error,
     store::proofs::{Standing, Subject},
@@ -89,6 +91,7 @@ impl Ask {
             passed_over: None,
             alone: false,
             upgrade: false,
+            leave: Leave::default(),
         }
     }
 }

@@ -13,7 +13,9 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use super::{ask::random, *};
 use crate::{
     answer::{Asked, Body, Head, replay::Replay, verdict::Served},
-    call::{Payload, Unkeyed, caller::Caller, key::Secret, plan::Policy, route::Route},
+    call::{
+        Payload, Unkeyed, caller::Caller, key::Secret, leave::Leave, plan::Policy, route::Route,
+    },
     config::Config,
 };
 
@@ -99,6 +101,7 @@ fn call(key: &str) -> Call {
         passed_over: None,
         alone: false,
         upgrade: false,
+        leave: Leave::default(),
     }
 }
 

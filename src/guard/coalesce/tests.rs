@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     answer::{Asked, retold::Teller, tape::Limits, tasks::Tasks},
-    call::{Payload, caller::Caller, key::Secret, route::Route},
+    call::{Payload, caller::Caller, key::Secret, leave::Leave, route::Route},
     config::Config,
     dialect::chat::request::Request,
     store::{
@@ -166,6 +166,7 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
         passed_over: None,
         alone: false,
         upgrade: false,
+        leave: Leave::default(),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
         Keyed, Payload, Slot, Unkeyed,
         caller::Caller,
         key::{Key, Secret},
+        leave::Leave,
         plan::Policy,
         route::Routes,
     },
@@ -257,6 +258,7 @@ impl House {
             passed_over: None,
             alone: false,
             upgrade: false,
+            leave: Leave::default(),
         }
     }
 
