@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -39,9 +39,25 @@ struct Clock {
     timing: Arc<Timing>,
 }
 
-/// When the last piece of a request was sent.
+/// How far the sending of a request is, and how long its client was waited for.
 #[derive(Clone, Debug)]
-pub struct Progress(Arc<Mutex<Instant>>);
+pub struct Progress(Arc<Mutex<Sending>>);
+
+#[derive(Debug)]
+struct Sending {
+    /// When the last piece was sent.
+    last: Instant,
+    client: Held,
+}
+
+/// How long a client has held up its call. Every moment is an argument.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Held {
+    /// Since when it is waited for.
+    since: Option<Instant>,
+    /// How long it was waited for before that.
+    before: Duration,
+}
 
 pin_project! {
     /// A request's body, streaming from the client; tells its progress.
@@ -118,19 +134,67 @@ impl Clock {
 }
 
 impl Progress {
-    /// Returns when the last piece was sent; the call's own start, before the first.
+    /// Returns since when the upstream may be waited for: the last piece sent, or before the first the call's own start. While
+    /// the client owes a piece that is not before now.
     pub fn last(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let sending = self.sending();
+        match sending.client.since {
+            Some(_) => Instant::now(),
+            None => sending.last,
+        }
     }
 
-    fn note(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// Returns how long the client has held up its call by sending it slowly.
+    pub fn client(&self) -> Held {
+        self.sending().client
+    }
+
+    fn sending(&self) -> MutexGuard<'_, Sending> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes whether a piece came from the client, or is waited for.
+    fn note(&self, came: bool) {
+        let now = Instant::now();
+        let mut sending = self.sending();
+        if came {
+            sending.last = now;
+            sending.client.resume(now);
+        } else {
+            sending.client.wait(now);
+        }
     }
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+        Self(Arc::new(Mutex::new(Sending {
+            last: Instant::now(),
+            client: Held::default(),
+        })))
+    }
+}
+
+impl Held {
+    /// Returns whether it is the client's doing that a call which may take `total` has taken that long by `now`: the
+    /// client is waited for, or took most of the time before.
+    pub fn is_to_blame(&self, total: Duration, now: Instant) -> bool {
+        self.since.is_some() || self.time(now) > total / 2
+    }
+
+    /// Returns how long the client was waited for.
+    fn time(&self, now: Instant) -> Duration {
+        let waiting = self.since.map(|since| now.duration_since(since));
+        self.before + waiting.unwrap_or_default()
+    }
+
+    fn wait(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+    }
+
+    fn resume(&mut self, now: Instant) {
+        self.before = self.time(now);
+        self.since = None;
     }
 }
 
@@ -150,9 +214,9 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.project();
-        let frame = ready!(this.body.poll_frame(cx));
-        this.progress.note();
-        Poll::Ready(frame)
+        let frame = this.body.poll_frame(cx);
+        this.progress.note(frame.is_ready());
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

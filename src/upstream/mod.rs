@@ -303,9 +303,17 @@ impl Inner {
         Error::new(Kind::Timeout, message)
     }
 
-    fn timed_out(&self, after: &Elapsed) -> Error {
+    fn timed_out(&self, elapsed: &Elapsed) -> Error {
         let name = &self.config.name;
-        let Elapsed(timer, after) = after;
+        let Elapsed {
+            timer,
+            after,
+            by_client,
+        } = elapsed;
+        if *by_client {
+            let message = format!("the request's body came too slowly for {after:?} ({timer})");
+            return Error::new(Kind::SlowRequest, message);
+        }
         let message = format!("upstream `{name}` did not answer within {after:?} ({timer})");
         Error::new(Kind::Timeout, message)
     }
@@ -331,8 +339,15 @@ impl From<Error> for Lost {
     }
 }
 
-/// Which timer ran out, and what it was set to.
-struct Elapsed(&'static str, Duration);
+/// A timer that ran out.
+#[derive(Debug)]
+struct Elapsed {
+    timer: &'static str,
+    /// What it was set to.
+    after: Duration,
+    /// Whether that is the client's doing, which sent slowly.
+    by_client: bool,
+}
 
 /// Drives a request until it has a connection, for at most `limit`; returns its answer if that has come already.
 async fn connected<F: Future>(
@@ -348,8 +363,8 @@ async fn connected<F: Future>(
     }
 }
 
-/// Waits for the head of an answer. The first-byte timer starts anew with every piece of the request that is sent, so
-/// that a long upload is not taken for a slow upstream.
+/// Waits for the head of an answer. The first-byte timer starts anew with every piece of the request that is sent, and does
+/// not run while the client owes one: neither a long nor a stalled upload is taken for a slow upstream.
 async fn first_byte<F: Future>(
     head: F,
     progress: &Progress,
@@ -370,12 +385,20 @@ async fn first_byte<F: Future>(
         if let (Some(total), Some(deadline)) = (timeouts.total, deadline)
             && now >= deadline
         {
-            return Err(Elapsed("total", total));
+            return Err(Elapsed {
+                timer: "total",
+                after: total,
+                by_client: progress.client().is_to_blame(total, now),
+            });
         }
         if let Some(limit) = timeouts.first_byte
             && now >= progress.last() + limit
         {
-            return Err(Elapsed("first_byte", limit));
+            return Err(Elapsed {
+                timer: "first_byte",
+                after: limit,
+                by_client: false,
+            });
         }
     }
 }
