@@ -143,7 +143,9 @@ impl Inner {
         let timing = Arc::new(Timing::default());
         timing.note(started.elapsed());
         let content = |body: Incoming| {
-            Flow::new(body, timeouts.idle, deadline, started, timing.clone()).boxed_unsync()
+            let Timeouts { idle, total, .. } = timeouts;
+            let held = progress.client();
+            Flow::new(body, idle, total, held, started, timing.clone()).boxed_unsync()
         };
         let mut answer = self.answer(response, content, unkeyed, upgrade, timing.clone());
         answer.head.asked = asked;

@@ -207,3 +207,32 @@ async fn uploads_that_stall_do_not_trip_the_circuit_for_others() {
     assert_eq!(proxy.send(&other).await.status, 200);
     assert!(turns(&proxy, "open").await < 0.5);
 }
+
+#[tokio::test]
+async fn readers_that_are_slow_do_not_trip_the_circuit_for_others() {
+    let long = completion(&"x".repeat(16 << 20));
+    let up = upstream().by(move |seen, _| match seen.target.as_str() {
+        "/v1/files/f/content" => long.clone(),
+        _ => completion("hello"),
+    });
+    let up = up.start().await;
+    let proxy = proxy(&up)
+        .with("[breaker]\nmin_calls = 3\n[limits]\nidle = \"3s\"")
+        .with_timeouts("{ total = \"2s\" }")
+        .start()
+        .await;
+    let mut slow = Vec::new();
+    for _ in 0..5 {
+        let mut exchange = proxy.open(&request("GET", "/v1/files/f/content")).await;
+        exchange.head().await;
+        slow.push(exchange);
+    }
+    proxy.idle_time().await;
+    for exchange in slow {
+        assert_eq!(exchange.finish().await.end, End::Aborted);
+    }
+    assert_eq!(proxy.call_line(5).await["error.kind"], "client_stalled");
+    let other = request("GET", "/v1/models").with_bearer("sk-other");
+    assert_eq!(proxy.send(&other).await.status, 200);
+    assert!(turns(&proxy, "open").await < 0.5);
+}
