@@ -115,6 +115,9 @@ impl Inner {
         let rule = call.rule.as_ref().map(|rule| rule.timeouts);
         let timeouts = rule.unwrap_or_default().over(self.config.timeouts);
         let deadline = timeouts.total.map(|total| started + total);
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(self.too_late());
+        }
         let unkeyed = call.keyed.as_ref().err().copied();
         let upgrade = call.upgrade;
         let with_own_key = self.credential.is_own(&call.method);
@@ -303,6 +306,14 @@ impl Inner {
         let name = &self.config.name;
         let message = format!("no connection to upstream `{name}` within {after:?}");
         Error::new(Kind::Timeout, message)
+    }
+
+    /// The upstream had no part in it: the call has waited, for a place most of all.
+    fn too_late(&self) -> Error {
+        let name = &self.config.name;
+        let message =
+            format!("the call's time (total) was over before upstream `{name}` was asked");
+        Error::new(Kind::Busy, message)
     }
 
     fn timed_out(&self, elapsed: &Elapsed) -> Error {

@@ -308,3 +308,17 @@ fn a_call_that_its_client_held_up_is_a_slow_request() {
         assert_eq!(upstream.0.timed_out(&elapsed).kind(), kind);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_time_was_over_while_it_waited_for_a_place_is_not_sent_and_no_failure() {
+    let mut config: Config = CONFIG.parse().unwrap();
+    config.upstreams[0].timeouts.total = Some(SECOND);
+    let upstream = Upstream::new(&config.upstreams[0], &[], Arc::new(policy(&config))).unwrap();
+    let since = Some(Instant::now().into_std());
+    tokio::time::advance(SECOND).await;
+    let call = Call {
+        since,
+        ..call(&config)
+    };
+    assert_eq!(upstream.0.send(call).await.unwrap_err().kind(), Kind::Busy);
+}
