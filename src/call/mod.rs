@@ -49,8 +49,8 @@ pub struct Call {
     pub method: Method,
     /// Path and query, byte for byte as sent; without the address of an upstream.
     pub target: PathAndQuery,
-    /// As sent; `upstream::headers` decides what travels on.
-    pub headers: HeaderMap,
+    /// As sent, shared by its tries; `upstream::headers` decides what travels on.
+    pub headers: Arc<HeaderMap>,
     /// The client's bytes, LiteLLM's object cut out where that counts.
     pub payload: Payload,
     /// The family of endpoints, where Refrain knows it.

@@ -101,7 +101,7 @@ fn call(config: &Config) -> Call {
         target: PathAndQuery::from_static("/v1/chat/completions?key=canary"),
         caller: Caller::of(&headers, &Secret::from_bytes([0; 32])),
         plan: policy.plan(&headers).unwrap(),
-        headers,
+        headers: Arc::new(headers),
         payload: Payload::Whole(Bytes::from_static(BODY.as_bytes())),
         dialect: Some(Dialect::Chat),
         keyed: Err(Unkeyed::Bypass),

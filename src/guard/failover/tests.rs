@@ -246,7 +246,7 @@ impl House {
             })),
             plan: policy.plan(&headers).unwrap(),
             caller,
-            headers,
+            headers: Arc::new(headers),
             payload: Payload::Whole(Bytes::new()),
             dialect: Some(Dialect::Chat),
             rule: None,
