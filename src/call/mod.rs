@@ -71,7 +71,7 @@ pub struct Call {
     pub route: Arc<Route>,
     /// Which candidate of its route it is on its way to; 0 for the primary.
     pub at: usize,
-    /// When the first try to make it began, where this is a later one: what is timed as a whole is timed from then.
+    /// When the first try to make it began, its wait for a place included: what is timed as a whole is timed from then.
     pub since: Option<Instant>,
     /// When the entry was made that the cache found and passed over, if there was one.
     pub passed_over: Option<Instant>,

@@ -134,6 +134,7 @@ where
     async fn run(&self, mut call: Call) -> Result<Answer, Error> {
         self.budget().earn();
         let mut course = Course::new(Instant::now());
+        call.since = Some(course.began.into_std());
         loop {
             let spare = self.spare(&call, &course);
             let looks = spare.as_ref().is_some_and(|spare| looks(spare, &course));
@@ -151,7 +152,6 @@ where
                 sleep(wait).await;
             }
             following.at = at;
-            following.since = Some(course.began.into_std());
             call = following;
         }
     }
