@@ -25,7 +25,7 @@ use crate::{
         plan::Policy,
     },
     config::Config,
-    dialect::chat::request::Request,
+    dialect::{Dialect, chat::request::Request},
     error::Error,
 };
 
@@ -97,7 +97,7 @@ pub(super) fn call_for(model: &str) -> Call {
         })),
         caller,
         payload: Payload::Whole(Bytes::new()),
-        dialect: None,
+        dialect: Some(Dialect::Chat),
         plan: POLICY.plan(&headers).unwrap(),
         headers,
         read: None,
