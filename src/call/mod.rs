@@ -185,11 +185,12 @@ impl Call {
         keyed.is_ok_and(|keyed| keyed.scope.breadth() == Breadth::Wider)
     }
 
-    /// Returns whether making it twice does no more than making it once: it only reads, or it is a completion that the
-    /// upstream does not keep.
+    /// Returns whether making it twice does no more than making it once: it only reads, or it is a completion of which it is
+    /// known that the upstream does not keep it. Whether it has a key, and why not, says nothing of that.
     pub fn is_repeatable(&self) -> bool {
-        let is_kept = matches!(self.keyed, Err(Unkeyed::Stateful));
-        !self.upgrade && !is_kept && (self.dialect.is_some() || self.method.is_safe())
+        let completes = self.dialect.is_some();
+        let leaves_nothing = completes && self.asks().is_some_and(|request| !request.stateful);
+        !self.upgrade && (leaves_nothing || self.method.is_safe())
     }
 
     /// Returns the same call once more, sharing its body; `None` where the body is a stream, which can be read only once.

@@ -148,6 +148,7 @@ where
                 return course.give_up(failed);
             };
             course.keep(failed).await;
+            course.let_go(at);
             if !wait.is_zero() {
                 sleep(wait).await;
             }

@@ -1,10 +1,11 @@
 //! A second call for one whose answer is late; the first good head wins, and the other call is cancelled.
 //!
 //! # Which calls
-//! Only those with a key: to repeat them has no effect but their price, and their model and form are known, by which
-//! [`pace`](super::pace) says what is late. A second call is made only where it would have a place at the upstream at once: one
-//! that would wait in the queue, behind the very call that it is to overtake, helps nobody. A probe is one call, and stays one;
-//! and an upstream whose circuit has opened meanwhile is left alone.
+//! Only those with a key, whose model and form are known, by which [`pace`](super::pace) says what is late; and of those only
+//! which have no effect but their price: not what a rule has cached although the upstream keeps it. A second call is made
+//! only where it would have a place at the upstream at once: one that would wait in the queue, behind the very call that it is to
+//! overtake, helps nobody. A probe is one call, and stays one; and an upstream whose
+//! circuit has opened meanwhile is left alone.
 //!
 //! # Which answer
 //! A good head wins at once. A failure, a 429 or a 5xx waits for the other call; where that is no better, the first call's outcome
@@ -172,7 +173,7 @@ impl<S> Hedge<S> {
             return None;
         }
         Some(Watched {
-            hedges: self.hedges.0.clone()?,
+            hedges: self.hedges.0.clone().filter(|_| call.is_repeatable())?,
             keyed: call.keyed.as_ref().ok()?.clone(),
             leave: call.leave.clone(),
             began: Instant::now(),

@@ -26,7 +26,7 @@ use crate::{
         plan::Policy,
     },
     config::Config,
-    dialect::chat::request::Request,
+    dialect::{Dialect, chat::request::Request},
     error::Error,
 };
 
@@ -98,7 +98,7 @@ pub(super) fn call_for(model: &str) -> Call {
         })),
         caller,
         payload: Payload::Whole(Bytes::new()),
-        dialect: None,
+        dialect: Some(Dialect::Chat),
         plan: POLICY.plan(&headers).unwrap(),
         headers: Arc::new(headers),
         read: None,

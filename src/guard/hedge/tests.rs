@@ -196,6 +196,20 @@ async fn an_unknown_pace_and_a_call_without_a_key_are_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_upstream_keeps_is_not_asked_for_twice_though_a_rule_gives_it_a_key() {
+    let house = house(0);
+    let mut kept = call_for("m");
+    let keyed = kept.keyed.as_mut().unwrap();
+    Arc::get_mut(keyed).unwrap().request.stateful = true;
+    let call = house.send(kept);
+    settle().await;
+    tokio::time::advance(PACE * 2).await;
+    settle().await;
+    assert_eq!((house.upstream.calls(), house.counts()), (1, (0, 0)));
+    drop(call);
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_it_is_off_nothing_is_late() {
     let house = House {
         hedges: Hedges::new(false, Places::new("up", OFF)),
