@@ -243,9 +243,9 @@ async fn an_answer_made_without_what_the_key_covers_is_marked() {
         let mut call = call(&config);
         call.target = PathAndQuery::from_static(target);
         for name in ACCOUNTS {
-            call.headers.remove(name);
+            Arc::make_mut(&mut call.headers).remove(name);
         }
-        call.headers.insert(name, HeaderValue::from_static("1"));
+        Arc::make_mut(&mut call.headers).insert(name, HeaderValue::from_static("1"));
         call
     };
     let path = "/v1/chat/completions";
