@@ -178,7 +178,7 @@ pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
             request: Request::default(),
         })),
         caller,
-        headers,
+        headers: Arc::new(headers),
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,

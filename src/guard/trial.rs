@@ -100,7 +100,7 @@ pub(super) fn call_for(model: &str) -> Call {
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan: POLICY.plan(&headers).unwrap(),
-        headers,
+        headers: Arc::new(headers),
         read: None,
         rule: None,
         route: Arc::new(crate::call::route::Route::to(0, false)),

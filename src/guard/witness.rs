@@ -189,7 +189,7 @@ mod tests {
             target: PathAndQuery::from_static("/v1/chat/completions"),
             caller: Caller::of(&headers, &secret()),
             plan: policy.plan(&headers).unwrap(),
-            headers,
+            headers: Arc::new(headers),
             payload: Payload::Whole(Bytes::new()),
             dialect: Some(Dialect::Chat),
             keyed: Err(Unkeyed::Bypass),

@@ -284,7 +284,7 @@ impl<S: Answering> Inner<S> {
             id: facts.id.clone(),
             method: facts.method.clone(),
             target,
-            headers: mem::take(&mut head.headers),
+            headers: Arc::new(mem::take(&mut head.headers)),
             payload,
             dialect: facts.dialect,
             caller: facts.caller.clone(),

@@ -89,7 +89,7 @@ fn call(key: &str) -> Call {
         target: PathAndQuery::from_static("/v1/chat/completions"),
         caller: Caller::of(&headers, &secret()),
         plan: policy.plan(&headers).unwrap(),
-        headers,
+        headers: Arc::new(headers),
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         keyed: Err(Unkeyed::Endpoint),

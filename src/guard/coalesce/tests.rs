@@ -154,7 +154,7 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
             request: Request::default(),
         })),
         caller,
-        headers,
+        headers: Arc::new(headers),
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,
@@ -462,9 +462,7 @@ async fn a_call_that_comes_round_a_loop_does_not_wait_for_itself() {
     let first = house.send(call());
     settle().await;
     let mut again = call();
-    again
-        .headers
-        .insert(headers::HOPS, HeaderValue::from(1_u16));
+    Arc::make_mut(&mut again.headers).insert(headers::HOPS, HeaderValue::from(1_u16));
     let again = house.send(again);
     settle().await;
     assert_eq!(house.upstream.calls(), 2);
