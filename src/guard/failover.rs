@@ -252,14 +252,19 @@ where
         }
     }
 
-    /// Returns the next candidate that has not been asked and that the call may go to, and passes those that it may not.
+    /// Returns the next candidate that has not been asked and that the call may go to, and passes those that it may not, or that
+    /// would have no time left to answer.
     fn elsewhere(&self, call: &Call, course: &mut Course) -> Option<usize> {
         while let Some(candidate) = call.route.candidate(course.passed) {
             course.passed += 1;
-            if self.may_take_over(call, candidate) {
+            if !self.may_take_over(call, candidate) {
+                self.options.tally.skipped(candidate.upstream);
+                continue;
+            }
+            let left = self.left(call, candidate.upstream, course.began);
+            if left.is_none_or(|left| !left.is_zero()) {
                 return Some(course.passed - 1);
             }
-            self.options.tally.skipped(candidate.upstream);
         }
         None
     }

@@ -28,9 +28,20 @@ pin_project! {
         #[pin]
         timer: Option<Sleep>,
         idle: Option<Duration>,
-        deadline: Option<Instant>,
+        deadline: Option<Deadline>,
         clock: Clock,
     }
+}
+
+/// When a call has to be over.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    /// The moment.
+    pub at: Instant,
+    /// The time for the whole call.
+    pub total: Duration,
+    /// Whether earlier tries have used up some of it.
+    pub shared: bool,
 }
 
 /// Notes with every piece how long the call has taken.
@@ -57,7 +68,7 @@ impl Flow {
     pub fn new(
         body: Incoming,
         idle: Option<Duration>,
-        deadline: Option<Instant>,
+        deadline: Option<Deadline>,
         started: Instant,
         timing: Arc<Timing>,
     ) -> Self {
@@ -93,10 +104,13 @@ impl Body for Flow {
         match this.timer.as_pin_mut() {
             Some(timer) => {
                 ready!(timer.poll(cx));
-                Poll::Ready(Some(Err(Error::new(
-                    Kind::Timeout,
-                    "the upstream stopped in the middle of its answer (idle or total)",
-                ))))
+                let message = "the upstream stopped in the middle of its answer (idle or total)";
+                let error = Error::new(Kind::Timeout, message);
+                let over = this.deadline.filter(Deadline::is_over);
+                Poll::Ready(Some(Err(match over {
+                    Some(deadline) => deadline.excuses(error),
+                    None => error,
+                })))
             }
             None => Poll::Pending,
         }
@@ -108,6 +122,22 @@ impl Body for Flow {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Deadline {
+    /// Returns whether the time is up.
+    pub fn is_over(&self) -> bool {
+        Instant::now() >= self.at
+    }
+
+    /// Returns the `error` of a try that it has ended: it is not the upstream's fault if others have used up the time.
+    pub fn excuses(&self, error: Error) -> Error {
+        if self.shared {
+            error.blaming_nobody()
+        } else {
+            error
+        }
     }
 }
 
@@ -164,9 +194,12 @@ impl Body for Upload {
     }
 }
 
-fn next_stop(idle: Option<Duration>, deadline: Option<Instant>) -> Option<Instant> {
+fn next_stop(idle: Option<Duration>, deadline: Option<Deadline>) -> Option<Instant> {
     let idle = idle.map(|idle| Instant::now() + idle);
-    [idle, deadline].into_iter().flatten().min()
+    [idle, deadline.map(|deadline| deadline.at)]
+        .into_iter()
+        .flatten()
+        .min()
 }
 
 fn broken(error: hyper::Error) -> Error {

@@ -43,7 +43,7 @@ use self::{
     client::{Content, HttpClient, client, longest_connect},
     connect::TimedOut,
     credential::Credential,
-    flow::{Flow, Progress, Upload},
+    flow::{Deadline, Flow, Progress, Upload},
     refusals::Refusals,
 };
 use crate::{
@@ -114,7 +114,11 @@ impl Inner {
         let started = call.since.map_or_else(Instant::now, Instant::from_std);
         let rule = call.rule.as_ref().map(|rule| rule.timeouts);
         let timeouts = rule.unwrap_or_default().over(self.config.timeouts);
-        let deadline = timeouts.total.map(|total| started + total);
+        let deadline = timeouts.total.map(|total| Deadline {
+            at: started + total,
+            total,
+            shared: call.since.is_some(),
+        });
         let unkeyed = call.keyed.as_ref().err().copied();
         let upgrade = call.upgrade;
         let with_own_key = self.credential.is_own(&call.method);
@@ -165,7 +169,7 @@ impl Inner {
         mut request: Request<Content>,
         progress: &Progress,
         timeouts: Timeouts,
-        deadline: Option<Instant>,
+        deadline: Option<Deadline>,
     ) -> Result<Response<Incoming>, Lost> {
         let connection = timeouts
             .connect
@@ -181,7 +185,7 @@ impl Inner {
         }
         match first_byte(head, progress, timeouts, deadline).await {
             Ok(response) => response.map_err(|error| self.lost(error)),
-            Err(error) => Err(self.timed_out(&error).into()),
+            Err(elapsed) => Err(self.timed_out(&elapsed).into()),
         }
     }
 
@@ -303,11 +307,18 @@ impl Inner {
         Error::new(Kind::Timeout, message)
     }
 
-    fn timed_out(&self, after: &Elapsed) -> Error {
+    fn timed_out(&self, elapsed: &Elapsed) -> Error {
         let name = &self.config.name;
-        let Elapsed(timer, after) = after;
+        let (timer, after) = match elapsed {
+            Elapsed::FirstByte(limit) => ("first_byte", limit),
+            Elapsed::Total(deadline) => ("total", &deadline.total),
+        };
         let message = format!("upstream `{name}` did not answer within {after:?} ({timer})");
-        Error::new(Kind::Timeout, message)
+        let error = Error::new(Kind::Timeout, message);
+        match elapsed {
+            Elapsed::FirstByte(_) => error,
+            Elapsed::Total(deadline) => deadline.excuses(error),
+        }
     }
 }
 
@@ -332,7 +343,10 @@ impl From<Error> for Lost {
 }
 
 /// Which timer ran out, and what it was set to.
-struct Elapsed(&'static str, Duration);
+enum Elapsed {
+    FirstByte(Duration),
+    Total(Deadline),
+}
 
 /// Drives a request until it has a connection, for at most `limit`; returns its answer if that has come already.
 async fn connected<F: Future>(
@@ -354,28 +368,26 @@ async fn first_byte<F: Future>(
     head: F,
     progress: &Progress,
     timeouts: Timeouts,
-    deadline: Option<Instant>,
+    deadline: Option<Deadline>,
 ) -> Result<F::Output, Elapsed> {
     tokio::pin!(head);
     loop {
         let patience = timeouts.first_byte.map(|limit| progress.last() + limit);
-        let until = [patience, deadline].into_iter().flatten().min();
+        let stop = deadline.map(|deadline| deadline.at);
+        let until = [patience, stop].into_iter().flatten().min();
         let Some(until) = until else {
             return Ok(head.await);
         };
         if let Ok(answer) = tokio::time::timeout_at(until, &mut head).await {
             return Ok(answer);
         }
-        let now = Instant::now();
-        if let (Some(total), Some(deadline)) = (timeouts.total, deadline)
-            && now >= deadline
-        {
-            return Err(Elapsed("total", total));
+        if let Some(deadline) = deadline.filter(Deadline::is_over) {
+            return Err(Elapsed::Total(deadline));
         }
         if let Some(limit) = timeouts.first_byte
-            && now >= progress.last() + limit
+            && Instant::now() >= progress.last() + limit
         {
-            return Err(Elapsed("first_byte", limit));
+            return Err(Elapsed::FirstByte(limit));
         }
     }
 }

@@ -44,6 +44,8 @@ enum Step {
 #[derive(Clone)]
 enum Reply {
     Fails(Kind),
+    /// Fails after so long.
+    Late(Duration, Kind),
     Answers(StatusCode, Vec<(HeaderName, &'static str)>, Vec<Step>),
 }
 
@@ -90,14 +92,19 @@ impl Service<Call> for Scripted {
             replies.pop_front();
         }
         let name = self.name;
-        Box::pin(async move { reply.perform(name) })
+        Box::pin(async move {
+            if let Reply::Late(after, _) = reply {
+                sleep(after).await;
+            }
+            reply.perform(name)
+        })
     }
 }
 
 impl Reply {
     fn perform(self, name: &'static str) -> Result<Answer, Error> {
         let (status, lines, steps) = match self {
-            Self::Fails(kind) => return Err(Error::new(kind, name)),
+            Self::Fails(kind) | Self::Late(_, kind) => return Err(Error::new(kind, name)),
             Self::Answers(status, lines, steps) => (status, lines, steps),
         };
         let lines = lines.into_iter();
@@ -176,21 +183,26 @@ fn house(scripts: &[&[Reply]]) -> House {
 }
 
 fn house_with(scripts: &[&[Reply]], terms: Terms, total: Option<Duration>) -> House {
+    house_in(scripts, terms, &[total; 3])
+}
+
+/// Each upstream has a time of its own for the whole call.
+fn house_in(scripts: &[&[Reply]], terms: Terms, totals: &[Option<Duration>]) -> House {
     let names = ["a", "b", "c"];
     let upstreams: Vec<_> = names
         .iter()
         .zip(scripts)
         .map(|(name, replies)| upstream(name, replies))
         .collect();
-    let timeouts = Timeouts {
+    let timeouts = |total: &Option<Duration>| Timeouts {
         connect: None,
         first_byte: None,
         idle: None,
-        total,
+        total: *total,
     };
-    let ways = upstreams.iter().map(|inner| Way {
+    let ways = upstreams.iter().zip(totals).map(|(inner, total)| Way {
         name: inner.name.to_owned(),
-        timeouts,
+        timeouts: timeouts(total),
         inner: inner.clone(),
     });
     let owned: Vec<_> = upstreams.iter().map(|up| up.name.to_owned()).collect();
@@ -699,4 +711,27 @@ async fn an_answer_under_way_does_not_take_the_place_of_the_next_try_at_its_upst
     assert_eq!(frame.into_data().unwrap(), "a");
     let error = answer.body.frame().await.unwrap().unwrap_err();
     assert_eq!(error.kind(), Kind::Broken, "it is given up, not waited for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_would_have_no_time_left_is_not_asked_and_not_blamed() {
+    let totals = |totals: &[Option<u64>]| -> Vec<_> {
+        let totals = totals.iter().copied();
+        totals
+            .map(|millis| millis.map(Duration::from_millis))
+            .collect()
+    };
+    for (total, calls) in [
+        (None, [1, 1, 0]),
+        (Some(1_001), [1, 1, 0]),
+        (Some(900), [1, 0, 1]),
+    ] {
+        let late = Reply::Late(Duration::from_secs(1), Kind::Timeout);
+        let scripts: [&[Reply]; 3] = [&[late], &[says(200, "b")], &[says(200, "c")]];
+        let house = house_in(&scripts, ONCE, &totals(&[None, total, None]));
+        assert_eq!(house.said().await.unwrap().0, 200);
+        assert_eq!(house.calls(), calls, "{total:?}");
+        let tries = moved(house.tally.counts().tries);
+        assert_eq!(tries.len(), 2, "{tries:?}");
+    }
 }
