@@ -215,3 +215,17 @@ async fn past_the_last_candidate_nobody_is_asked() {
     let request = upstream.0.request(&mut call, &Progress::default());
     assert_eq!(request.unwrap_err().kind(), Kind::Internal);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_total_time_that_others_have_used_up_blames_nobody() {
+    let total = Duration::from_secs(1);
+    for shared in [false, true] {
+        let at = Instant::now() + total;
+        let deadline = Deadline { at, total, shared };
+        assert!(!deadline.is_over());
+        tokio::time::sleep_until(at).await;
+        assert!(deadline.is_over());
+        let error = deadline.excuses(Error::new(Kind::Timeout, "late"));
+        assert_eq!(error.blames_nobody(), shared);
+    }
+}
