@@ -177,7 +177,7 @@ impl Inner {
             .map(|limit| (limit, capture_connection(&mut request)));
         let mut head = pin!(client.request(request));
         if let Some((limit, connection)) = connection
-            && let Some(early) = connected(head.as_mut(), connection, limit)
+            && let Some(early) = connected(head.as_mut(), connection, limit, deadline)
                 .await
                 .map_err(|timer| self.not_connected(timer))?
         {
@@ -348,16 +348,21 @@ enum Elapsed {
     Total(Deadline),
 }
 
-/// Drives a request until it has a connection, for at most `limit`; returns its answer if that has come already.
+/// Drives a request until it has a connection, for at most `limit`; returns its answer if that has come already, and nothing
+/// either where the time for the whole call is over.
 async fn connected<F: Future>(
     head: Pin<&mut F>,
     mut connection: CaptureConnection,
     limit: Duration,
+    deadline: Option<Deadline>,
 ) -> Result<Option<F::Output>, TimedOut> {
+    let until = Instant::now() + limit;
+    let until = deadline.map_or(until, |deadline| deadline.at.min(until));
     let established = pin!(connection.wait_for_connection_metadata());
-    match tokio::time::timeout(limit, select(head, established)).await {
+    match tokio::time::timeout_at(until, select(head, established)).await {
         Ok(Either::Left((answer, _))) => Ok(Some(answer)),
         Ok(Either::Right(_)) => Ok(None),
+        Err(_) if deadline.is_some_and(|deadline| deadline.is_over()) => Ok(None),
         Err(_) => Err(TimedOut(limit)),
     }
 }
