@@ -156,12 +156,13 @@ impl Failure {
     }
 
     /// Returns how a try failed that was answered with this `status`; `None` where it did not. What an upstream that is not
-    /// the primary says of the proxy's own key, account or models there is no answer to the caller.
-    pub fn of_status(status: StatusCode, primary: bool) -> Option<Self> {
+    /// the primary says of the proxy's own key, account or models there is no answer to the caller; what is said to the
+    /// `callers` own key is.
+    pub fn of_status(status: StatusCode, callers: bool) -> Option<Self> {
         match Class::of_status(status) {
             Class::Busy => Some(Self::Busy),
             Class::Failure => Some(Self::Status),
-            _ if !primary && OPERATORS.contains(&status) => Some(Self::Refused),
+            _ if !callers && OPERATORS.contains(&status) => Some(Self::Refused),
             _ => None,
         }
     }
@@ -247,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_4xx_is_final_unless_it_is_about_the_operators_key() {
-        for (status, at_primary, elsewhere) in [
+        for (status, to_caller, to_operator) in [
             (200, None, None),
             (400, None, None),
             (401, None, Some(Failure::Refused)),
@@ -261,8 +262,8 @@ mod tests {
             (529, Some(Failure::Status), Some(Failure::Status)),
         ] {
             let code = StatusCode::from_u16(status).unwrap();
-            let sorted = [true, false].map(|primary| Failure::of_status(code, primary));
-            assert_eq!(sorted, [at_primary, elsewhere], "{status}");
+            let sorted = [true, false].map(|callers| Failure::of_status(code, callers));
+            assert_eq!(sorted, [to_caller, to_operator], "{status}");
         }
     }
 

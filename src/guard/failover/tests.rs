@@ -227,17 +227,30 @@ fn house_in(scripts: &[&[Reply]], terms: Terms, totals: &[Option<Duration>]) -> 
 fn routes(names: &[String]) -> Routes {
     let ways = names.iter().enumerate().map(|(place, name)| {
         let base_url = format!("http://{name}.example/v1");
-        crate::call::route::Way {
-            name: name.clone(),
-            base_url: base_url.parse().unwrap(),
-            models: vec![crate::config::Glob::new("*")],
-            rename: std::collections::BTreeMap::new(),
-            priority: u32::try_from(place).unwrap(),
-            weight: NonZero::<u32>::MIN,
-            own_key: place > 0,
-        }
+        way(name, &base_url, place, place > 0)
     });
     Routes::new(&ways.collect::<Vec<_>>())
+}
+
+/// Routes to upstreams at one origin, each asked with the caller's own key.
+fn routes_beside(names: &[&str]) -> Routes {
+    let ways = names.iter().enumerate().map(|(place, name)| {
+        let base_url = format!("http://one.example/{name}/v1");
+        way(name, &base_url, place, false)
+    });
+    Routes::new(&ways.collect::<Vec<_>>())
+}
+
+fn way(name: &str, base_url: &str, place: usize, own_key: bool) -> crate::call::route::Way {
+    crate::call::route::Way {
+        name: name.to_owned(),
+        base_url: base_url.parse().unwrap(),
+        models: vec![crate::config::Glob::new("*")],
+        rename: std::collections::BTreeMap::new(),
+        priority: u32::try_from(place).unwrap(),
+        weight: NonZero::<u32>::MIN,
+        own_key,
+    }
 }
 
 impl House {
@@ -733,5 +746,24 @@ async fn an_upstream_that_would_have_no_time_left_is_not_asked_and_not_blamed() 
         assert_eq!(house.calls(), calls, "{total:?}");
         let tries = moved(house.tally.counts().tries);
         assert_eq!(tries.len(), 2, "{tries:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_to_the_callers_own_key_is_told_to_the_caller() {
+    for (status, why) in [
+        (401, None),
+        (403, None),
+        (404, None),
+        (429, Some("b busy 1")),
+    ] {
+        let first = fails(Kind::Unreachable);
+        let house = House {
+            routes: routes_beside(&["a", "b"]),
+            ..house_with(&[&[first], &[says(status, "b")]], ONCE, None)
+        };
+        assert_eq!(house.said().await, Ok(said(status, "b")));
+        let last = moved(house.tally.counts().tries).pop();
+        assert_eq!(last.as_deref(), why.or(Some("b answered 1")));
     }
 }
