@@ -138,7 +138,7 @@ where
             let spare = self.spare(&call, &course);
             let looks = spare
                 .as_ref()
-                .is_some_and(|spare| looks(spare, &course));
+                .is_some_and(|spare| self.looks(spare, &course));
             let failed = match self.attempt(call, looks).await {
                 Tried::Over(result) => return result.map(|answer| course.end(answer)),
                 Tried::Failed(failed) => failed,
@@ -282,6 +282,12 @@ where
         None
     }
 
+    /// Returns whether the beginning of an answer is looked at: another upstream could still take over.
+    fn looks(&self, call: &Call, course: &Course) -> bool {
+        let mut others = call.route.candidates().skip(course.passed);
+        call.is_repeatable() && others.any(|other| self.may_take_over(call, other))
+    }
+
     fn may_take_over(&self, call: &Call, candidate: &Candidate) -> bool {
         !candidate.own_key || call.route.primary().own_key || (self.options.vouches)(call)
     }
@@ -297,11 +303,6 @@ where
     fn budget(&self) -> MutexGuard<'_, Budget> {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns whether the beginning of an answer is looked at: another upstream could still take over.
-fn looks(call: &Call, course: &Course) -> bool {
-    call.is_repeatable() && call.route.candidate(course.passed).is_some()
 }
 
 fn upstream(call: &Call, at: usize) -> Option<usize> {

@@ -767,3 +767,15 @@ async fn what_is_said_to_the_callers_own_key_is_told_to_the_caller() {
         assert_eq!(last.as_deref(), why.or(Some("b answered 1")));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_not_held_back_for_a_caller_whom_nobody_else_may_answer() {
+    let steps = [Step::Says(COMMENT), Step::Stalls];
+    let house = house(&[&[streams(&steps)], &[says(200, "b")]]);
+    house.known.store(false, Ordering::SeqCst);
+    let started = Instant::now();
+    let mut answer = house.send().await.unwrap();
+    let frame = answer.body.frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), COMMENT);
+    assert_eq!(started.elapsed(), Duration::ZERO);
+}
