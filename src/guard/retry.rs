@@ -2,7 +2,8 @@
 //!
 //! # Rules
 //! - A call that may have an effect goes on only while nothing of it has reached an upstream.
-//! - Another upstream is asked at once. That costs no budget: it sends no more to the one that is in trouble.
+//! - Another upstream is asked at once. That costs no budget: it sends no more to the upstream that is in trouble. A host that several
+//!   upstreams stand for gets the call once for each, and no more often.
 //! - The same upstream is asked again only when no other is left, after a wait, and from the [`Budget`](super::budget):
 //!   an outage must not be multiplied. Waits have full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"); what the
 //!   upstream itself says is waited for, and where that is too long, nothing is.
