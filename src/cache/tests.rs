@@ -23,6 +23,7 @@ use crate::{
         Payload, Slot, Unkeyed,
         caller::Caller,
         key::{Key, Secret},
+        leave::Leave,
         plan::{Plan, Policy},
         route::Route,
     },
@@ -177,7 +178,7 @@ pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
             request: Request::default(),
         })),
         caller,
-        headers,
+        headers: Arc::new(headers),
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,
@@ -189,6 +190,7 @@ pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
         passed_over: None,
         alone: false,
         upgrade: false,
+        leave: Leave::default(),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
         Call, Keyed, Payload, Slot, Unkeyed,
         caller::Caller,
         key::{Key, Secret},
+        leave::Leave,
         plan::Policy,
     },
     config::Config,
@@ -99,7 +100,7 @@ pub(super) fn call_for(model: &str) -> Call {
         payload: Payload::Whole(Bytes::new()),
         dialect: Some(Dialect::Chat),
         plan: POLICY.plan(&headers).unwrap(),
-        headers,
+        headers: Arc::new(headers),
         read: None,
         rule: None,
         route: Arc::new(crate::call::route::Route::to(0, false)),
@@ -108,6 +109,7 @@ pub(super) fn call_for(model: &str) -> Call {
         passed_over: None,
         alone: false,
         upgrade: false,
+        leave: Leave::default(),
     }
 }
 

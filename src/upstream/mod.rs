@@ -114,11 +114,12 @@ impl Inner {
         let started = call.since.map_or_else(Instant::now, Instant::from_std);
         let rule = call.rule.as_ref().map(|rule| rule.timeouts);
         let timeouts = rule.unwrap_or_default().over(self.config.timeouts);
-        let deadline = timeouts.total.map(|total| Deadline {
-            at: started + total,
-            total,
-            shared: call.since.is_some(),
-        });
+        let now = Instant::now();
+        let total = timeouts.total;
+        let deadline = total.map(|total| Deadline::new(started, total, now));
+        if deadline.is_some_and(|deadline| deadline.is_over(now)) {
+            return Err(self.too_late());
+        }
         let unkeyed = call.keyed.as_ref().err().copied();
         let upgrade = call.upgrade;
         let with_own_key = self.credential.is_own(&call.method);
@@ -147,7 +148,8 @@ impl Inner {
         let timing = Arc::new(Timing::default());
         timing.note(started.elapsed());
         let content = |body: Incoming| {
-            Flow::new(body, timeouts.idle, deadline, started, timing.clone()).boxed_unsync()
+            let (idle, held) = (timeouts.idle, progress.client());
+            Flow::new(body, idle, deadline, held, started, timing.clone()).boxed_unsync()
         };
         let mut answer = self.answer(response, content, unkeyed, upgrade, timing.clone());
         answer.head.asked = asked;
@@ -185,7 +187,7 @@ impl Inner {
         }
         match first_byte(head, progress, timeouts, deadline).await {
             Ok(response) => response.map_err(|error| self.lost(error)),
-            Err(elapsed) => Err(self.timed_out(&elapsed).into()),
+            Err(error) => Err(self.timed_out(&error).into()),
         }
     }
 
@@ -307,17 +309,31 @@ impl Inner {
         Error::new(Kind::Timeout, message)
     }
 
+    /// The upstream had no part in it: the call has waited, for a place most of all.
+    fn too_late(&self) -> Error {
+        let name = &self.config.name;
+        let message =
+            format!("the call's time (total) was over before upstream `{name}` was asked");
+        Error::new(Kind::Busy, message)
+    }
+
     fn timed_out(&self, elapsed: &Elapsed) -> Error {
         let name = &self.config.name;
-        let (timer, after) = match elapsed {
-            Elapsed::FirstByte(limit) => ("first_byte", limit),
-            Elapsed::Total(deadline) => ("total", &deadline.total),
-        };
+        let Elapsed {
+            timer,
+            after,
+            by_client,
+            over,
+        } = elapsed;
+        if *by_client {
+            let message = format!("the request's body came too slowly for {after:?} ({timer})");
+            return Error::new(Kind::SlowRequest, message);
+        }
         let message = format!("upstream `{name}` did not answer within {after:?} ({timer})");
         let error = Error::new(Kind::Timeout, message);
-        match elapsed {
-            Elapsed::FirstByte(_) => error,
-            Elapsed::Total(deadline) => deadline.excuses(error),
+        match over {
+            Some(deadline) => deadline.excuses(error),
+            None => error,
         }
     }
 }
@@ -342,10 +358,16 @@ impl From<Error> for Lost {
     }
 }
 
-/// Which timer ran out, and what it was set to.
-enum Elapsed {
-    FirstByte(Duration),
-    Total(Deadline),
+/// A timer that ran out.
+#[derive(Debug)]
+struct Elapsed {
+    timer: &'static str,
+    /// What it was set to.
+    after: Duration,
+    /// Whether that is the client's doing, which sent slowly.
+    by_client: bool,
+    /// The whole call's, if it was that.
+    over: Option<Deadline>,
 }
 
 /// Drives a request until it has a connection, for at most `limit`; returns its answer if that has come already, and nothing
@@ -362,13 +384,13 @@ async fn connected<F: Future>(
     match tokio::time::timeout_at(until, select(head, established)).await {
         Ok(Either::Left((answer, _))) => Ok(Some(answer)),
         Ok(Either::Right(_)) => Ok(None),
-        Err(_) if deadline.is_some_and(|deadline| deadline.is_over()) => Ok(None),
+        Err(_) if deadline.is_some_and(|deadline| deadline.is_over(Instant::now())) => Ok(None),
         Err(_) => Err(TimedOut(limit)),
     }
 }
 
-/// Waits for the head of an answer. The first-byte timer starts anew with every piece of the request that is sent, so
-/// that a long upload is not taken for a slow upstream.
+/// Waits for the head of an answer. The first-byte timer starts anew with every piece of the request that is sent, and does
+/// not run while the client owes one: neither a long nor a stalled upload is taken for a slow upstream.
 async fn first_byte<F: Future>(
     head: F,
     progress: &Progress,
@@ -386,13 +408,24 @@ async fn first_byte<F: Future>(
         if let Ok(answer) = tokio::time::timeout_at(until, &mut head).await {
             return Ok(answer);
         }
-        if let Some(deadline) = deadline.filter(Deadline::is_over) {
-            return Err(Elapsed::Total(deadline));
+        let now = Instant::now();
+        if let Some(deadline) = deadline.filter(|deadline| deadline.is_over(now)) {
+            return Err(Elapsed {
+                timer: "total",
+                after: deadline.total,
+                by_client: progress.client().is_to_blame(deadline.total, now),
+                over: Some(deadline),
+            });
         }
         if let Some(limit) = timeouts.first_byte
-            && Instant::now() >= progress.last() + limit
+            && now >= progress.last() + limit
         {
-            return Err(Elapsed::FirstByte(limit));
+            return Err(Elapsed {
+                timer: "first_byte",
+                after: limit,
+                by_client: false,
+                over: None,
+            });
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::{
         Keyed, Payload, Slot, Unkeyed,
         caller::Caller,
         key::{Key, Secret},
+        leave::Leave,
         plan::Policy,
         route::Routes,
     },
@@ -61,7 +62,7 @@ struct Scripted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
     at: usize,
-    since: bool,
+    since: Option<std::time::Instant>,
 }
 
 struct House {
@@ -84,7 +85,7 @@ impl Service<Call> for Scripted {
     fn call(&mut self, call: Call) -> Self::Future {
         self.calls.lock().unwrap().push(Seen {
             at: call.at,
-            since: call.since.is_some(),
+            since: call.since,
         });
         let mut replies = self.replies.lock().unwrap();
         let reply = replies.front().cloned().unwrap();
@@ -280,7 +281,7 @@ impl House {
             })),
             plan: policy.plan(&headers).unwrap(),
             caller,
-            headers,
+            headers: Arc::new(headers),
             payload: Payload::Whole(Bytes::new()),
             dialect: Some(Dialect::Chat),
             rule: None,
@@ -291,6 +292,7 @@ impl House {
             passed_over: None,
             alone: false,
             upgrade: false,
+            leave: Leave::default(),
         }
     }
 
@@ -552,7 +554,7 @@ async fn an_outage_is_not_multiplied() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_total_timer_ends_the_tries_and_is_told_to_the_later_ones() {
+async fn the_total_timer_ends_the_tries_and_is_told_to_all_of_them() {
     let total = Some(Duration::from_secs(3));
     let slow = || says_with(503, vec![(header::RETRY_AFTER, "2")], "later");
     let house = house_with(&[&[slow()]], TERMS, total);
@@ -563,7 +565,8 @@ async fn the_total_timer_ends_the_tries_and_is_told_to_the_later_ones() {
     let seen = house.upstreams[0].calls.lock().unwrap().clone();
     assert_eq!(
         seen.iter().map(|seen| seen.since).collect::<Vec<_>>(),
-        [false, true]
+        [Some(started.into_std()); 2],
+        "a try that had to wait for its place has no more time than the others"
     );
 }
 

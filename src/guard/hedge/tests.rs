@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::{
-    call::Unkeyed,
+    call::{Unkeyed, leave::Flow},
     error::Kind,
     guard::{
         limit::{LimitLayer, Terms},
@@ -249,4 +249,37 @@ async fn what_lost_counts_for_the_pace_with_what_it_had_taken() {
     }
     assert_eq!(house.counts(), (6, 6));
     assert_eq!(paces().begin(sort), Some(PACE * 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_is_not_made_twice_however_late_it_is() {
+    let house = house(0);
+    let probe = house.send(Call {
+        leave: Leave::Probe,
+        ..call_for("m")
+    });
+    settle().await;
+    tokio::time::advance(100 * PACE).await;
+    settle().await;
+    assert_eq!(house.upstream.calls(), 1);
+    house.upstream.answer(0, Ok(good()));
+    assert_eq!(status(&probe.await.unwrap()), 200);
+    assert_eq!(house.counts(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_circuit_opened_in_the_meantime_is_not_made_twice() {
+    let house = house(0);
+    let flow = Flow::default();
+    let call = house.send(Call {
+        leave: Leave::Flow(flow.clone()),
+        ..call_for("m")
+    });
+    settle().await;
+    flow.set(false);
+    tokio::time::advance(100 * PACE).await;
+    settle().await;
+    assert_eq!(house.upstream.calls(), 1);
+    house.upstream.answer(0, Ok(good()));
+    assert_eq!(status(&call.await.unwrap()), 200);
 }
