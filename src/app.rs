@@ -400,10 +400,12 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
     // Another place under the same name has said nothing yet.
     let place =
         |upstream: &config::Upstream| vec![upstream.name.clone(), upstream.base_url.to_string()];
+    let name = |upstream: &config::Upstream| upstream.name.clone();
     let places: Vec<_> = config.upstreams.iter().map(place).collect();
     let ttl = config.cache.proof_ttl;
     Prover::new(prover::Options {
         proofs: Proofs::new(kept.secret.clone(), &places, ttl, disk, &kept.proofs),
+        names: config.upstreams.iter().map(name).collect(),
         asked_by: config.upstreams.iter().map(asked_by).collect(),
         terms: Terms {
             ttl,

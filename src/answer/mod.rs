@@ -77,6 +77,8 @@ pub struct Asked {
     pub by_caller: bool,
     /// Whether for another model than the key covers.
     pub other_model: bool,
+    /// Whether without something that the key covers: the query, a header.
+    pub withheld: bool,
 }
 
 /// How long an upstream took; filled in while its answer flows.

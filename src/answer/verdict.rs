@@ -78,6 +78,8 @@ pub enum NotStored {
     Status,
     /// Another upstream stood in, with another model than the key covers.
     OtherModel,
+    /// Another upstream stood in, without something that the key covers: the query, a header.
+    Withheld,
     /// The upstream forbids it: `Cache-Control: no-store`, `private` or `Vary: *`.
     Forbidden,
     /// The answer carries a `Content-Encoding` that was not asked for.
@@ -250,10 +252,11 @@ impl Failure {
 
 impl NotStored {
     /// Every reason, in the order of the docs.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NoStore,
         Self::Status,
         Self::OtherModel,
+        Self::Withheld,
         Self::Forbidden,
         Self::Encoded,
         Self::OtherMode,
@@ -276,6 +279,7 @@ impl NotStored {
             Self::NoStore => "no_store",
             Self::Status => "status",
             Self::OtherModel => "other_model",
+            Self::Withheld => "withheld",
             Self::Forbidden => "forbidden",
             Self::Encoded => "encoded",
             Self::OtherMode => "other_mode",

@@ -27,6 +27,7 @@ pub fn keep(flown: Flown<'_>, rules: &Rules) -> Result<Entry, NotStored> {
             length: recording.body.len() as u64,
             stream: form.is_stream(),
             other_model: recording.head.asked.other_model,
+            withheld: recording.head.asked.withheld,
             outcome: recording.outcome,
             lifetime: wishes.lifetime,
         },

@@ -28,7 +28,7 @@ use tower::{Layer, Service, ServiceExt};
 use self::{
     freshness::{Facts, Fit},
     proof::Verdict as Leave,
-    prover::{Case, Prover, Turn},
+    prover::{Case, Made, Prover, Turn},
     refresh::Refreshes,
 };
 use crate::{
@@ -164,7 +164,11 @@ where
 
     /// Gives a hit to a caller whose proof allows that.
     fn give(&self, call: &Call, case: Case, hit: Hit) -> Result<Answer, Miss> {
-        let turn = match self.0.prover.of_hit(case, call, hit.age, hit.now) {
+        let made = Made {
+            by: &hit.entry.upstream,
+            age: hit.age,
+        };
+        let turn = match self.0.prover.of_hit(case, call, made, hit.now) {
             Leave::Proven => return Ok(self.serve(call, hit)),
             Leave::ServeAndRenew => {
                 self.0.prover.renew_behind(case, call, &self.0.below);
@@ -286,6 +290,15 @@ where
             return Err(not_cached(reason));
         }
         let plan = call.plan.clone();
+        // A call that is to renew a proof asks the primary and nobody else: where that cannot say, the entry answers, and no
+        // key of the proxy's is to be spent on another answer. Nor is anybody to join who could have one.
+        if (call.alone || turn.is_some())
+            && let Some((entry, tier)) = &old
+            && look(&self.0.store, Some(entry.clone()), &asked, &plan, *tier).is_ok()
+        {
+            call.alone = true;
+            call.route = Arc::new(call.route.without_others());
+        }
         call.passed_over = old.as_ref().map(|(entry, _)| entry.made.into_std());
         let result = self.0.below.clone().oneshot(call).await;
         let in_vain = reason == Reason::Unproven && said_nothing(&result);
@@ -294,13 +307,10 @@ where
         }
         drop(turn);
         let has_failed = failed(&result);
-        let now = Instant::now();
         if let Some(old) = old
             // It was in hand all the while.
             && !self.0.store.is_dead(&old.0)
-            && self
-                .0.prover
-                .holds(case, now.saturating_duration_since(old.0.made))
+            && self.0.prover.holds(case, made(&old.0))
             && let Some(answer) =
                 stand_in(&self.0.store, &old, &asked, &plan, has_failed, in_vain).await
         {
@@ -384,6 +394,13 @@ async fn stand_in(
     stands_in.then(|| from_entry(lent, entry, asked, FALLBACK, *tier, now))
 }
 
+fn made(entry: &Entry) -> Made<'_> {
+    Made {
+        by: &entry.upstream,
+        age: Instant::now().saturating_duration_since(entry.made),
+    }
+}
+
 /// Returns whether an entry is fresh enough for a call.
 pub fn fits(entry: &Entry, plan: &Plan, now: Instant) -> bool {
     freshness::fit(facts(entry, now), plan) == Fit::Fresh
@@ -413,10 +430,14 @@ fn failed(result: &Result<Answer, Error>) -> bool {
     }
 }
 
-/// Returns whether the upstream said nothing of the credential: it failed, or was too busy.
+/// Returns whether the primary said nothing of the credential: it failed, or was too busy, or another upstream stood in.
 fn said_nothing(result: &Result<Answer, Error>) -> bool {
     let busy = |answer: &Answer| answer.head.status == StatusCode::TOO_MANY_REQUESTS;
-    failed(result) || result.as_ref().is_ok_and(busy)
+    // What others' flights brought is no try to renew anything.
+    let by_another =
+        |answer: &Answer| answer.served.verdict == Verdict::Miss && !answer.head.asked.by_caller;
+    let nothing = |answer: &Answer| busy(answer) || by_another(answer);
+    failed(result) || result.as_ref().is_ok_and(nothing)
 }
 
 fn from_entry(

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use http::{StatusCode, uri::PathAndQuery};
+use http::{HeaderValue, StatusCode, uri::PathAndQuery};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
@@ -27,7 +27,7 @@ use self::ask::{Ask, NO_CREDENTIAL, Said, Shape, said, shape};
 use super::proof::{self, Facts, Terms, Verdict};
 use crate::{
     answer::{Answer, tasks::Tasks},
-    call::Call,
+    call::{Call, key::Fingerprint},
     config,
     error::Error,
     store::proofs::{Known, Proofs, Standing, Subject},
@@ -40,6 +40,8 @@ pub struct Prover(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     proofs: Proofs,
+    /// Of each upstream, in the configuration's order.
+    names: Vec<String>,
     /// Of each upstream, in the configuration's order.
     probes: Vec<Probe>,
     terms: Terms,
@@ -55,6 +57,8 @@ struct Inner {
 pub struct Options {
     /// What upstreams have said.
     pub proofs: Proofs,
+    /// What each upstream is called, in the configuration's order.
+    pub names: Vec<String>,
     /// How each upstream is asked, in the configuration's order.
     pub asked_by: Vec<config::Proof>,
     /// How long proofs last.
@@ -89,6 +93,15 @@ struct Subjects {
     model: Option<Subject>,
 }
 
+/// How an entry came to be that was found for a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Made<'a> {
+    /// Name of the upstream that made it.
+    pub by: &'a HeaderValue,
+    /// How long ago.
+    pub age: Duration,
+}
+
 /// Held by the one call that renews a proof.
 pub type Turn = OwnedSemaphorePermit;
 
@@ -97,12 +110,14 @@ impl Prover {
     pub fn new(options: Options) -> Self {
         let Options {
             proofs,
+            names,
             asked_by,
             terms,
             tasks,
         } = options;
         Self(Arc::new(Inner {
             proofs,
+            names,
             probes: asked_by.into_iter().map(Probe::of).collect(),
             terms,
             tasks,
@@ -117,15 +132,27 @@ impl Prover {
     }
 
     /// Returns whether the caller is known: a `[[caller]]`, or one whose credential the primary has accepted, no longer ago than a
-    /// proof holds while an upstream cannot be asked.
+    /// proof holds while an upstream cannot be asked. In scopes wider than `credential` it has to have accepted it for the
+    /// model, in any scope not to have refused it that.
     pub fn vouches_for(&self, call: &Call) -> bool {
         let Some(credential) = call.caller.credential() else {
             return true;
         };
-        let Inner { proofs, terms, .. } = &*self.0;
-        let subject = proofs.credential(call.route.primary().upstream, credential);
-        let known = proofs.known(&subject, Instant::now());
-        matches!(known, Known::Proven(age) if age < terms.ttl.saturating_add(terms.hold))
+        let now = Instant::now();
+        let subjects = self.subjects(call, credential);
+        let facts = self.facts(subjects, None, now, |_| false);
+        proof::holds(facts, self.0.terms) && !self.is_refused_the_model(call, credential, now)
+    }
+
+    /// Returns whether the primary has refused a credential the model that `call` asks for, as far as that is known.
+    fn is_refused_the_model(&self, call: &Call, credential: &Fingerprint, now: Instant) -> bool {
+        let asked = call.asks().map(|request| request.model.as_str());
+        let Some(model) = asked.or(call.route.model()) else {
+            return false;
+        };
+        let proofs = &self.0.proofs;
+        let subject = proofs.model(call.route.primary().upstream, credential, model);
+        proofs.known(&subject, now) == Known::Ended
     }
 
     /// Returns whose proof `call` needs.
@@ -134,13 +161,19 @@ impl Prover {
         if matches!(self.probe(upstream), Probe::Off) {
             return Case(None);
         }
-        let model = call.model().filter(|_| call.is_wide());
         // A `[[caller]]` has none that an upstream could speak of: the proxy itself vouches for it.
-        Case(call.caller.credential().map(|credential| Subjects {
+        let credential = call.caller.credential();
+        Case(credential.map(|credential| self.subjects(call, credential)))
+    }
+
+    fn subjects(&self, call: &Call, credential: &Fingerprint) -> Subjects {
+        let (proofs, upstream) = (&self.0.proofs, call.route.primary().upstream);
+        let model = call.model().filter(|_| call.is_wide());
+        Subjects {
             upstream,
-            credential: self.0.proofs.credential(upstream, credential),
-            model: model.map(|model| self.0.proofs.model(upstream, credential, model)),
-        }))
+            credential: proofs.credential(upstream, credential),
+            model: model.map(|model| proofs.model(upstream, credential, model)),
+        }
     }
 
     /// Decides what a call may do before anything is looked up. In scope `credential` that is for a hit to ask.
@@ -153,24 +186,36 @@ impl Prover {
         }
     }
 
-    /// Decides whether an answer of this age may be given to a call that it was found for.
-    pub fn of_hit(&self, case: Case, call: &Call, age: Duration, now: Instant) -> Verdict {
+    /// Decides whether an entry that was `made` so may be given to a call that it was found for.
+    pub fn of_hit(&self, case: Case, call: &Call, made: Made<'_>, now: Instant) -> Verdict {
         match case.0 {
             Some(subjects) if subjects.model.is_none() => {
-                self.judge(subjects, Some(age), now, || shape(&call.headers))
+                let accepted = self.accepted(subjects, made);
+                self.judge(subjects, accepted, now, || shape(&call.headers))
             }
             _ => Verdict::Proven,
         }
     }
 
-    /// Returns whether an entry of this age may stand in for an upstream that failed.
-    pub fn holds(&self, case: Case, age: Duration) -> bool {
+    /// Returns whether an entry that was `made` so may stand in for an upstream that failed.
+    pub fn holds(&self, case: Case, made: Made<'_>) -> bool {
         let Some(subjects) = case.0 else {
             return true;
         };
-        let age = subjects.model.is_none().then_some(age);
-        let facts = self.facts(subjects, age, Instant::now(), |_| false);
+        self.holds_since(subjects, self.accepted(subjects, made))
+    }
+
+    fn holds_since(&self, subjects: Subjects, accepted: Option<Duration>) -> bool {
+        let facts = self.facts(subjects, accepted, Instant::now(), |_| false);
         proof::holds(facts, self.0.terms)
+    }
+
+    /// Returns how long ago an entry shows the credential to have been accepted: only this one can have made it, and what
+    /// another upstream made in the primary's place it has made with another key.
+    fn accepted(&self, subjects: Subjects, made: Made<'_>) -> Option<Duration> {
+        let primary = self.0.names.get(subjects.upstream);
+        let by_primary = primary.is_some_and(|name| *made.by == **name);
+        (subjects.model.is_none() && by_primary).then_some(made.age)
     }
 
     /// Takes the turn to renew a proof by a call, if nobody has it.
@@ -249,7 +294,7 @@ impl Prover {
         } else {
             self.note(ask, Said::InVain)
         };
-        let holds = self.holds(Case(Some(subjects)), Duration::MAX);
+        let holds = self.holds_since(subjects, None);
         match said {
             Said::Accepted => Verdict::Proven,
             Said::InVain if holds => Verdict::Proven,
@@ -261,7 +306,7 @@ impl Prover {
     fn judge(
         &self,
         subjects: Subjects,
-        age: Option<Duration>,
+        accepted: Option<Duration>,
         now: Instant,
         shape: impl FnOnce() -> Shape,
     ) -> Verdict {
@@ -269,15 +314,15 @@ impl Prover {
             standing.is_none_or(|standing| !standing.is_by_call())
                 && self.may_probe(subjects.upstream, shape())
         };
-        let facts = self.facts(subjects, age, now, can_probe);
+        let facts = self.facts(subjects, accepted, now, can_probe);
         proof::judge(facts, self.0.terms)
     }
 
-    /// Gathers what is known; `age` is that of an entry that only this credential can have made.
+    /// Gathers what is known, an entry that shows the credential to have been `accepted` so long ago included.
     fn facts(
         &self,
         subjects: Subjects,
-        age: Option<Duration>,
+        accepted: Option<Duration>,
         now: Instant,
         can_probe: impl FnOnce(Option<&Standing>) -> bool,
     ) -> Facts {
@@ -285,7 +330,7 @@ impl Prover {
         let standing = proofs.standing(&subjects.credential);
         let standing = standing.as_deref();
         let known = standing.map_or(Known::Missing, |standing| proofs.of(standing, now));
-        let credential = age.map_or(known, |age| known.or_accepted(age));
+        let credential = accepted.map_or(known, |age| known.or_accepted(age));
         // A young proof asks no further: that is what almost every hit has.
         let young = matches!(credential, Known::Proven(age) if age < self.0.terms.ttl);
         let (in_vain, waits) = match standing {

@@ -19,6 +19,8 @@ pub struct Facts<'a> {
     pub stream: bool,
     /// Whether it was made for another model than the key covers.
     pub other_model: bool,
+    /// Whether it was made without something that the key covers.
+    pub withheld: bool,
     /// What its body was.
     pub outcome: &'a Outcome,
     /// The least lifetime that the flight's members ask for; `None` where nobody wants it stored.
@@ -42,6 +44,9 @@ pub fn storable(facts: &Facts<'_>, rules: &Rules) -> Result<Duration, NotStored>
     }
     if facts.other_model {
         return Err(NotStored::OtherModel);
+    }
+    if facts.withheld {
+        return Err(NotStored::Withheld);
     }
     if forbids(facts.headers) {
         return Err(NotStored::Forbidden);
@@ -159,6 +164,7 @@ mod tests {
             length: 100,
             stream: false,
             other_model: false,
+            withheld: false,
             outcome,
             lifetime: Some(Duration::from_secs(60)),
         }
@@ -261,6 +267,13 @@ mod tests {
                 ..fine
             }),
             NotStored::OtherModel
+        );
+        assert_eq!(
+            verdict(Facts {
+                withheld: true,
+                ..fine
+            }),
+            NotStored::Withheld
         );
         let none = Some(Duration::ZERO);
         assert_eq!(

@@ -110,6 +110,7 @@ fn prover() -> Prover {
     let secret = Secret::from_bytes([0; 32]);
     Prover::new(prover::Options {
         proofs: Proofs::new(secret, &[vec!["up".to_owned()]], ttl, None, &[]),
+        names: vec!["up".to_owned()],
         asked_by: vec![config::Proof::Auto],
         terms: proof::Terms {
             ttl,

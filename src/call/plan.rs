@@ -193,9 +193,14 @@ impl Policy {
             header::CONTENT_ENCODING,
         ];
         config::CREDENTIALS.contains(&name.as_str())
-            || self.keyed.contains(name)
             || content.contains(name)
-            || breadth == Breadth::Wider && self.counts_where_shared(name)
+            || self.is_keyed(name, breadth)
+    }
+
+    /// Returns whether `name` selects an answer in a scope of this `breadth`, so that the key covers it: not who asks, nor
+    /// how the body travels.
+    pub fn is_keyed(&self, name: &HeaderName, breadth: Breadth) -> bool {
+        self.keyed.contains(name) || breadth == Breadth::Wider && self.counts_where_shared(name)
     }
 
     fn draft(&self, plan: Plan) -> Draft<'_> {

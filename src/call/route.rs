@@ -130,6 +130,15 @@ impl Route {
         &self.primary
     }
 
+    /// Returns the same route without those that could stand in for the primary.
+    #[must_use]
+    pub fn without_others(&self) -> Self {
+        Self {
+            others: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// Returns candidate number `at`; 0 is the primary.
     pub fn candidate(&self, at: usize) -> Option<&Candidate> {
         match at.checked_sub(1) {

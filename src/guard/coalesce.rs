@@ -12,8 +12,8 @@
 //!
 //! # Scope
 //! Slots hold the scope, so members of a flight are one caller; in a wider scope, callers who may share. There a refusal of
-//! the leader's credential is the leader's alone, and a call that keeps to itself (`cache::proof`) follows nobody, nor does
-//! it take the place of a flight under way. A call without a key passes.
+//! the leader's credential is the leader's alone, and a call that keeps to itself (`cache::proof`) follows nobody and is followed by nobody, nor does
+//! it take the place of a flight under way: it gives way to one. A call without a key passes.
 
 mod follow;
 mod wishes;
@@ -100,6 +100,8 @@ struct Flight {
     number: u64,
     form: Form,
     hops: u8,
+    /// Whether its call keeps to itself. What the caller may not have, say a failover, must not be denied to others by it.
+    alone: bool,
     tape: Tape,
     wishes: Arc<Mutex<Wishing>>,
     /// Its recording in other forms; its entry shares them.
@@ -257,6 +259,7 @@ impl Flights {
             number,
             form,
             hops: call.hops,
+            alone: call.alone,
             tape,
             wishes,
             retold,
@@ -371,7 +374,7 @@ impl Flight {
     /// Returns whether a call may join. One that has come through Refrain more often than the flight may be the
     /// flight's own, on its way round a loop: it would wait for itself.
     fn takes(&self, call: &Ticket) -> bool {
-        !call.plan.refresh && !call.alone && self.hops >= call.hops
+        !call.plan.refresh && !call.alone && !self.alone && self.hops >= call.hops
     }
 }
 

@@ -10,7 +10,7 @@
 //! (`peek`), but only while another upstream could take over; with none the bytes pass as they come. A body
 //! that streams from the client can be sent once. A 4xx is the client's and final, except what an upstream that takes over says
 //! of the proxy's own key there. An upstream takes over with a key of its own only for a caller who is known: the
-//! primary has accepted the caller's credential, or is itself called with the proxy's key. (`no_credential`).
+//! primary has accepted the caller's credential, and for the model, or is itself called with the proxy's key. (`no_credential`).
 
 use std::{
     fmt,

@@ -209,7 +209,7 @@ mod tests {
     async fn only_what_is_said_to_the_callers_own_key_is_noted_and_where_it_was_said() {
         let own = Asked {
             by_caller: true,
-            other_model: false,
+            ..Asked::default()
         };
         let proven = Known::Proven(std::time::Duration::ZERO);
         let table = [

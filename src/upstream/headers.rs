@@ -78,18 +78,21 @@ pub fn response(headers: &mut HeaderMap, upgrade: bool) {
 /// Takes out of the headers that are to be sent whatever may be the caller's own (credentials, accounts, tenants, and what nobody
 /// here knows), for an upstream that the caller has not chosen.
 pub fn keep_harmless(headers: &mut HeaderMap) {
-    let is_harmless = |name: &str| {
-        HARMLESS.contains(&name)
-            || HARMLESS_PREFIXES
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
-    };
     let names: Vec<_> = headers.keys().cloned().collect();
     for name in names {
         if !is_harmless(name.as_str()) {
             headers.remove(name);
         }
     }
+}
+
+/// Returns whether the header `name`, in lower case, is known not to be the caller's own: an upstream that the caller has not
+/// chosen is sent it, too.
+pub fn is_harmless(name: &str) -> bool {
+    HARMLESS.contains(&name)
+        || HARMLESS_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
 }
 
 /// Returns the headers of an answer that outlive the exchange (DESIGN §5): what a hit or a follower gets.

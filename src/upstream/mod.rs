@@ -32,7 +32,7 @@ use std::{
 };
 
 use futures_util::future::{Either, select};
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
@@ -161,7 +161,19 @@ impl Inner {
         Asked {
             by_caller: call.at == 0 && matches!(self.credential, Credential::Pass),
             other_model: call.is_for_another_model(),
+            withheld: self.withholds(call),
         }
+    }
+
+    /// Returns whether this upstream is not sent something that the key of `call` covers, beside the caller's credential.
+    fn withholds(&self, call: &Call) -> bool {
+        let elsewhere = call.candidate().is_some_and(|there| there.elsewhere);
+        let breadth = breadth(call);
+        let counts = |name| is_tenant(call, name) || self.policy.is_keyed(name, breadth);
+        let names = || call.headers.keys();
+        elsewhere
+            && (call.target.query().is_some()
+                || names().any(|name| counts(name) && !headers::is_harmless(name.as_str())))
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -207,14 +219,12 @@ impl Inner {
         } else {
             target::uri(&self.config.base_url, &call.target)?
         };
-        let keyed = call.keyed.as_ref().ok();
-        let breadth = keyed.map_or(Breadth::Credential, |keyed| keyed.scope.breadth());
-        let tenant = call.rule.as_ref().and_then(|rule| rule.tenant());
+        let breadth = breadth(call);
         let mut headers = headers::request(
             &call.headers,
             |name| self.policy.is_ours(name),
-            |name| Some(name) == tenant || self.policy.is_known_by(name, breadth),
-            keyed.is_some(),
+            |name| is_tenant(call, name) || self.policy.is_known_by(name, breadth),
+            call.keyed.is_ok(),
             call.upgrade,
         );
         if elsewhere {
@@ -336,6 +346,18 @@ impl Inner {
             None => error,
         }
     }
+}
+
+/// Returns how wide the scope of a call is; one without a key shares with nobody.
+fn breadth(call: &Call) -> Breadth {
+    let keyed = call.keyed.as_ref();
+    keyed.map_or(Breadth::Credential, |keyed| keyed.scope.breadth())
+}
+
+/// Returns whether the header `name` names the tenant by the call's rule.
+fn is_tenant(call: &Call, name: &HeaderName) -> bool {
+    let rule = call.rule.as_ref();
+    rule.and_then(|rule| rule.tenant()) == Some(name)
 }
 
 fn nowhere() -> Error {

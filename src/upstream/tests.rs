@@ -239,6 +239,42 @@ async fn only_the_primarys_answer_to_the_callers_own_key_speaks_of_that() {
 }
 
 #[tokio::test]
+async fn an_answer_made_without_what_the_key_covers_is_marked() {
+    let config: Config = CONFIG.parse().unwrap();
+    let bare = |target, name| {
+        let mut call = call(&config);
+        call.target = PathAndQuery::from_static(target);
+        for name in ACCOUNTS {
+            Arc::make_mut(&mut call.headers).remove(name);
+        }
+        Arc::make_mut(&mut call.headers).insert(name, HeaderValue::from_static("1"));
+        call
+    };
+    let path = "/v1/chat/completions";
+    let organization = "openai-organization";
+    for (call, withheld, why) in [
+        (bare(path, "openai-beta"), false, "all that counts is sent"),
+        (bare(path, "x-mine"), false, "it counts where it is shared"),
+        (
+            bare("/v1/chat/completions?v=7", "x-mine"),
+            true,
+            "the query",
+        ),
+        (bare(path, organization), true, "a header of `[cache] vary`"),
+    ] {
+        for (at, expected) in [(0, false), (1, withheld), (2, false)] {
+            let call = Call {
+                at,
+                ..call.again().unwrap()
+            };
+            let upstream = &config.upstreams[at];
+            let upstream = Upstream::new(upstream, &[], Arc::new(policy(&config))).unwrap();
+            assert_eq!(upstream.0.asked(&call).withheld, expected, "{at}: {why}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn past_the_last_candidate_nobody_is_asked() {
     let config: Config = CONFIG.parse().unwrap();
     let upstream = Upstream::new(&config.upstreams[0], &[], Arc::new(policy(&config))).unwrap();

@@ -40,6 +40,7 @@ mod rules;
 mod scope;
 mod shutdown;
 mod stale;
+mod stand_in;
 mod steer;
 mod storable;
 mod stream;

@@ -20,6 +20,11 @@ use crate::{
 };
 
 const TTL: Duration = Duration::from_secs(60);
+static UP: HeaderValue = HeaderValue::from_static("up");
+
+fn made_by(upstream: &HeaderValue, age: Duration) -> Made<'_> {
+    Made { by: upstream, age }
+}
 
 /// Answers this status to whoever asks, or nothing at all, ever.
 #[derive(Clone, Default)]
@@ -69,6 +74,7 @@ fn secret() -> Secret {
 fn prover(proof: config::Proof) -> Prover {
     Prover::new(Options {
         proofs: Proofs::new(secret(), &[vec!["up".to_owned()]], TTL, None, &[]),
+        names: vec!["up".to_owned()],
         asked_by: vec![proof],
         terms: Terms {
             ttl: TTL,
@@ -146,13 +152,38 @@ async fn what_an_upstream_says_is_noted() {
         };
         let call = call("sk-a");
         let case = prover.case(&call);
-        let of_hit = |age| prover.of_hit(case, &call, age, Instant::now());
+        let of_hit = |age| prover.of_hit(case, &call, made_by(&UP, age), Instant::now());
         assert_eq!(of_hit(TTL), Verdict::ServeAndRenew);
         prover.renew_behind(case, &call, &upstream);
         // Paused time goes on once everything else has.
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(of_hit(TTL), expected, "{status}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stand_in_made_makes_no_proof_of_the_callers_key_and_none_younger() {
+    let prover = prover(config::Proof::Models);
+    let stand_in = HeaderValue::from_static("two");
+    let call = call("sk-a");
+    let case = prover.case(&call);
+    let of_hit = |upstream| {
+        let made = made_by(upstream, Duration::ZERO);
+        prover.of_hit(case, &call, made, Instant::now())
+    };
+    assert_eq!(of_hit(&stand_in), Verdict::Unproven);
+    assert!(!prover.holds(case, made_by(&stand_in, Duration::ZERO)));
+    let subject = prover
+        .proofs()
+        .credential(0, call.caller.credential().unwrap());
+    prover.proofs().accept(subject, Instant::now());
+    assert_eq!(of_hit(&stand_in), Verdict::Proven);
+    tokio::time::advance(TTL).await;
+    assert_eq!(of_hit(&stand_in), Verdict::ServeAndRenew);
+    assert!(prover.holds(case, made_by(&stand_in, Duration::ZERO)));
+    tokio::time::advance(TTL).await;
+    assert!(!prover.holds(case, made_by(&stand_in, Duration::ZERO)));
+    assert_eq!(of_hit(&UP), Verdict::Proven);
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,7 +194,7 @@ async fn an_upstream_that_does_not_answer_is_not_waited_for() {
     prover.renew_behind(case, &call, &upstream);
     tokio::time::sleep(PATIENCE).await;
     tokio::task::yield_now().await;
-    let verdict = |age| prover.of_hit(case, &call, age, Instant::now());
+    let verdict = |age| prover.of_hit(case, &call, made_by(&UP, age), Instant::now());
     assert_eq!(verdict(TTL), Verdict::Proven, "the old proof holds");
     assert_eq!(verdict(TTL * 2), Verdict::Unproven, "but not for ever");
     let turn = prover.turn(case);

@@ -377,6 +377,51 @@ async fn a_call_that_comes_just_after_the_landing_gets_the_entry() {
     assert_eq!(choosy.await.unwrap().unwrap(), said(Verdict::Miss, "again"));
 }
 
+#[tokio::test]
+async fn nobody_fails_with_a_call_that_keeps_to_itself() {
+    let house = house();
+    let mut unproven = call();
+    unproven.alone = true;
+    let unproven = house.send(unproven);
+    settle().await;
+    let proven = [house.send(call()), house.send(call())];
+    settle().await;
+    assert_eq!(house.upstream.calls(), 2, "they follow one of their own");
+    let error = Error::new(Kind::Unreachable, "no failover for this caller");
+    house.upstream.answer(Err(error));
+    assert_eq!(
+        unproven.await.unwrap().unwrap_err().kind(),
+        Kind::Unreachable
+    );
+    house.upstream.answer(Ok("hello"));
+    for (call, verdict) in proven.into_iter().zip([Verdict::Miss, Verdict::Collapsed]) {
+        assert_eq!(call.await.unwrap().unwrap(), said(verdict, "hello"));
+    }
+    assert_eq!(house.memory.get(&slot(1)).unwrap().body, "hello");
+}
+
+#[tokio::test]
+async fn what_a_call_that_keeps_to_itself_brings_is_stored_where_no_other_is_under_way() {
+    for beside in [false, true] {
+        let house = house();
+        let mut unproven = call();
+        unproven.alone = true;
+        let unproven = house.send(unproven);
+        settle().await;
+        let proven = beside.then(|| house.send(call()));
+        settle().await;
+        house.upstream.answer(Ok("its own"));
+        let answer = unproven.await.unwrap().unwrap();
+        assert_eq!(answer, said(Verdict::Miss, "its own"));
+        assert_eq!(house.memory.get(&slot(1)).is_some(), !beside);
+        if let Some(proven) = proven {
+            house.upstream.answer(Ok("theirs"));
+            proven.await.unwrap().unwrap();
+            assert_eq!(house.memory.get(&slot(1)).unwrap().body, "theirs");
+        }
+    }
+}
+
 /// A call for an answer in this form.
 fn call_for(form: Form) -> Call {
     let request = Request {
