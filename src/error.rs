@@ -13,6 +13,7 @@ use http::StatusCode;
 pub struct Error {
     inner: Arc<Inner>,
     retry_after: Option<Duration>,
+    blames_nobody: bool,
 }
 
 /// The kinds of failure; each has one status, one name, one entry in `docs/caching.md`.
@@ -157,6 +158,13 @@ impl Error {
         self
     }
 
+    /// Says that it tells nothing of the upstream, whatever its kind: there was too little time left to be answered in.
+    #[must_use]
+    pub fn blaming_nobody(mut self) -> Self {
+        self.blames_nobody = true;
+        self
+    }
+
     fn of(kind: Kind, message: String, source: Option<Cause>) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -165,6 +173,7 @@ impl Error {
                 source,
             }),
             retry_after: None,
+            blames_nobody: false,
         }
     }
 
@@ -181,6 +190,11 @@ impl Error {
     /// Returns when the same call is worth another try, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// Returns whether it tells nothing of the upstream.
+    pub fn blames_nobody(&self) -> bool {
+        self.blames_nobody
     }
 }
 

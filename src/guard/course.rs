@@ -1,7 +1,7 @@
 //! What has come of a call's tries so far, and what is to be told of them in the end.
 //!
 //! # What is told
-//! An answer of the primary says most, then another upstream's 5xx, then why the primary did not answer at all. What another upstream
+//! An answer of the primary says most, then another upstream's 5xx or what it says to the caller's own key, then why the primary did not answer at all. What another upstream
 //! says of the proxy's own key there, that it is refused or has no quota left, is no business of the caller's.
 //!
 //! # What is kept
@@ -58,6 +58,8 @@ pub(super) struct Standing {
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) standing: Standing,
+    /// Whether it concerns the caller whatever it says: the primary's, or said to the caller's own key.
+    pub(super) callers: bool,
     pub(super) result: Result<Answer, Error>,
 }
 
@@ -155,6 +157,7 @@ impl Failed {
     fn rank(&self) -> Rank {
         match (&self.result, self.standing.at, self.standing.failure) {
             (Ok(_), 0, _) => Rank::Primary,
+            (Ok(_), _, _) if self.callers => Rank::Other,
             (Ok(_), _, Failure::Status | Failure::Stream) => Rank::Other,
             (Err(_), 0, _) => Rank::Why,
             _ => Rank::Nothing,

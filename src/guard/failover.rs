@@ -137,7 +137,9 @@ where
         call.since = Some(course.began.into_std());
         loop {
             let spare = self.spare(&call, &course);
-            let looks = spare.as_ref().is_some_and(|spare| looks(spare, &course));
+            let looks = spare
+                .as_ref()
+                .is_some_and(|spare| self.looks(spare, &course));
             let failed = match self.attempt(call, looks).await {
                 Tried::Over(result) => return result.map(|answer| course.end(answer)),
                 Tried::Failed(failed) => failed,
@@ -167,6 +169,7 @@ where
     /// Makes one try, at the candidate that the call is on its way to.
     async fn attempt(&self, call: Call, looks: bool) -> Tried {
         let (id, at) = (call.id.clone(), call.at);
+        let callers = call.candidate().is_some_and(|to| at == 0 || !to.own_key);
         let upstream = call.candidate().map(|candidate| candidate.upstream);
         let way = upstream.and_then(|upstream| Some((upstream, self.ways.get(upstream)?)));
         let Some((upstream, way)) = way else {
@@ -174,7 +177,7 @@ where
             return Tried::Over(Err(Error::new(Kind::Internal, message)));
         };
         let result = way.inner.clone().oneshot(call).await;
-        let tried = self.judge(result, at, looks).await;
+        let tried = self.judge(result, at, callers, looks).await;
         match &tried {
             Tried::Over(result) => {
                 if result.is_ok() {
@@ -194,10 +197,20 @@ where
         tried
     }
 
-    async fn judge(&self, result: Result<Answer, Error>, at: usize, looks: bool) -> Tried {
+    async fn judge(
+        &self,
+        result: Result<Answer, Error>,
+        at: usize,
+        callers: bool,
+        looks: bool,
+    ) -> Tried {
         let failed = |failure, pause, result| {
             let standing = Standing { at, failure, pause };
-            Tried::Failed(Failed { standing, result })
+            Tried::Failed(Failed {
+                standing,
+                callers,
+                result,
+            })
         };
         let of_error = |error: Error| match Failure::of_error(error.kind()) {
             Some(failure) => failed(failure, Pause::Unsaid, Err(error)),
@@ -207,7 +220,7 @@ where
             Ok(answer) => answer,
             Err(error) => return of_error(error),
         };
-        if let Some(failure) = Failure::of_status(answer.head.status, at == 0) {
+        if let Some(failure) = Failure::of_status(answer.head.status, callers) {
             let pause = Pause::of(&answer.head.headers, (self.options.wall)());
             return failed(failure, pause, Ok(answer));
         }
@@ -269,6 +282,12 @@ where
         None
     }
 
+    /// Returns whether the beginning of an answer is looked at: another upstream could still take over.
+    fn looks(&self, call: &Call, course: &Course) -> bool {
+        let mut others = call.route.candidates().skip(course.passed);
+        call.is_repeatable() && others.any(|other| self.may_take_over(call, other))
+    }
+
     fn may_take_over(&self, call: &Call, candidate: &Candidate) -> bool {
         !candidate.own_key || call.route.primary().own_key || (self.options.vouches)(call)
     }
@@ -284,11 +303,6 @@ where
     fn budget(&self) -> MutexGuard<'_, Budget> {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns whether the beginning of an answer is looked at: another upstream could still take over.
-fn looks(call: &Call, course: &Course) -> bool {
-    call.is_repeatable() && call.route.candidate(course.passed).is_some()
 }
 
 fn upstream(call: &Call, at: usize) -> Option<usize> {

@@ -2,7 +2,8 @@
 //!
 //! # Rules
 //! - A call that may have an effect goes on only while nothing of it has reached an upstream.
-//! - Another upstream is asked at once. That costs no budget: it sends no more to the one that is in trouble.
+//! - Another upstream is asked at once. That costs no budget: it sends no more to the upstream that is in trouble. A host that several
+//!   upstreams stand for gets the call once for each, and no more often.
 //! - The same upstream is asked again only when no other is left, after a wait, and from the [`Budget`](super::budget):
 //!   an outage must not be multiplied. Waits have full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"); what the
 //!   upstream itself says is waited for, and where that is too long, nothing is.
@@ -156,12 +157,13 @@ impl Failure {
     }
 
     /// Returns how a try failed that was answered with this `status`; `None` where it did not. What an upstream that is not
-    /// the primary says of the proxy's own key, account or models there is no answer to the caller.
-    pub fn of_status(status: StatusCode, primary: bool) -> Option<Self> {
+    /// the primary says of the proxy's own key, account or models there is no answer to the caller; what is said to the
+    /// `callers` own key is.
+    pub fn of_status(status: StatusCode, callers: bool) -> Option<Self> {
         match Class::of_status(status) {
             Class::Busy => Some(Self::Busy),
             Class::Failure => Some(Self::Status),
-            _ if !primary && OPERATORS.contains(&status) => Some(Self::Refused),
+            _ if !callers && OPERATORS.contains(&status) => Some(Self::Refused),
             _ => None,
         }
     }
@@ -247,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_4xx_is_final_unless_it_is_about_the_operators_key() {
-        for (status, at_primary, elsewhere) in [
+        for (status, to_caller, to_operator) in [
             (200, None, None),
             (400, None, None),
             (401, None, Some(Failure::Refused)),
@@ -261,8 +263,8 @@ mod tests {
             (529, Some(Failure::Status), Some(Failure::Status)),
         ] {
             let code = StatusCode::from_u16(status).unwrap();
-            let sorted = [true, false].map(|primary| Failure::of_status(code, primary));
-            assert_eq!(sorted, [at_primary, elsewhere], "{status}");
+            let sorted = [true, false].map(|callers| Failure::of_status(code, callers));
+            assert_eq!(sorted, [to_caller, to_operator], "{status}");
         }
     }
 

@@ -37,12 +37,22 @@ pin_project! {
 /// What a call may take in all, and how long its client held it up. No time is kept where there is no such limit.
 #[derive(Debug)]
 struct Total {
-    limit: Duration,
-    deadline: Instant,
+    deadline: Deadline,
     /// Whoever reads the body counts as waited for from one piece until it asks for the next.
     client: Held,
     /// Whether the time was over while nobody asked for more.
     over_unread: bool,
+}
+
+/// When a call has to be over.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    /// The moment.
+    pub at: Instant,
+    /// The time for the whole call.
+    pub total: Duration,
+    /// Whether most of it was over when the upstream was asked: other tries have used it up, or the wait for a place.
+    late: bool,
 }
 
 /// Notes with every piece how long the call has taken.
@@ -81,17 +91,17 @@ pin_project! {
 }
 
 impl<B> Flow<B> {
-    /// Wraps the body of an answer to a call that began at `started` and may take `total`. `client` tells how long the client
+    /// Wraps the body of an answer to a call that began at `started` and has a `deadline`. `client` tells how long the client
     /// has held it up so far.
     pub fn new(
         body: B,
         idle: Option<Duration>,
-        total: Option<Duration>,
+        deadline: Option<Deadline>,
         client: Held,
         started: Instant,
         timing: Arc<Timing>,
     ) -> Self {
-        let total = total.map(|limit| Total::new(limit, started + limit, client));
+        let total = deadline.map(|deadline| Total::new(deadline, client));
         Self {
             body,
             timer: next_stop(idle, total.as_ref()).map(tokio::time::sleep_until),
@@ -149,9 +159,8 @@ where
 }
 
 impl Total {
-    fn new(limit: Duration, deadline: Instant, client: Held) -> Self {
+    fn new(deadline: Deadline, client: Held) -> Self {
         let mut total = Self {
-            limit,
             deadline,
             client,
             over_unread: false,
@@ -167,17 +176,38 @@ impl Total {
 
     /// Notes that the reader asks for more.
     fn asked(&mut self, now: Instant) {
-        self.over_unread |= self.client.is_waited_for_at(self.deadline, now);
+        self.over_unread |= self.client.is_waited_for_at(self.deadline.at, now);
         self.client.resume(now);
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        now >= self.deadline
     }
 
     /// Returns whether it is the client's doing that the time is over.
     fn is_by_client(&self, now: Instant) -> bool {
-        self.over_unread || self.client.is_to_blame(self.limit, now)
+        self.over_unread || self.client.is_to_blame(self.deadline.total, now)
+    }
+}
+
+impl Deadline {
+    /// Makes that of a call which began at `started`, may take `total`, and is sent to an upstream `now`.
+    pub fn new(started: Instant, total: Duration, now: Instant) -> Self {
+        Self {
+            at: started + total,
+            total,
+            late: now.duration_since(started) > total / 2,
+        }
+    }
+
+    /// Returns whether the time is up.
+    pub fn is_over(&self, now: Instant) -> bool {
+        now >= self.at
+    }
+
+    /// Returns the `error` of a try that it has ended: not the upstream's fault, if most of the time was used up before.
+    pub fn excuses(&self, error: Error) -> Error {
+        if self.late {
+            error.blaming_nobody()
+        } else {
+            error
+        }
     }
 }
 
@@ -290,23 +320,27 @@ impl Body for Upload {
 
 fn next_stop(idle: Option<Duration>, total: Option<&Total>) -> Option<Instant> {
     let idle = idle.map(|idle| Instant::now() + idle);
-    let deadline = total.map(|total| total.deadline);
+    let deadline = total.map(|total| total.deadline.at);
     [idle, deadline].into_iter().flatten().min()
 }
 
 /// Returns what a call ends with whose answer does not go on in time.
 fn overdue(total: Option<&Total>) -> Error {
     let now = Instant::now();
-    match total.filter(|total| total.is_over(now)) {
+    match total.filter(|total| total.deadline.is_over(now)) {
         Some(total) if total.is_by_client(now) => {
-            let limit = total.limit;
+            let limit = total.deadline.total;
             let message = format!("the client read too slowly for {limit:?} (total)");
             Error::new(Kind::Stalled, message)
         }
         over => {
             let timer = if over.is_some() { "total" } else { "idle" };
             let message = format!("the upstream stopped in the middle of its answer ({timer})");
-            Error::new(Kind::Timeout, message)
+            let error = Error::new(Kind::Timeout, message);
+            match over {
+                Some(total) => total.deadline.excuses(error),
+                None => error,
+            }
         }
     }
 }
@@ -346,8 +380,9 @@ mod tests {
         let body: Pin<Box<dyn Body<Data = Bytes, Error = hyper::Error>>> =
             Box::pin(StreamBody::new(frames));
         let timing = Arc::new(Timing::default());
-        let total = Some(SECOND * 10);
-        let flow = Flow::new(body, idle, total, Held::default(), Instant::now(), timing);
+        let now = Instant::now();
+        let deadline = Some(Deadline::new(now, SECOND * 10, now));
+        let flow = Flow::new(body, idle, deadline, Held::default(), now, timing);
         (upstream, Box::pin(flow))
     }
 

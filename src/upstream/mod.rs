@@ -43,7 +43,7 @@ use self::{
     client::{Content, HttpClient, client, longest_connect},
     connect::TimedOut,
     credential::Credential,
-    flow::{Flow, Progress, Upload},
+    flow::{Deadline, Flow, Progress, Upload},
     refusals::Refusals,
 };
 use crate::{
@@ -114,8 +114,10 @@ impl Inner {
         let started = call.since.map_or_else(Instant::now, Instant::from_std);
         let rule = call.rule.as_ref().map(|rule| rule.timeouts);
         let timeouts = rule.unwrap_or_default().over(self.config.timeouts);
-        let deadline = timeouts.total.map(|total| started + total);
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        let now = Instant::now();
+        let total = timeouts.total;
+        let deadline = total.map(|total| Deadline::new(started, total, now));
+        if deadline.is_some_and(|deadline| deadline.is_over(now)) {
             return Err(self.too_late());
         }
         let unkeyed = call.keyed.as_ref().err().copied();
@@ -146,9 +148,8 @@ impl Inner {
         let timing = Arc::new(Timing::default());
         timing.note(started.elapsed());
         let content = |body: Incoming| {
-            let Timeouts { idle, total, .. } = timeouts;
-            let held = progress.client();
-            Flow::new(body, idle, total, held, started, timing.clone()).boxed_unsync()
+            let (idle, held) = (timeouts.idle, progress.client());
+            Flow::new(body, idle, deadline, held, started, timing.clone()).boxed_unsync()
         };
         let mut answer = self.answer(response, content, unkeyed, upgrade, timing.clone());
         answer.head.asked = asked;
@@ -182,7 +183,7 @@ impl Inner {
         mut request: Request<Content>,
         progress: &Progress,
         timeouts: Timeouts,
-        deadline: Option<Instant>,
+        deadline: Option<Deadline>,
     ) -> Result<Response<Incoming>, Lost> {
         let connection = timeouts
             .connect
@@ -190,7 +191,7 @@ impl Inner {
             .map(|limit| (limit, capture_connection(&mut request)));
         let mut head = pin!(client.request(request));
         if let Some((limit, connection)) = connection
-            && let Some(early) = connected(head.as_mut(), connection, limit)
+            && let Some(early) = connected(head.as_mut(), connection, limit, deadline)
                 .await
                 .map_err(|timer| self.not_connected(timer))?
         {
@@ -332,13 +333,18 @@ impl Inner {
             timer,
             after,
             by_client,
+            over,
         } = elapsed;
         if *by_client {
             let message = format!("the request's body came too slowly for {after:?} ({timer})");
             return Error::new(Kind::SlowRequest, message);
         }
         let message = format!("upstream `{name}` did not answer within {after:?} ({timer})");
-        Error::new(Kind::Timeout, message)
+        let error = Error::new(Kind::Timeout, message);
+        match over {
+            Some(deadline) => deadline.excuses(error),
+            None => error,
+        }
     }
 }
 
@@ -382,18 +388,25 @@ struct Elapsed {
     after: Duration,
     /// Whether that is the client's doing, which sent slowly.
     by_client: bool,
+    /// The whole call's, if it was that.
+    over: Option<Deadline>,
 }
 
-/// Drives a request until it has a connection, for at most `limit`; returns its answer if that has come already.
+/// Drives a request until it has a connection, for at most `limit`; returns its answer if that has come already, and nothing
+/// either where the time for the whole call is over.
 async fn connected<F: Future>(
     head: Pin<&mut F>,
     mut connection: CaptureConnection,
     limit: Duration,
+    deadline: Option<Deadline>,
 ) -> Result<Option<F::Output>, TimedOut> {
+    let until = Instant::now() + limit;
+    let until = deadline.map_or(until, |deadline| deadline.at.min(until));
     let established = pin!(connection.wait_for_connection_metadata());
-    match tokio::time::timeout(limit, select(head, established)).await {
+    match tokio::time::timeout_at(until, select(head, established)).await {
         Ok(Either::Left((answer, _))) => Ok(Some(answer)),
         Ok(Either::Right(_)) => Ok(None),
+        Err(_) if deadline.is_some_and(|deadline| deadline.is_over(Instant::now())) => Ok(None),
         Err(_) => Err(TimedOut(limit)),
     }
 }
@@ -404,12 +417,13 @@ async fn first_byte<F: Future>(
     head: F,
     progress: &Progress,
     timeouts: Timeouts,
-    deadline: Option<Instant>,
+    deadline: Option<Deadline>,
 ) -> Result<F::Output, Elapsed> {
     tokio::pin!(head);
     loop {
         let patience = timeouts.first_byte.map(|limit| progress.last() + limit);
-        let until = [patience, deadline].into_iter().flatten().min();
+        let stop = deadline.map(|deadline| deadline.at);
+        let until = [patience, stop].into_iter().flatten().min();
         let Some(until) = until else {
             return Ok(head.await);
         };
@@ -417,13 +431,12 @@ async fn first_byte<F: Future>(
             return Ok(answer);
         }
         let now = Instant::now();
-        if let (Some(total), Some(deadline)) = (timeouts.total, deadline)
-            && now >= deadline
-        {
+        if let Some(deadline) = deadline.filter(|deadline| deadline.is_over(now)) {
             return Err(Elapsed {
                 timer: "total",
-                after: total,
-                by_client: progress.client().is_to_blame(total, now),
+                after: deadline.total,
+                by_client: progress.client().is_to_blame(deadline.total, now),
+                over: Some(deadline),
             });
         }
         if let Some(limit) = timeouts.first_byte
@@ -433,6 +446,7 @@ async fn first_byte<F: Future>(
                 timer: "first_byte",
                 after: limit,
                 by_client: false,
+                over: None,
             });
         }
     }

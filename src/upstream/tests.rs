@@ -72,7 +72,9 @@ fn upload(pieces: UnboundedReceiver<Bytes>, progress: &Progress) -> Upload {
 
 /// Waits for an upstream that never answers a call that begins now.
 async fn never_answered(progress: &Progress, timeouts: Timeouts) -> Elapsed {
-    let deadline = timeouts.total.map(|total| Instant::now() + total);
+    let now = Instant::now();
+    let deadline = timeouts.total;
+    let deadline = deadline.map(|total| Deadline::new(now, total, now));
     let waiting = first_byte(pending::<()>(), progress, timeouts, deadline);
     waiting.await.unwrap_err()
 }
@@ -342,6 +344,7 @@ fn a_call_that_its_client_held_up_is_a_slow_request() {
             timer: "total",
             after: SECOND,
             by_client,
+            over: None,
         };
         assert_eq!(upstream.0.timed_out(&elapsed).kind(), kind);
     }
@@ -359,4 +362,17 @@ async fn a_call_whose_time_was_over_while_it_waited_for_a_place_is_not_sent_and_
         ..call(&config)
     };
     assert_eq!(upstream.0.send(call).await.unwrap_err().kind(), Kind::Busy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_total_time_that_was_almost_over_blames_nobody() {
+    let (started, total) = (Instant::now(), Duration::from_secs(1));
+    for (millis, excused) in [(0, false), (500, false), (501, true), (999, true)] {
+        let asked = started + Duration::from_millis(millis);
+        let deadline = Deadline::new(started, total, asked);
+        assert!(!deadline.is_over(asked));
+        assert!(deadline.is_over(started + total));
+        let error = deadline.excuses(Error::new(Kind::Timeout, "late"));
+        assert_eq!(error.blames_nobody(), excused, "{millis}");
+    }
 }

@@ -311,7 +311,12 @@ impl Admission {
     /// Says that the call has ended in an error.
     pub(super) fn settle_error(self, error: &Error) {
         let kind = error.kind();
-        self.settle(Class::of_error(kind), Some(kind.as_str()));
+        let class = if error.blames_nobody() {
+            Class::Ours
+        } else {
+            Class::of_error(kind)
+        };
+        self.settle(class, Some(kind.as_str()));
     }
 
     fn end(&mut self, class: Class, why: Option<&'static str>) {

@@ -29,6 +29,8 @@ use crate::{
 #[derive(Clone, Debug)]
 enum Act {
     Fails(Kind),
+    /// Has no time left for an answer.
+    IsLate,
     /// Answers with this status, and a stream of these pieces; `None` breaks it off.
     Says(u16, Vec<Option<&'static str>>),
     /// Answers with a body of known length.
@@ -75,6 +77,7 @@ impl Service<Call> for Scripted {
         Box::pin(async move {
             match act {
                 Act::Fails(kind) => Err(Error::new(kind, "scripted")),
+                Act::IsLate => Err(Error::new(Kind::Timeout, "scripted").blaming_nobody()),
                 Act::Hangs => std::future::pending().await,
                 Act::Whole(text) => {
                     let whole = Full::new(Bytes::from_static(text.as_bytes()));
@@ -415,6 +418,14 @@ async fn models_without_room_share_a_circuit() {
     bench.up.will([well()]);
     bench.read("late-3").await.unwrap();
     assert_eq!(bench.circuits.len(), 1, "what knows nothing has made room");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_asked_when_the_time_was_almost_up_has_not_failed() {
+    let mut bench = bench(true);
+    bench.calls(100, "m", Act::IsLate).await;
+    bench.up.will([Act::Says(200, vec![])]);
+    assert!(bench.read("m").await.is_ok());
 }
 
 /// The layer with a limit of two calls at a time below.

@@ -45,6 +45,8 @@ enum Step {
 #[derive(Clone)]
 enum Reply {
     Fails(Kind),
+    /// Fails after so long.
+    Late(Duration, Kind),
     Answers(StatusCode, Vec<(HeaderName, &'static str)>, Vec<Step>),
 }
 
@@ -91,14 +93,19 @@ impl Service<Call> for Scripted {
             replies.pop_front();
         }
         let name = self.name;
-        Box::pin(async move { reply.perform(name) })
+        Box::pin(async move {
+            if let Reply::Late(after, _) = reply {
+                sleep(after).await;
+            }
+            reply.perform(name)
+        })
     }
 }
 
 impl Reply {
     fn perform(self, name: &'static str) -> Result<Answer, Error> {
         let (status, lines, steps) = match self {
-            Self::Fails(kind) => return Err(Error::new(kind, name)),
+            Self::Fails(kind) | Self::Late(_, kind) => return Err(Error::new(kind, name)),
             Self::Answers(status, lines, steps) => (status, lines, steps),
         };
         let lines = lines.into_iter();
@@ -177,21 +184,26 @@ fn house(scripts: &[&[Reply]]) -> House {
 }
 
 fn house_with(scripts: &[&[Reply]], terms: Terms, total: Option<Duration>) -> House {
+    house_in(scripts, terms, &[total; 3])
+}
+
+/// Each upstream has a time of its own for the whole call.
+fn house_in(scripts: &[&[Reply]], terms: Terms, totals: &[Option<Duration>]) -> House {
     let names = ["a", "b", "c"];
     let upstreams: Vec<_> = names
         .iter()
         .zip(scripts)
         .map(|(name, replies)| upstream(name, replies))
         .collect();
-    let timeouts = Timeouts {
+    let timeouts = |total: &Option<Duration>| Timeouts {
         connect: None,
         first_byte: None,
         idle: None,
-        total,
+        total: *total,
     };
-    let ways = upstreams.iter().map(|inner| Way {
+    let ways = upstreams.iter().zip(totals).map(|(inner, total)| Way {
         name: inner.name.to_owned(),
-        timeouts,
+        timeouts: timeouts(total),
         inner: inner.clone(),
     });
     let owned: Vec<_> = upstreams.iter().map(|up| up.name.to_owned()).collect();
@@ -216,17 +228,30 @@ fn house_with(scripts: &[&[Reply]], terms: Terms, total: Option<Duration>) -> Ho
 fn routes(names: &[String]) -> Routes {
     let ways = names.iter().enumerate().map(|(place, name)| {
         let base_url = format!("http://{name}.example/v1");
-        crate::call::route::Way {
-            name: name.clone(),
-            base_url: base_url.parse().unwrap(),
-            models: vec![crate::config::Glob::new("*")],
-            rename: std::collections::BTreeMap::new(),
-            priority: u32::try_from(place).unwrap(),
-            weight: NonZero::<u32>::MIN,
-            own_key: place > 0,
-        }
+        way(name, &base_url, place, place > 0)
     });
     Routes::new(&ways.collect::<Vec<_>>())
+}
+
+/// Routes to upstreams at one origin, each asked with the caller's own key.
+fn routes_beside(names: &[&str]) -> Routes {
+    let ways = names.iter().enumerate().map(|(place, name)| {
+        let base_url = format!("http://one.example/{name}/v1");
+        way(name, &base_url, place, false)
+    });
+    Routes::new(&ways.collect::<Vec<_>>())
+}
+
+fn way(name: &str, base_url: &str, place: usize, own_key: bool) -> crate::call::route::Way {
+    crate::call::route::Way {
+        name: name.to_owned(),
+        base_url: base_url.parse().unwrap(),
+        models: vec![crate::config::Glob::new("*")],
+        rename: std::collections::BTreeMap::new(),
+        priority: u32::try_from(place).unwrap(),
+        weight: NonZero::<u32>::MIN,
+        own_key,
+    }
 }
 
 impl House {
@@ -702,4 +727,58 @@ async fn an_answer_under_way_does_not_take_the_place_of_the_next_try_at_its_upst
     assert_eq!(frame.into_data().unwrap(), "a");
     let error = answer.body.frame().await.unwrap().unwrap_err();
     assert_eq!(error.kind(), Kind::Broken, "it is given up, not waited for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_would_have_no_time_left_is_not_asked_and_not_blamed() {
+    let totals = |totals: &[Option<u64>]| -> Vec<_> {
+        let totals = totals.iter().copied();
+        totals
+            .map(|millis| millis.map(Duration::from_millis))
+            .collect()
+    };
+    for (total, calls) in [
+        (None, [1, 1, 0]),
+        (Some(1_001), [1, 1, 0]),
+        (Some(900), [1, 0, 1]),
+    ] {
+        let late = Reply::Late(Duration::from_secs(1), Kind::Timeout);
+        let scripts: [&[Reply]; 3] = [&[late], &[says(200, "b")], &[says(200, "c")]];
+        let house = house_in(&scripts, ONCE, &totals(&[None, total, None]));
+        assert_eq!(house.said().await.unwrap().0, 200);
+        assert_eq!(house.calls(), calls, "{total:?}");
+        let tries = moved(house.tally.counts().tries);
+        assert_eq!(tries.len(), 2, "{tries:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_to_the_callers_own_key_is_told_to_the_caller() {
+    for (status, why) in [
+        (401, None),
+        (403, None),
+        (404, None),
+        (429, Some("b busy 1")),
+    ] {
+        let first = fails(Kind::Unreachable);
+        let house = House {
+            routes: routes_beside(&["a", "b"]),
+            ..house_with(&[&[first], &[says(status, "b")]], ONCE, None)
+        };
+        assert_eq!(house.said().await, Ok(said(status, "b")));
+        let last = moved(house.tally.counts().tries).pop();
+        assert_eq!(last.as_deref(), why.or(Some("b answered 1")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_not_held_back_for_a_caller_whom_nobody_else_may_answer() {
+    let steps = [Step::Says(COMMENT), Step::Stalls];
+    let house = house(&[&[streams(&steps)], &[says(200, "b")]]);
+    house.known.store(false, Ordering::SeqCst);
+    let started = Instant::now();
+    let mut answer = house.send().await.unwrap();
+    let frame = answer.body.frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), COMMENT);
+    assert_eq!(started.elapsed(), Duration::ZERO);
 }
