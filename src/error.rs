@@ -26,7 +26,7 @@ pub enum Kind {
     BadPath,
     /// The client's body ended before its announced end.
     IncompleteRequest,
-    /// The client paused for too long in the middle of its body.
+    /// The client paused for too long in the middle of its body, or sent it too slowly.
     SlowRequest,
     /// The credential is none of the proxy's own callers'.
     Unauthorized,
@@ -51,7 +51,7 @@ pub enum Kind {
     Broken,
     /// The upstream has failed too often and is not called for a while.
     Unavailable,
-    /// This client did not read for too long and was cut off.
+    /// This client did not read for too long, or too slowly, and was cut off.
     Stalled,
     /// A fault of Refrain's own.
     Internal,

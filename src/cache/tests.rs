@@ -23,6 +23,7 @@ use crate::{
         Payload, Slot, Unkeyed,
         caller::Caller,
         key::{Key, Secret},
+        leave::Leave,
         plan::{Plan, Policy},
         route::Route,
     },
@@ -178,7 +179,7 @@ pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
             request: Request::default(),
         })),
         caller,
-        headers,
+        headers: Arc::new(headers),
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,
@@ -190,6 +191,7 @@ pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
         passed_over: None,
         alone: false,
         upgrade: false,
+        leave: Leave::default(),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod content;
 pub mod identity;
 pub mod key;
 pub mod keying;
+pub mod leave;
 pub mod plan;
 pub mod pointer;
 pub mod route;
@@ -31,6 +32,7 @@ use crate::{
     call::{
         caller::Caller,
         key::Key,
+        leave::Leave,
         plan::Plan,
         route::{Candidate, Route},
         scope::{Breadth, Scope},
@@ -49,8 +51,8 @@ pub struct Call {
     pub method: Method,
     /// Path and query, byte for byte as sent; without the address of an upstream.
     pub target: PathAndQuery,
-    /// As sent; `upstream::headers` decides what travels on.
-    pub headers: HeaderMap,
+    /// As sent, shared by its tries; `upstream::headers` decides what travels on.
+    pub headers: Arc<HeaderMap>,
     /// The client's bytes, LiteLLM's object cut out where that counts.
     pub payload: Payload,
     /// The family of endpoints, where Refrain knows it.
@@ -69,7 +71,7 @@ pub struct Call {
     pub route: Arc<Route>,
     /// Which candidate of its route it is on its way to; 0 for the primary.
     pub at: usize,
-    /// When the first try to make it began, where this is a later one: what is timed as a whole is timed from then.
+    /// When the first try to make it began, its wait for a place included: what is timed as a whole is timed from then.
     pub since: Option<Instant>,
     /// When the entry was made that the cache found and passed over, if there was one.
     pub passed_over: Option<Instant>,
@@ -77,6 +79,8 @@ pub struct Call {
     pub alone: bool,
     /// Whether the client asks to switch protocols (`Upgrade`, RFC 9110 §7.8).
     pub upgrade: bool,
+    /// How the circuit of the upstream it is on its way to let it through.
+    pub leave: Leave,
 }
 
 /// The body of a request.
@@ -181,11 +185,12 @@ impl Call {
         keyed.is_ok_and(|keyed| keyed.scope.breadth() == Breadth::Wider)
     }
 
-    /// Returns whether making it twice does no more than making it once: it only reads, or it is a completion that the
-    /// upstream does not keep.
+    /// Returns whether making it twice does no more than making it once: it only reads, or it is a completion of which it is
+    /// known that the upstream does not keep it. Whether it has a key, and why not, says nothing of that.
     pub fn is_repeatable(&self) -> bool {
-        let is_kept = matches!(self.keyed, Err(Unkeyed::Stateful));
-        !self.upgrade && !is_kept && (self.dialect.is_some() || self.method.is_safe())
+        let completes = self.dialect.is_some();
+        let leaves_nothing = completes && self.asks().is_some_and(|request| !request.stateful);
+        !self.upgrade && (leaves_nothing || self.method.is_safe())
     }
 
     /// Returns the same call once more, sharing its body; `None` where the body is a stream, which can be read only once.
@@ -208,6 +213,7 @@ impl Call {
             passed_over: self.passed_over,
             alone: self.alone,
             upgrade: self.upgrade,
+            leave: self.leave.clone(),
         })
     }
 

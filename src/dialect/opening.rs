@@ -1,8 +1,12 @@
 //! How a stream of server-sent events opens: with content, or with an error in its place. Pure.
 //!
 //! Some upstreams answer 200 and tell of a failure only then, in the first event: `data: {"error": ...}` (OpenAI and its
-//! likes), `event: error` (Anthropic), `response.failed` (OpenAI's Responses). Before it there may be comments, pings, an
-//! announcement, or a chunk that only says who speaks: none of it is content.
+//! likes), `event: error` (Anthropic), `response.failed`, `{"type": "error"}` (OpenAI's Responses). Before it there may be
+//! comments, pings, an announcement, or a chunk that only says who speaks: none of it is content.
+//!
+//! Whose doing an error is, it tells by a status or by a name. A name that is not known here stays [`Fault::Unknown`]: there
+//! are ever more of them for what is wrong with a request, and to take those for the server's would have one caller's bad
+//! request pass for an outage.
 //!
 //! # Scope
 //! It looks at no more than [`LIMIT`] bytes, and what it does not know is content. It changes nothing and holds nothing
@@ -38,8 +42,10 @@ pub enum Start {
 /// Whose doing an error is, as it tells itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The server's; also where nobody is named.
+    /// The server's, by a name or a status that says so.
     Server,
+    /// Nobody's who is known here by name.
+    Unknown,
     /// There is no room for whoever holds the key.
     Busy,
     /// The client's: what it asked for is refused.
@@ -79,7 +85,7 @@ struct Response<'a> {
     error: Option<&'a RawValue>,
 }
 
-/// What an error says of itself; numbers may be written as strings.
+/// What an error says of itself, be it a member of its event or the event; numbers may be written as strings.
 #[derive(Deserialize)]
 struct Complaint<'a> {
     #[serde(borrow)]
@@ -123,7 +129,7 @@ impl Told<'_> {
     /// Returns what a stream begins with that begins so; `None` where it has not begun yet.
     fn start(&self) -> Option<Start> {
         if let Some(error) = self.error() {
-            return Some(Start::Error(Fault::of(error)));
+            return Some(Start::Error(Fault::of(error.get().as_bytes())));
         }
         if let Some(Glimpse::Text(kind)) = &self.kind
             && ANNOUNCEMENTS.contains(&&**kind)
@@ -133,6 +139,11 @@ impl Told<'_> {
         let choices = self.choices.as_deref();
         let speaks = choices.is_none_or(|choices| choices.iter().any(Choice::speaks));
         speaks.then_some(Start::Content)
+    }
+
+    /// Returns whether the whole event is an error.
+    fn is_error(&self) -> bool {
+        matches!(&self.kind, Some(Glimpse::Text(kind)) if **kind == *"error")
     }
 
     fn error(&self) -> Option<&RawValue> {
@@ -160,13 +171,13 @@ impl Choice<'_> {
 
 impl Fault {
     /// Returns whose doing `error` is, as written in an event.
-    fn of(error: &RawValue) -> Self {
-        let Ok(complaint) = serde_json::from_str::<Complaint<'_>>(error.get()) else {
-            return Self::Server;
+    fn of(error: &[u8]) -> Self {
+        let Ok(complaint) = serde_json::from_slice::<Complaint<'_>>(error) else {
+            return Self::Unknown;
         };
         let told = [complaint.code, complaint.status, complaint.kind];
         let mut faults = told.into_iter().flatten().filter_map(Self::of_word);
-        faults.next().unwrap_or(Self::Server)
+        faults.next().unwrap_or(Self::Unknown)
     }
 
     /// Reads a status or a name; `None` where it says nothing that is known here.
@@ -175,7 +186,7 @@ impl Fault {
         if let Ok(status) = word.parse::<u16>() {
             return match status {
                 429 => Some(Self::Busy),
-                400..=499 => Some(Self::Client),
+                400..=499 | 501 | 505 => Some(Self::Client),
                 500..=599 => Some(Self::Server),
                 _ => None,
             };
@@ -183,15 +194,17 @@ impl Fault {
         let is = |known: &[&str]| known.iter().any(|known| word.eq_ignore_ascii_case(known));
         is(&BUSY)
             .then_some(Self::Busy)
+            .or(is(&SERVERS).then_some(Self::Server))
             .or(is(&CLIENTS).then_some(Self::Client))
     }
 }
 
 fn of_event(event: Event<'_>) -> Option<Start> {
     let told = serde_json::from_slice::<Told<'_>>(event.data).ok();
-    if event.name == b"error" {
+    if event.name == b"error" || told.as_ref().is_some_and(Told::is_error) {
         let error = told.as_ref().and_then(Told::error);
-        return Some(Start::Error(error.map_or(Fault::Server, Fault::of)));
+        let error = error.map_or(event.data, |error| error.get().as_bytes());
+        return Some(Start::Error(Fault::of(error)));
     }
     told.map_or(Some(Start::Content), |told| told.start())
 }
@@ -218,8 +231,25 @@ const BUSY: [&str; 4] = [
     "too_many_requests",
 ];
 
+/// What errors are called that the server takes upon itself.
+const SERVERS: [&str; 13] = [
+    "server_error",
+    "internal_server_error",
+    "internalservererror",
+    "internal_error",
+    "internal",
+    "api_error",
+    "overloaded_error",
+    "overloaded",
+    "timeout_error",
+    "service_unavailable",
+    "serviceunavailableerror",
+    "unavailable_error",
+    "unavailable",
+];
+
 /// What errors are called that refuse what was asked for, or who asked.
-const CLIENTS: [&str; 11] = [
+const CLIENTS: [&str; 23] = [
     "invalid_request_error",
     "authentication_error",
     "permission_error",
@@ -231,6 +261,18 @@ const CLIENTS: [&str; 11] = [
     "content_policy_violation",
     "invalid_prompt",
     "invalid_api_key",
+    "invalid_image",
+    "invalid_image_format",
+    "invalid_base64_image",
+    "invalid_image_url",
+    "invalid_image_mode",
+    "image_too_large",
+    "image_too_small",
+    "image_parse_error",
+    "image_content_policy_violation",
+    "image_file_too_large",
+    "unsupported_image_media_type",
+    "empty_image_file",
 ];
 
 /// Bytes of a stream that are looked at, at most.
@@ -256,7 +298,7 @@ mod tests {
                 r#"data: {"error":{"message":"boom","type":"server_error"}}"#,
                 Fault::Server,
             ),
-            (r#"data: {"error":"boom"}"#, Fault::Server),
+            (r#"data: {"error":"boom"}"#, Fault::Unknown),
             (
                 r#"data: {"error":{"code":502,"message":"bad gateway"}}"#,
                 Fault::Server,
@@ -270,7 +312,11 @@ mod tests {
                 "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}",
                 Fault::Server,
             ),
-            ("event: error\ndata: boom", Fault::Server),
+            ("event: error\ndata: boom", Fault::Unknown),
+            (
+                r#"data: {"type":"response.failed","response":{"error":{"code":"a_new_word"}}}"#,
+                Fault::Unknown,
+            ),
             (
                 r#"data: {"type":"response.failed","response":{"error":{"code":"server_error"}}}"#,
                 Fault::Server,
@@ -297,6 +343,39 @@ mod tests {
                 let start = hear(&format!("{before}{error}\n\n"));
                 assert_eq!(start, Some(Start::Error(fault)), "{before}{error}");
             }
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_responses_is_read_with_and_without_the_events_name() {
+        for (code, fault) in [
+            (r#""server_error""#, Fault::Server),
+            (r#""rate_limit_exceeded""#, Fault::Busy),
+            (r#""invalid_image_url""#, Fault::Client),
+            (r#""a_new_word""#, Fault::Unknown),
+            ("null", Fault::Unknown),
+        ] {
+            let data = format!(r#"data: {{"type":"error","code":{code},"param":null}}"#);
+            for before in ["", "event: error\n"] {
+                let start = hear(&format!("{before}{data}\n\n"));
+                assert_eq!(start, Some(Start::Error(fault)), "{before}{data}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_status_in_an_error_is_sorted_like_that_of_an_answer() {
+        for (status, fault) in [
+            (400, Fault::Client),
+            (429, Fault::Busy),
+            (500, Fault::Server),
+            (501, Fault::Client),
+            (505, Fault::Client),
+            (529, Fault::Server),
+            (200, Fault::Unknown),
+        ] {
+            let start = hear(&format!("data: {{\"error\":{{\"code\":{status}}}}}\n\n"));
+            assert_eq!(start, Some(Start::Error(fault)), "{status}");
         }
     }
 

@@ -2,8 +2,12 @@
 //!
 //! # How a call is judged
 //! As soon as it is certain: an error and a 4xx or 5xx at the head, anything else at the end of the body. A stream that
-//! breaks, that idles away its time, or that begins with an error, has failed, whatever its status was. One that its
+//! breaks, that idles away its time, or that begins with an error of the server's, has failed, whatever its status was. One that its
 //! reader leaves says nothing. The permit travels with the body until then, so that a probe is one until it has ended.
+//!
+//! # What is under way when it trips
+//! A call carries its [`Leave`](crate::call::leave::Leave) down, so that one that waits below, for a place or to be made a
+//! second time, can see whether it may still be made, and a probe is never made twice.
 //!
 //! # Scope
 //! What counts is [`class`](super::class)'s to say, what follows from it [`circuit`](super::circuit)'s. While a circuit is open
@@ -27,7 +31,7 @@ use crate::{
     answer::{Answer, Body},
     call::Call,
     dialect::is_event_stream,
-    error::Error,
+    error::{Error, Kind},
     guard::class::Class,
 };
 
@@ -75,15 +79,18 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, call: Call) -> Self::Future {
+    fn call(&mut self, mut call: Call) -> Self::Future {
         let admission = match self.circuits.admit(call.sent_model(), Instant::now()) {
             Ok(admission) => admission,
             Err(refusal) => return Box::pin(ready(Err(refusal))),
         };
+        call.leave = admission.leave();
         let answering = self.inner.call(call);
         Box::pin(async move {
             match answering.await {
                 Ok(answer) => Ok(judged(answer, admission)),
+                // It waited below until its leave was gone.
+                Err(error) if error.kind() == Kind::Unavailable => Err(admission.lapse()),
                 Err(error) => {
                     admission.settle_error(&error);
                     Err(error)

@@ -140,6 +140,13 @@ impl State {
     }
 }
 
+impl Permit {
+    /// Returns whether it is that of a probe.
+    pub fn is_probe(&self) -> bool {
+        self.probe != 0
+    }
+}
+
 impl Default for Terms {
     fn default() -> Self {
         Self {

@@ -2,7 +2,8 @@
 //!
 //! # What counts as what
 //! A failure is the upstream's: no connection, a timer that ran out, a connection that broke before or in the body, a 5xx, an
-//! error instead of a stream's content. A 429 is [`Class::Busy`]: whose quota is used up depends on whose key it is. Any other
+//! error instead of a stream's content by which the server blames itself. One that names nobody known is [`Class::Unclear`]:
+//! for all that is known it may be the request's, which must not count against everybody's upstream. A 429 is [`Class::Busy`]: whose quota is used up depends on whose key it is. Any other
 //! 4xx is the client's, and says only that somebody is there. So are a 501 and a 505: they tell of the request, and whoever
 //! repeats it gets the same. 529, which one vendor says for "overloaded", is a 5xx.
 //!
@@ -26,6 +27,8 @@ pub enum Class {
     Busy,
     /// The upstream refuses what this client asked for.
     Client,
+    /// The upstream did not do it, and does not say whose doing that is.
+    Unclear,
     /// The upstream had no part in it.
     Ours,
 }
@@ -70,6 +73,7 @@ impl Class {
             Fault::Server => Self::Failure,
             Fault::Busy => Self::Busy,
             Fault::Client => Self::Client,
+            Fault::Unknown => Self::Unclear,
         }
     }
 
@@ -80,7 +84,7 @@ impl Class {
             Self::Success => Outcome::Success,
             Self::Failure => Outcome::Failure,
             Self::Busy if own_key => Outcome::Failure,
-            Self::Busy | Self::Client => Outcome::Alive,
+            Self::Busy | Self::Client | Self::Unclear => Outcome::Alive,
             Self::Ours => Outcome::Unknown,
         }
     }

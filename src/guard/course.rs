@@ -3,19 +3,26 @@
 //! # What is told
 //! An answer of the primary says most, then another upstream's 5xx, then why the primary did not answer at all. What another upstream
 //! says of the proxy's own key there, that it is refused or has no quota left, is no business of the caller's.
+//!
+//! # What is kept
+//! An answer that may be told in the end is read while another try is made, for as long as that is worth it. What is longer or
+//! slower is kept as it is, and read on by whoever gets it. Only where it is in the way of another try at its own
+//! upstream, it is given up where it stands, and is told cut off.
 
-use std::time::Duration;
+use std::{collections::VecDeque, fmt, time::Duration};
 
-use http::{HeaderValue, StatusCode};
-use http_body_util::{BodyExt, Limited};
-use tokio::time::{Instant, timeout};
+use bytes::Bytes;
+use http::HeaderValue;
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyExt, Empty, StreamBody};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     pause::{Pause, SHOULD_RETRY},
     retry::Failure,
 };
 use crate::{
-    answer::{Answer, Body, Tries},
+    answer::{Answer, Body, Content, Tries, resumed::Resumed},
     error::{Error, Kind},
 };
 
@@ -35,7 +42,7 @@ pub(super) struct Course {
     /// Tries that failed with something sent, or an attempt at it.
     failed: u32,
     last: Option<Failure>,
-    best: Option<Failed>,
+    best: Option<Kept>,
 }
 
 /// A failure to go by.
@@ -52,6 +59,19 @@ pub(super) struct Standing {
 pub(super) struct Failed {
     pub(super) standing: Standing,
     pub(super) result: Result<Answer, Error>,
+}
+
+/// A try that failed, and what of its answer's body, if it had one, has been read.
+#[derive(Debug)]
+struct Kept {
+    failed: Failed,
+    held: Option<Held>,
+}
+
+/// A body that is kept, read in part or whole.
+struct Held {
+    read: VecDeque<Frame<Bytes>>,
+    rest: Content,
 }
 
 impl Course {
@@ -81,21 +101,27 @@ impl Course {
     }
 
     /// Keeps what came of a failed try, if it says more than what is kept already, while another try is made.
-    pub(super) async fn keep(&mut self, mut failed: Failed) {
-        let known = self.best.as_ref().map(Failed::rank);
+    pub(super) async fn keep(&mut self, failed: Failed) {
+        let known = self.best.as_ref().map(|best| best.failed.rank());
         if known.is_some_and(|known| known > failed.rank()) {
             return;
         }
-        if let Ok(answer) = failed.result {
-            failed.result = hold(answer).await;
+        self.best = Some(Kept::of(failed).await);
+    }
+
+    /// Gives up what is still under way from candidate `at`, so that its connection and its place are free for another try there.
+    pub(super) fn let_go(&mut self, at: usize) {
+        let best = self.best.as_mut();
+        let best = best.filter(|best| best.failed.standing.at == at);
+        if let Some(held) = best.and_then(|best| best.held.as_mut()) {
+            held.let_go();
         }
-        self.best = Some(failed);
     }
 
     /// Returns what is told in the end when the last try failed, too.
     pub(super) fn give_up(mut self, failed: Failed) -> Result<Answer, Error> {
         let told = match self.best.take() {
-            Some(best) if best.rank() > failed.rank() => best,
+            Some(best) if best.failed.rank() > failed.rank() => best.told(),
             _ => failed,
         };
         let mut answer = told.result?;
@@ -145,28 +171,77 @@ enum Rank {
     Primary,
 }
 
-/// Reads an answer to its end, so that its connection and its permits are free for the next try.
-async fn hold(answer: Answer) -> Result<Answer, Error> {
-    let Answer { head, body, served } = answer;
-    let reading = Limited::new(body, MOST).collect();
-    let Ok(Ok(whole)) = timeout(PATIENCE, reading).await else {
-        return Err(unread(head.status));
-    };
-    let content = whole.map_err(|never| match never {}).boxed_unsync();
-    Ok(Answer {
-        head,
-        body: Body::Stream(content),
-        served,
-    })
+impl Kept {
+    /// Takes the body out of a failed answer, and reads it.
+    async fn of(mut failed: Failed) -> Self {
+        let body = failed.result.as_mut().map(|answer| &mut answer.body);
+        let held = match body {
+            Ok(Body::Stream(content)) => {
+                let content = std::mem::replace(content, nothing());
+                Some(Held::of(content).await)
+            }
+            _ => None,
+        };
+        Self { failed, held }
+    }
+
+    fn told(self) -> Failed {
+        let Self { mut failed, held } = self;
+        if let (Ok(answer), Some(Held { read, rest })) = (&mut failed.result, held) {
+            answer.body = Body::Stream(Resumed::new(read, rest).boxed_unsync());
+        }
+        failed
+    }
 }
 
-fn unread(status: StatusCode) -> Error {
-    let message =
-        format!("the upstream answered {status}, and its reason could not be read in time");
-    Error::new(Kind::Broken, message)
+impl Held {
+    /// Reads a body to its end, if that is not far, so that its connection and its place are free for the next try.
+    async fn of(mut rest: Content) -> Self {
+        let (until, mut length) = (Instant::now() + PATIENCE, 0);
+        let mut read = VecDeque::new();
+        while length <= MOST
+            && let Ok(frame) = timeout_at(until, rest.frame()).await
+        {
+            // What has ended must not be asked again.
+            rest = match frame {
+                None => nothing(),
+                Some(Err(error)) => broken(error),
+                Some(Ok(frame)) => {
+                    length += frame.data_ref().map_or(0, Bytes::len);
+                    read.push_back(frame);
+                    continue;
+                }
+            };
+            break;
+        }
+        Self { read, rest }
+    }
+
+    fn let_go(&mut self) {
+        if !self.rest.is_end_stream() {
+            let message = "the rest of the answer was given up for another try";
+            self.rest = broken(Error::new(Kind::Broken, message));
+        }
+    }
 }
 
-/// Bytes of a failed answer that are kept while another try is made.
+impl fmt::Debug for Held {
+    /// Tells how much there is, never what.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Held({} frames)", self.read.len())
+    }
+}
+
+fn nothing() -> Content {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+fn broken(error: Error) -> Content {
+    let end = futures_util::stream::iter([Err(error)]);
+    StreamBody::new(end).boxed_unsync()
+}
+
+/// Bytes of a failed answer that are read while another try is made.
 const MOST: usize = 64 << 10;
 /// For a failed answer to be read: what it says is worth less than the next try.
 const PATIENCE: Duration = Duration::from_millis(250);

@@ -2,12 +2,12 @@
 //!
 //! # What it does
 //! It asks the candidates of the call's route in their order. Whether, where and when there is another try is
-//! [`retry`](super::retry)'s to say, what is told when none succeeded [`course`](super::course)'s. Each try's own failure
+//! [`retry`]'s to say, what is told when none succeeded `course`'s. Each try's own failure
 //! stays in the metrics and, at debug, in the log.
 //!
 //! # What it refuses
 //! Nothing is tried again once the client may have had a byte: the beginning of a stream is looked at first
-//! ([`peek`](super::peek)), but only while another upstream could take over; with none the bytes pass as they come. A body
+//! (`peek`), but only while another upstream could take over; with none the bytes pass as they come. A body
 //! that streams from the client can be sent once. A 4xx is the client's and final, except what an upstream that takes over says
 //! of the proxy's own key there. An upstream takes over with a key of its own only for a caller who is known: the
 //! primary has accepted the caller's credential, and for the model, or is itself called with the proxy's key. (`no_credential`).
@@ -134,6 +134,7 @@ where
     async fn run(&self, mut call: Call) -> Result<Answer, Error> {
         self.budget().earn();
         let mut course = Course::new(Instant::now());
+        call.since = Some(course.began.into_std());
         loop {
             let spare = self.spare(&call, &course);
             let looks = spare.as_ref().is_some_and(|spare| looks(spare, &course));
@@ -147,11 +148,11 @@ where
                 return course.give_up(failed);
             };
             course.keep(failed).await;
+            course.let_go(at);
             if !wait.is_zero() {
                 sleep(wait).await;
             }
             following.at = at;
-            following.since = Some(course.began.into_std());
             call = following;
         }
     }

@@ -1,9 +1,11 @@
 //! A second call for one whose answer is late; the first good head wins, and the other call is cancelled.
 //!
 //! # Which calls
-//! Only those with a key: to repeat them has no effect but their price, and their model and form are known, by which
-//! [`pace`](super::pace) says what is late. A second call is made only where it would have a place at the upstream at once: one
-//! that would wait in the queue, behind the very call that it is to overtake, helps nobody.
+//! Only those with a key, whose model and form are known, by which [`pace`](super::pace) says what is late; and of those only
+//! which have no effect but their price: not what a rule has cached although the upstream keeps it. A second call is made
+//! only where it would have a place at the upstream at once: one that would wait in the queue, behind the very call that it is to
+//! overtake, helps nobody. A probe is one call, and stays one; and an upstream whose
+//! circuit has opened meanwhile is left alone.
 //!
 //! # Which answer
 //! A good head wins at once. A failure, a 429 or a 5xx waits for the other call; where that is no better, the first call's outcome
@@ -34,7 +36,7 @@ use super::{
 };
 use crate::{
     answer::Answer,
-    call::{Call, Keyed},
+    call::{Call, Keyed, leave::Leave},
     error::Error,
 };
 
@@ -76,6 +78,7 @@ struct Inner {
 struct Watched {
     hedges: Arc<Inner>,
     keyed: Arc<Keyed>,
+    leave: Leave,
     began: Instant,
 }
 
@@ -166,9 +169,13 @@ where
 
 impl<S> Hedge<S> {
     fn watch(&self, call: &Call) -> Option<Watched> {
+        if call.leave.is_probe() {
+            return None;
+        }
         Some(Watched {
-            hedges: self.hedges.0.clone()?,
+            hedges: self.hedges.0.clone().filter(|_| call.is_repeatable())?,
             keyed: call.keyed.as_ref().ok()?.clone(),
+            leave: call.leave.clone(),
             began: Instant::now(),
         })
     }
@@ -194,7 +201,7 @@ impl Watched {
             self.note(&outcome, self.began);
             return outcome;
         }
-        if !self.hedges.may_send() {
+        if !self.leave.holds() || !self.hedges.may_send() {
             return self.alone(first).await;
         }
         let began = Instant::now();

@@ -8,6 +8,9 @@
 //! The wait is bounded in time and in number. A call that would wait longer is refused at once or when its time is over, with
 //! [`Kind::Busy`]: behind a queue that only grows, every call would be late.
 //!
+//! Whoever has a place at last, and finds that the circuit has opened in the meantime, is not sent either: the queue before an
+//! upstream that fails empties at once.
+//!
 //! # Scope
 //! One upstream, one process. A switched protocol gives its place back at the switch: it may stand for days and costs the
 //! upstream nothing by that. Without a limit there is no layer to speak of: the inner future passes as it is.
@@ -170,6 +173,12 @@ impl Room {
         })
     }
 
+    /// Says that the upstream was given up while the call waited.
+    fn closed(&self) -> Error {
+        let message = format!("upstream `{}` is not called for a while", self.name);
+        Error::new(Kind::Unavailable, message)
+    }
+
     fn shed(&self, why: &str) -> Error {
         self.shed.fetch_add(1, Ordering::Relaxed);
         let (name, size) = (&self.name, self.size);
@@ -223,6 +232,9 @@ where
         let inner = self.inner.clone();
         Either::Right(Box::pin(async move {
             let place = room.enter().await?;
+            if !call.leave.holds() {
+                return Err(room.closed());
+            }
             let answer = inner.oneshot(call).await?;
             Ok(placed(answer, place))
         }))

@@ -2,10 +2,10 @@
 //!
 //! # Lateness
 //! Late is what takes longer than 95 of the last 100 answers of the same model in the same form: a plain answer
-//! begins when all of it is there, a stream with its first word. Before [`LEAST`] have been seen nothing is late.
+//! begins when all of it is there, a stream with its first word. Before 30 have been seen nothing is late.
 //!
 //! # Budget
-//! Every call earns a twentieth of a second call, and no more than [`SAVED`] are saved up. An upstream that turns slow as a whole makes
+//! Every call earns a twentieth of a second call, and no more than a few are saved up. An upstream that turns slow as a whole makes
 //! every call late, and must not get twice as many for it.
 
 use std::{collections::HashMap, time::Duration};

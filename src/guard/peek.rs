@@ -82,7 +82,9 @@ async fn look(content: &mut Content, read: &mut VecDeque<Frame<Bytes>>) -> Look 
         match start {
             None => {}
             Some(Start::Content | Start::Error(Fault::Client)) => return Look::Begun,
-            Some(Start::Error(Fault::Server)) => return Look::Failed(Failure::Stream),
+            Some(Start::Error(Fault::Server | Fault::Unknown)) => {
+                return Look::Failed(Failure::Stream);
+            }
             Some(Start::Error(Fault::Busy)) => return Look::Failed(Failure::Busy),
         }
     }

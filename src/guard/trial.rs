@@ -22,10 +22,11 @@ use crate::{
         Call, Keyed, Payload, Slot, Unkeyed,
         caller::Caller,
         key::{Key, Secret},
+        leave::Leave,
         plan::Policy,
     },
     config::Config,
-    dialect::chat::request::Request,
+    dialect::{Dialect, chat::request::Request},
     error::Error,
 };
 
@@ -97,9 +98,9 @@ pub(super) fn call_for(model: &str) -> Call {
         })),
         caller,
         payload: Payload::Whole(Bytes::new()),
-        dialect: None,
+        dialect: Some(Dialect::Chat),
         plan: POLICY.plan(&headers).unwrap(),
-        headers,
+        headers: Arc::new(headers),
         read: None,
         rule: None,
         route: Arc::new(crate::call::route::Route::to(0, false)),
@@ -108,6 +109,7 @@ pub(super) fn call_for(model: &str) -> Call {
         passed_over: None,
         alone: false,
         upgrade: false,
+        leave: Leave::default(),
     }
 }
 

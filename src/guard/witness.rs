@@ -136,7 +136,9 @@ mod tests {
     use super::*;
     use crate::{
         answer::{Asked, Body, Head, replay::Replay, verdict::Served},
-        call::{Payload, Unkeyed, caller::Caller, key::Secret, plan::Policy, route::Route},
+        call::{
+            Payload, Unkeyed, caller::Caller, key::Secret, leave::Leave, plan::Policy, route::Route,
+        },
         config::Config,
         dialect::Dialect,
         store::proofs::Known,
@@ -187,7 +189,7 @@ mod tests {
             target: PathAndQuery::from_static("/v1/chat/completions"),
             caller: Caller::of(&headers, &secret()),
             plan: policy.plan(&headers).unwrap(),
-            headers,
+            headers: Arc::new(headers),
             payload: Payload::Whole(Bytes::new()),
             dialect: Some(Dialect::Chat),
             keyed: Err(Unkeyed::Bypass),
@@ -199,6 +201,7 @@ mod tests {
             passed_over: None,
             alone: false,
             upgrade: false,
+            leave: Leave::default(),
         }
     }
 

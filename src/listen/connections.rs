@@ -57,7 +57,7 @@ impl Connections {
     }
 
     /// Lets one more in, if there is room.
-    pub fn try_enter(&self) -> Option<Connected> {
+    fn try_enter(&self) -> Option<Connected> {
         let place = self.0.free.clone().try_acquire_owned().ok()?;
         Some(Connected {
             _place: Some(place),

@@ -42,6 +42,7 @@ use crate::{
         caller::{Caller, Last},
         callers::Callers,
         keying::{self, Admitted, Identity, Keying},
+        leave::Leave,
         plan::{Plan, Policy},
     },
     dialect::{Dialect, envelope::error_body},
@@ -283,7 +284,7 @@ impl<S: Answering> Inner<S> {
             id: facts.id.clone(),
             method: facts.method.clone(),
             target,
-            headers: mem::take(&mut head.headers),
+            headers: Arc::new(mem::take(&mut head.headers)),
             payload,
             dialect: facts.dialect,
             caller: facts.caller.clone(),
@@ -297,6 +298,7 @@ impl<S: Answering> Inner<S> {
             passed_over: None,
             alone: false,
             upgrade,
+            leave: Leave::default(),
         })
     }
 

@@ -1,7 +1,8 @@
 //! Accepting calls: HTTP/1.1 and h2c on one port, deadlines, drain.
 //!
 //! # Drain
-//! Once told to stop, a listener takes who has connected already and closes. Its connections end after the call under way
+//! Once told to stop, a listener takes who has connected already and closes. Those for whom there is no room wait for it, as
+//! before: from now on places only become free. Its connections end after the call under way
 //! (`Connection: close`, GOAWAY); those without one are kept a little longer, for a request that is on its way to be answered
 //! and not reset. Who owns the tasks waits for them, and bounds the wait.
 
@@ -111,12 +112,16 @@ pub async fn serve<S: Answering>(listener: TcpListener, edge: Edge<S>, terms: Te
         edge,
         terms,
     };
-    let stop = reception.terms.end.stop.clone();
-    stop.run_until_cancelled(reception.accept_from(&listener))
+    let End { stop, cut } = reception.terms.end.clone();
+    let mut parked = None;
+    stop.run_until_cancelled(reception.accept_from(&listener, &mut parked))
         .await;
+    let mut last = Vec::from_iter(parked);
     if let Ok(listener) = listener.into_std() {
-        reception.accept_the_last(&listener);
+        last.extend(the_last(&listener));
     }
+    cut.run_until_cancelled(reception.attend_the_last(last))
+        .await;
 }
 
 /// Who takes in connections.
@@ -127,14 +132,17 @@ struct Reception<S> {
 }
 
 impl<S: Answering> Reception<S> {
-    /// Accepts for ever.
-    async fn accept_from(&self, listener: &TcpListener) {
+    /// Accepts for ever. Whoever is accepted and has no place yet is `parked`, for the case that it ends just then.
+    async fn accept_from(&self, listener: &TcpListener, parked: &mut Option<TcpStream>) {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     // It may wait here, accepted and unread, and the others behind it in the system's queue.
+                    *parked = Some(stream);
                     let connected = self.terms.connections.enter().await;
-                    self.attend(stream, connected);
+                    if let Some(stream) = parked.take() {
+                        self.attend(stream, connected);
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(error = %error, "no connection accepted");
@@ -145,14 +153,10 @@ impl<S: Answering> Reception<S> {
         }
     }
 
-    /// Accepts who stands in the system's queue, as far as there is room: they would be reset, and their requests may have
-    /// been sent already.
-    fn accept_the_last(&self, listener: &std::net::TcpListener) {
-        while let Some(connected) = self.terms.connections.try_enter()
-            && let Ok((stream, _)) = listener.accept()
-            && stream.set_nonblocking(true).is_ok()
-            && let Ok(stream) = TcpStream::from_std(stream)
-        {
+    /// Attends to who came last, as there is room for them.
+    async fn attend_the_last(&self, last: Vec<TcpStream>) {
+        for stream in last {
+            let connected = self.terms.connections.enter().await;
             self.attend(stream, connected);
         }
     }
@@ -171,6 +175,16 @@ impl<S: Answering> Reception<S> {
         let connection = connection(&self.builder, socket, line, self.edge.of_connection());
         tasks.spawn(attend(connection, end.clone()));
     }
+}
+
+/// Accepts who stands in the system's queue: they would be reset, and their requests may have been sent already.
+fn the_last(listener: &std::net::TcpListener) -> impl Iterator<Item = TcpStream> + '_ {
+    std::iter::from_fn(|| {
+        let (stream, _) = listener.accept().ok()?;
+        stream.set_nonblocking(true).ok()?;
+        TcpStream::from_std(stream).ok()
+    })
+    .take(LAST)
 }
 
 /// Drives a connection to its end: the client's, the one that `stop` asks for, or the one that `cut` makes.
@@ -238,6 +252,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// For a request that is on its way when a listener closes: a connection without a call is kept as long.
 const GRACE: Duration = Duration::from_millis(100);
+/// Clients that are accepted last, at most: more than a system's queue holds, so that no flood keeps a listener open.
+const LAST: usize = 4096;
 /// Pause after a connection could not be accepted.
 const RETRY: Duration = Duration::from_millis(50);
 /// Calls at a time on an h2 connection.

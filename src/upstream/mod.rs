@@ -115,6 +115,9 @@ impl Inner {
         let rule = call.rule.as_ref().map(|rule| rule.timeouts);
         let timeouts = rule.unwrap_or_default().over(self.config.timeouts);
         let deadline = timeouts.total.map(|total| started + total);
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(self.too_late());
+        }
         let unkeyed = call.keyed.as_ref().err().copied();
         let upgrade = call.upgrade;
         let with_own_key = self.credential.is_own(&call.method);
@@ -143,7 +146,9 @@ impl Inner {
         let timing = Arc::new(Timing::default());
         timing.note(started.elapsed());
         let content = |body: Incoming| {
-            Flow::new(body, timeouts.idle, deadline, started, timing.clone()).boxed_unsync()
+            let Timeouts { idle, total, .. } = timeouts;
+            let held = progress.client();
+            Flow::new(body, idle, total, held, started, timing.clone()).boxed_unsync()
         };
         let mut answer = self.answer(response, content, unkeyed, upgrade, timing.clone());
         answer.head.asked = asked;
@@ -313,9 +318,25 @@ impl Inner {
         Error::new(Kind::Timeout, message)
     }
 
-    fn timed_out(&self, after: &Elapsed) -> Error {
+    /// The upstream had no part in it: the call has waited, for a place most of all.
+    fn too_late(&self) -> Error {
         let name = &self.config.name;
-        let Elapsed(timer, after) = after;
+        let message =
+            format!("the call's time (total) was over before upstream `{name}` was asked");
+        Error::new(Kind::Busy, message)
+    }
+
+    fn timed_out(&self, elapsed: &Elapsed) -> Error {
+        let name = &self.config.name;
+        let Elapsed {
+            timer,
+            after,
+            by_client,
+        } = elapsed;
+        if *by_client {
+            let message = format!("the request's body came too slowly for {after:?} ({timer})");
+            return Error::new(Kind::SlowRequest, message);
+        }
         let message = format!("upstream `{name}` did not answer within {after:?} ({timer})");
         Error::new(Kind::Timeout, message)
     }
@@ -353,8 +374,15 @@ impl From<Error> for Lost {
     }
 }
 
-/// Which timer ran out, and what it was set to.
-struct Elapsed(&'static str, Duration);
+/// A timer that ran out.
+#[derive(Debug)]
+struct Elapsed {
+    timer: &'static str,
+    /// What it was set to.
+    after: Duration,
+    /// Whether that is the client's doing, which sent slowly.
+    by_client: bool,
+}
 
 /// Drives a request until it has a connection, for at most `limit`; returns its answer if that has come already.
 async fn connected<F: Future>(
@@ -370,8 +398,8 @@ async fn connected<F: Future>(
     }
 }
 
-/// Waits for the head of an answer. The first-byte timer starts anew with every piece of the request that is sent, so
-/// that a long upload is not taken for a slow upstream.
+/// Waits for the head of an answer. The first-byte timer starts anew with every piece of the request that is sent, and does
+/// not run while the client owes one: neither a long nor a stalled upload is taken for a slow upstream.
 async fn first_byte<F: Future>(
     head: F,
     progress: &Progress,
@@ -392,12 +420,20 @@ async fn first_byte<F: Future>(
         if let (Some(total), Some(deadline)) = (timeouts.total, deadline)
             && now >= deadline
         {
-            return Err(Elapsed("total", total));
+            return Err(Elapsed {
+                timer: "total",
+                after: total,
+                by_client: progress.client().is_to_blame(total, now),
+            });
         }
         if let Some(limit) = timeouts.first_byte
             && now >= progress.last() + limit
         {
-            return Err(Elapsed("first_byte", limit));
+            return Err(Elapsed {
+                timer: "first_byte",
+                after: limit,
+                by_client: false,
+            });
         }
     }
 }

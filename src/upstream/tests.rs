@@ -1,13 +1,20 @@
 //! The leaf without a network: what would be sent, and how long it is waited.
 
+use std::future::pending;
+
 use bytes::Bytes;
+use futures_util::poll;
 use http::{HeaderMap, HeaderName, Method, uri::PathAndQuery};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 use crate::{
     call::{
         caller::Caller,
         key::Secret,
+        leave::Leave,
         route::{Asked as Wanted, Routes, Way},
     },
     config::{CREDENTIALS, Config, Glob},
@@ -46,6 +53,30 @@ const ACCOUNTS: [&str; 9] = [
     "sec-websocket-protocol",
 ];
 
+const SECOND: Duration = Duration::from_secs(1);
+const OFF: Timeouts = Timeouts {
+    connect: None,
+    first_byte: None,
+    idle: None,
+    total: None,
+};
+
+/// Returns the upload of what comes out of `pieces`.
+fn upload(pieces: UnboundedReceiver<Bytes>, progress: &Progress) -> Upload {
+    let frames = futures_util::stream::unfold(pieces, |mut pieces| async {
+        let piece = pieces.recv().await?;
+        Some((Ok(Frame::data(piece)), pieces))
+    });
+    Upload::new(StreamBody::new(frames).boxed_unsync(), progress.clone())
+}
+
+/// Waits for an upstream that never answers a call that begins now.
+async fn never_answered(progress: &Progress, timeouts: Timeouts) -> Elapsed {
+    let deadline = timeouts.total.map(|total| Instant::now() + total);
+    let waiting = first_byte(pending::<()>(), progress, timeouts, deadline);
+    waiting.await.unwrap_err()
+}
+
 /// A call with a canary in every header that may be the caller's own, and in the query.
 fn call(config: &Config) -> Call {
     let mut headers = HeaderMap::new();
@@ -71,7 +102,7 @@ fn call(config: &Config) -> Call {
         target: PathAndQuery::from_static("/v1/chat/completions?key=canary"),
         caller: Caller::of(&headers, &Secret::from_bytes([0; 32])),
         plan: policy.plan(&headers).unwrap(),
-        headers,
+        headers: Arc::new(headers),
         payload: Payload::Whole(Bytes::from_static(BODY.as_bytes())),
         dialect: Some(Dialect::Chat),
         keyed: Err(Unkeyed::Bypass),
@@ -83,6 +114,7 @@ fn call(config: &Config) -> Call {
         passed_over: None,
         alone: false,
         upgrade: false,
+        leave: Leave::default(),
     }
 }
 
@@ -210,10 +242,11 @@ async fn an_answer_made_without_what_the_key_covers_is_marked() {
     let bare = |target, name| {
         let mut call = call(&config);
         call.target = PathAndQuery::from_static(target);
+        let headers = Arc::make_mut(&mut call.headers);
         for name in ACCOUNTS {
-            call.headers.remove(name);
+            headers.remove(name);
         }
-        call.headers.insert(name, HeaderValue::from_static("1"));
+        headers.insert(name, HeaderValue::from_static("1"));
         call
     };
     let path = "/v1/chat/completions";
@@ -250,4 +283,81 @@ async fn past_the_last_candidate_nobody_is_asked() {
     };
     let request = upstream.0.request(&mut call, &Progress::default());
     assert_eq!(request.unwrap_err().kind(), Kind::Internal);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_time_for_the_first_byte_passes_while_the_client_owes_a_piece() {
+    let progress = Progress::default();
+    let (client, pieces) = unbounded_channel();
+    let mut upload = upload(pieces, &progress);
+    let began = Instant::now();
+    let sending = async {
+        client.send(Bytes::from_static(b"half")).unwrap();
+        assert!(upload.frame().await.unwrap().is_ok());
+        assert!(poll!(upload.frame()).is_pending());
+        tokio::time::sleep(SECOND * 7).await;
+        client.send(Bytes::from_static(b"rest")).unwrap();
+        assert!(upload.frame().await.unwrap().is_ok());
+    };
+    let timeouts = Timeouts {
+        first_byte: Some(SECOND * 2),
+        ..OFF
+    };
+    let (elapsed, ()) = tokio::join!(never_answered(&progress, timeouts), sending);
+    assert_eq!((elapsed.timer, elapsed.by_client), ("first_byte", false));
+    assert_eq!(began.elapsed(), SECOND * 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_client_sends_until_its_time_is_over_is_the_clients() {
+    // When the client sends what it owes, and whose doing it is that ten seconds are not enough.
+    for (sent, by_client) in [(1, false), (4, false), (6, true), (9, true), (20, true)] {
+        let progress = Progress::default();
+        let (client, pieces) = unbounded_channel();
+        let mut upload = upload(pieces, &progress);
+        let sending = async {
+            assert!(poll!(upload.frame()).is_pending());
+            tokio::time::sleep(SECOND * sent).await;
+            client.send(Bytes::from_static(b"all")).unwrap();
+            assert!(upload.frame().await.unwrap().is_ok());
+        };
+        let timeouts = Timeouts {
+            total: Some(SECOND * 10),
+            ..OFF
+        };
+        let (elapsed, ()) = tokio::join!(never_answered(&progress, timeouts), sending);
+        assert_eq!(
+            (elapsed.timer, elapsed.by_client),
+            ("total", by_client),
+            "{sent}"
+        );
+    }
+}
+
+#[test]
+fn a_call_that_its_client_held_up_is_a_slow_request() {
+    let config: Config = CONFIG.parse().unwrap();
+    let upstream = Upstream::new(&config.upstreams[0], &[], Arc::new(policy(&config))).unwrap();
+    for (by_client, kind) in [(true, Kind::SlowRequest), (false, Kind::Timeout)] {
+        let elapsed = Elapsed {
+            timer: "total",
+            after: SECOND,
+            by_client,
+        };
+        assert_eq!(upstream.0.timed_out(&elapsed).kind(), kind);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_time_was_over_while_it_waited_for_a_place_is_not_sent_and_no_failure() {
+    let mut config: Config = CONFIG.parse().unwrap();
+    config.upstreams[0].timeouts.total = Some(SECOND);
+    let upstream = Upstream::new(&config.upstreams[0], &[], Arc::new(policy(&config))).unwrap();
+    let since = Some(Instant::now().into_std());
+    tokio::time::advance(SECOND).await;
+    let call = Call {
+        since,
+        ..call(&config)
+    };
+    assert_eq!(upstream.0.send(call).await.unwrap_err().kind(), Kind::Busy);
 }

@@ -184,3 +184,55 @@ async fn a_busy_upstream_is_left_alone_only_where_the_key_is_the_proxys_own() {
     let tripped = own.logged("circuit tripped").await.to_string();
     assert!(tripped.contains("busy"), "{tripped}");
 }
+
+#[tokio::test]
+async fn uploads_that_stall_do_not_trip_the_circuit_for_others() {
+    let up = upstream().start().await;
+    let proxy = proxy(&up)
+        .with("[breaker]\nmin_calls = 3\n[limits]\nbody = \"1s\"")
+        .with_timeouts("{ first_byte = \"400ms\" }")
+        .start()
+        .await;
+    let upload = request("POST", "/v1/audio/transcriptions").header("Content-Length", "100000");
+    let mut stalled = Vec::new();
+    for _ in 0..5 {
+        let mut exchange = upload.open_head(proxy.addr).await;
+        exchange.write(b"abc").await;
+        stalled.push(exchange);
+    }
+    for mut exchange in stalled {
+        assert_refused(&exchange.next().await, 408, "request_timeout");
+    }
+    let other = request("GET", "/v1/models").with_bearer("sk-other");
+    assert_eq!(proxy.send(&other).await.status, 200);
+    assert!(turns(&proxy, "open").await < 0.5);
+}
+
+#[tokio::test]
+async fn readers_that_are_slow_do_not_trip_the_circuit_for_others() {
+    let long = completion(&"x".repeat(16 << 20));
+    let up = upstream().by(move |seen, _| match seen.target.as_str() {
+        "/v1/files/f/content" => long.clone(),
+        _ => completion("hello"),
+    });
+    let up = up.start().await;
+    let proxy = proxy(&up)
+        .with("[breaker]\nmin_calls = 3\n[limits]\nidle = \"3s\"")
+        .with_timeouts("{ total = \"2s\" }")
+        .start()
+        .await;
+    let mut slow = Vec::new();
+    for _ in 0..5 {
+        let mut exchange = proxy.open(&request("GET", "/v1/files/f/content")).await;
+        exchange.head().await;
+        slow.push(exchange);
+    }
+    proxy.idle_time().await;
+    for exchange in slow {
+        assert_eq!(exchange.finish().await.end, End::Aborted);
+    }
+    assert_eq!(proxy.call_line(5).await["error.kind"], "client_stalled");
+    let other = request("GET", "/v1/models").with_bearer("sk-other");
+    assert_eq!(proxy.send(&other).await.status, 200);
+    assert!(turns(&proxy, "open").await < 0.5);
+}

@@ -74,7 +74,7 @@ struct Tally {
     whole: AtomicUsize,
     /// Whether the clients are to go elsewhere.
     leave: AtomicBool,
-    /// Connections that were closed before a call, or under one that had not been answered with a byte.
+    /// Connections, kept and new, that were closed before a call, or under one that had not been answered with a byte.
     turned_away: AtomicUsize,
 }
 
@@ -102,12 +102,12 @@ impl Client {
     async fn ask(&mut self, turn: usize) -> bool {
         let (call, expected) = self.call(turn);
         loop {
-            let (mut sender, fresh) = match self.kept.take() {
-                Some(sender) => (sender, false),
-                None => match connect(self.addr).await {
-                    Some(sender) => (sender, true),
-                    None => return false,
-                },
+            let kept = self.kept.take();
+            let Some(mut sender) = (match kept {
+                Some(sender) => Some(sender),
+                None => connect(self.addr).await,
+            }) else {
+                return false;
             };
             let (head, body) = call.over_http2(self.addr);
             let mut asked = head.map(|()| Full::new(body));
@@ -120,9 +120,7 @@ impl Client {
                         why.is_canceled() || why.is_incomplete_message() || is_reset(&why),
                         "{why:?}"
                     );
-                    self.tally
-                        .turned_away
-                        .fetch_add(usize::from(fresh), Ordering::SeqCst);
+                    self.tally.turned_away.fetch_add(1, Ordering::SeqCst);
                     continue;
                 }
             };
@@ -219,6 +217,17 @@ async fn all_end(clients: Vec<tokio::task::JoinHandle<()>>) {
     }
 }
 
+/// Asserts that the end has come, and that all calls, `whole` of them, went well in the log, too.
+async fn all_drained(proxy: &Proxy, whole: usize) {
+    let stopped = proxy.logged("\"stopped\"").await;
+    assert_eq!(stopped["drained"], true, "{stopped}");
+    let lines = proxy.call_lines(whole).await;
+    for line in &lines {
+        assert_eq!(line["http.response.status_code"], 200, "{line}");
+        assert_eq!(line.get("error.kind"), None, "{line}");
+    }
+}
+
 #[tokio::test]
 async fn under_load_nobody_fails_who_leaves_when_readiness_says_so() {
     let (_up, proxy, tally, clients) = under_load("[limits]\nmin_drain = \"3s\"").await;
@@ -228,6 +237,8 @@ async fn under_load_nobody_fails_who_leaves_when_readiness_says_so() {
     tally.leave.store(true, Ordering::SeqCst);
     all_end(clients).await;
     assert_eq!(tally.turned_away.load(Ordering::SeqCst), 0);
+    let whole = tally.whole.load(Ordering::SeqCst);
+    all_drained(&proxy, whole).await;
     assert_eq!(proxy.exit().await.code(), Some(0));
 }
 
@@ -237,12 +248,6 @@ async fn under_load_nothing_breaks_off_even_for_those_who_notice_nothing() {
     proxy.terminate();
     all_end(clients).await;
     let whole = tally.whole.load(Ordering::SeqCst);
-    let stopped = proxy.logged("\"stopped\"").await;
-    assert_eq!(stopped["drained"], true, "{stopped}");
-    let lines = proxy.call_lines(whole).await;
-    for line in &lines {
-        assert_eq!(line["http.response.status_code"], 200, "{line}");
-        assert_eq!(line.get("error.kind"), None, "{line}");
-    }
+    all_drained(&proxy, whole).await;
     assert_eq!(proxy.exit().await.code(), Some(0));
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::{
-    client::{End, assert_refused, assert_verdict, chat, chat_stream, request},
+    client::{End, asking_bytes, assert_refused, assert_verdict, chat, chat_stream, request},
     proxy::{Proxy, proxy},
     upstream::{Reply, Script, Upstream, chunk, completion, json, sse, status, stream, upstream},
 };
@@ -75,6 +75,11 @@ async fn house(replies: &[Reply]) -> House {
 }
 
 async fn house_with(replies: &[Reply], of_two: Reply) -> House {
+    house_under("", replies, of_two).await
+}
+
+/// A house under these settings, too.
+async fn house_under(settings: &str, replies: &[Reply], of_two: Reply) -> House {
     let script = replies.iter().cloned().fold(upstream(), Script::answers);
     let one = script.start().await;
     let two = upstream().answers(of_two).start().await;
@@ -85,6 +90,7 @@ async fn house_with(replies: &[Reply], of_two: Reply) -> House {
     let proxy = proxy(&one)
         .with(&section("one", &one, ""))
         .with(&section("two", &two, "api_key = \"sk-two\"\npriority = 1"))
+        .with(settings)
         .start()
         .await;
     House { one, two, proxy }
@@ -138,6 +144,34 @@ async fn nobody_spends_the_operators_key_who_was_never_accepted() {
         .proxy
         .counted_with("refrain_tries_total", &skipped, 1.0)
         .await;
+}
+
+#[tokio::test]
+async fn what_the_upstream_keeps_is_made_once_whyever_it_has_a_key_or_none() {
+    let kept = || asking_bytes(r#"{"model":"gpt-test","store":true,"messages":[]}"#);
+    let unclear = asking_bytes(r#"{"model":"gpt-test","store":true,"store":true,"messages":[]}"#);
+    let bypassing = kept().header("X-Cache-Bypass", "true");
+    let partial = kept().header("Range", "bytes=0-");
+    for (settings, call, reason) in [
+        ("", kept(), "stateful"),
+        ("", bypassing, "bypass"),
+        ("", unclear, "duplicate_key"),
+        ("", partial, "conditional"),
+        ("[cache]\nenabled = false", kept(), "disabled"),
+        ("[[rule]]\ncache = false", kept(), "rule"),
+        ("[[rule]]\ncache = true", kept(), "it has a key"),
+    ] {
+        let replies = [completion("of one"), status(500)];
+        let house = house_under(settings, &replies, completion("of two")).await;
+        house.proxy.send(&chat("to be known")).await;
+        let answer = house.proxy.send(&call).await;
+        let counts = (house.one.count(), house.two.count());
+        assert_eq!(counts, (2, 0), "{reason}: {answer:?}");
+    }
+    let house = known_house(&status(500)).await;
+    let bypassing = chat("hi").header("X-Cache-Bypass", "true");
+    let answer = house.proxy.send(&bypassing).await;
+    assert_eq!(answer.expect("x-upstream"), "two");
 }
 
 #[tokio::test]

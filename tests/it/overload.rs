@@ -32,6 +32,32 @@ async fn beyond_the_limit_of_connections_clients_wait_and_are_not_refused() {
 }
 
 #[tokio::test]
+async fn at_the_limit_of_connections_the_end_does_not_reset_those_who_wait_for_a_place() {
+    let gate = gate();
+    let up = upstream().answers(completion("hello").after(&gate));
+    let up = up.start().await;
+    let proxy = proxy(&up).with("[limits]\nconnections = 1").start().await;
+    let served = proxy.open(&chat("first")).await;
+    up.arrived(1).await;
+    let parked = proxy.open(&chat("second")).await;
+    proxy.counted("refrain_accept_pauses_total", 1.0).await;
+    let queued = [
+        proxy.open(&chat("third")).await,
+        proxy.open(&chat("fourth")).await,
+    ];
+    proxy.terminate();
+    proxy.refusing().await;
+    assert_eq!(up.count(), 1);
+    gate.open();
+    assert_eq!(served.finish().await.status, 200);
+    assert_eq!(parked.finish().await.status, 200);
+    for waiting in queued {
+        assert_eq!(waiting.finish().await.status, 200);
+    }
+    assert_eq!(proxy.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn connections_that_do_nothing_give_their_places_back_when_the_idle_time_is_over() {
     let up = upstream().start().await;
     let limits = "[limits]\nconnections = 1\nidle = \"200ms\"";

@@ -12,7 +12,9 @@ use tower::{Service, ServiceExt};
 
 use crate::{
     answer::Answer,
-    call::{Call, Payload, Unkeyed, caller::Caller, key::Hex, plan::Plan, route::Route},
+    call::{
+        Call, Payload, Unkeyed, caller::Caller, key::Hex, leave::Leave, plan::Plan, route::Route,
+    },
     config::CREDENTIALS,
     error::Error,
     store::proofs::{Standing, Subject},
@@ -48,7 +50,7 @@ impl Ask {
     pub(super) fn of(call: &Call, subject: Subject, standing: Arc<Standing>) -> Self {
         let mut credentials = HeaderMap::new();
         // Credentials and nothing else: the proof is of them.
-        for (name, value) in &call.headers {
+        for (name, value) in call.headers.iter() {
             if CREDENTIALS.contains(&name.as_str()) {
                 credentials.append(name, value.clone());
             }
@@ -75,7 +77,7 @@ impl Ask {
             id: HeaderValue::from_static("proof"),
             method: Method::GET,
             target: path.clone(),
-            headers: credentials,
+            headers: Arc::new(credentials),
             payload: Payload::Whole(Bytes::new()),
             dialect: None,
             caller: self.caller.clone(),
@@ -89,6 +91,7 @@ impl Ask {
             passed_over: None,
             alone: false,
             upgrade: false,
+            leave: Leave::default(),
         }
     }
 }

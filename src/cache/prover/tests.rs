@@ -13,7 +13,9 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use super::{ask::random, *};
 use crate::{
     answer::{Asked, Body, Head, replay::Replay, verdict::Served},
-    call::{Payload, Unkeyed, caller::Caller, key::Secret, plan::Policy, route::Route},
+    call::{
+        Payload, Unkeyed, caller::Caller, key::Secret, leave::Leave, plan::Policy, route::Route,
+    },
     config::Config,
 };
 
@@ -93,7 +95,7 @@ fn call(key: &str) -> Call {
         target: PathAndQuery::from_static("/v1/chat/completions"),
         caller: Caller::of(&headers, &secret()),
         plan: policy.plan(&headers).unwrap(),
-        headers,
+        headers: Arc::new(headers),
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         keyed: Err(Unkeyed::Endpoint),
@@ -105,6 +107,7 @@ fn call(key: &str) -> Call {
         passed_over: None,
         alone: false,
         upgrade: false,
+        leave: Leave::default(),
     }
 }
 

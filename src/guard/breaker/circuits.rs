@@ -18,6 +18,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
+    call::leave::{Flow, Leave},
     error::{Error, Kind},
     guard::{
         circuit::{Circuit, Permit, Refused, State, Terms},
@@ -88,6 +89,8 @@ struct Board {
 struct Named {
     model: Option<Box<str>>,
     circuit: Mutex<Circuit>,
+    /// Whether it is closed, for the calls that are on their way.
+    flow: Flow,
 }
 
 /// Leave to call; dropped, it says that nothing came of it.
@@ -163,15 +166,17 @@ impl Circuits {
                 of,
                 permit: Some(permit),
             }),
-            Err(Refused { retry_after }) => {
-                self.0.refused.fetch_add(1, Ordering::Relaxed);
-                let upstream = &self.0.options.upstream;
-                let message = format!(
-                    "upstream `{upstream}` has failed too often and is not called for a while"
-                );
-                Err(Error::new(Kind::Unavailable, message).with_retry_after(retry_after))
-            }
+            Err(Refused { retry_after }) => Err(self.refusal(retry_after)),
         }
+    }
+
+    /// Counts a call that is not let through, and says so.
+    fn refusal(&self, retry_after: Duration) -> Error {
+        self.0.refused.fetch_add(1, Ordering::Relaxed);
+        let upstream = &self.0.options.upstream;
+        let message =
+            format!("upstream `{upstream}` has failed too often and is not called for a while");
+        Error::new(Kind::Unavailable, message).with_retry_after(retry_after)
     }
 
     /// Returns the circuit of `model`.
@@ -218,6 +223,9 @@ impl Circuits {
         let done = act(&mut circuit, now);
         let after = circuit.state();
         let open_for = circuit.refuses_for(now);
+        if before != after {
+            of.flow.set(after == State::Closed);
+        }
         drop(circuit);
         if before != after {
             self.tell(of, after, why, open_for);
@@ -265,6 +273,7 @@ impl Named {
         Self {
             model: model.map(Into::into),
             circuit: Mutex::new(Circuit::new(terms, now.into_std())),
+            flow: Flow::default(),
         }
     }
 
@@ -278,6 +287,22 @@ impl Named {
 }
 
 impl Admission {
+    /// Returns what the call may know of it.
+    pub(super) fn leave(&self) -> Leave {
+        if self.permit.as_ref().is_some_and(Permit::is_probe) {
+            Leave::Probe
+        } else {
+            Leave::Flow(self.of.flow.clone())
+        }
+    }
+
+    /// Returns the refusal of a call that came too late with its leave, and has not been made.
+    pub(super) fn lapse(mut self) -> Error {
+        self.end(Class::Ours, None);
+        let left = lock(&self.of.circuit).refuses_for(Instant::now().into_std());
+        self.circuits.refusal(left.max(PAUSE))
+    }
+
     /// Says what came of the call; `why` names it, should it be a failure.
     pub(super) fn settle(mut self, class: Class, why: Option<&'static str>) {
         self.end(class, why);

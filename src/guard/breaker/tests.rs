@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    num::NonZeroU32,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -18,7 +19,9 @@ use crate::{
     error::Kind,
     guard::{
         circuit::{State, Terms},
-        trial::{call_for, saying},
+        hedge::{HedgeLayer, Hedges},
+        limit::{self, Limit, LimitLayer, Places},
+        trial::{Scripted as Held, call_for, saying, settle, spawn},
     },
 };
 
@@ -238,6 +241,32 @@ async fn what_is_not_the_upstreams_doing_never_trips_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_callers_bad_images_told_of_in_its_streams_do_not_trip_it() {
+    let created = "data: {\"type\":\"response.created\",\"response\":{\"error\":null}}\n\n";
+    for refusal in [
+        "data: {\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"invalid_image_url\"}}}\n\n",
+        "data: {\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"a_new_word\"}}}\n\n",
+        "event: error\ndata: {\"type\":\"error\",\"code\":\"invalid_image_url\"}\n\n",
+        "event: error\ndata: {\"type\":\"error\",\"code\":\"a_new_word\"}\n\n",
+    ] {
+        for own_key in [false, true] {
+            let mut bench = bench(own_key);
+            bench.calls(200, "gpt", says(&[created, refusal])).await;
+            assert_eq!(bench.state(), State::Closed, "{refusal}");
+            assert_eq!(bench.up.calls(), 200, "{refusal}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_responses_own_trips_it() {
+    let failed = "data: {\"type\":\"error\",\"code\":\"server_error\"}\n\n";
+    let mut bench = bench(false);
+    bench.calls(20, "gpt", says(&[failed])).await;
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_busy_upstream_counts_only_with_the_proxys_own_key() {
     for busy in [
         Act::Says(429, vec![]),
@@ -386,4 +415,90 @@ async fn models_without_room_share_a_circuit() {
     bench.up.will([well()]);
     bench.read("late-3").await.unwrap();
     assert_eq!(bench.circuits.len(), 1, "what knows nothing has made room");
+}
+
+/// The layer with a limit of two calls at a time below.
+fn queued(up: &Held) -> (Circuits, Breaker<Limit<Held>>) {
+    let circuits = bench(false).circuits;
+    let terms = limit::Terms {
+        max_concurrent: NonZeroU32::new(2),
+        max_wait: Duration::from_secs(60),
+    };
+    let limit = LimitLayer::new(Places::new("up", terms)).layer(up.clone());
+    let breaker = BreakerLayer::new(circuits.clone()).layer(limit);
+    (circuits, breaker)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_before_an_upstream_whose_circuit_opens_is_not_sent_to_it() {
+    let up = Held::default();
+    let (circuits, mut breaker) = queued(&up);
+    let calls: Vec<_> = (0..34)
+        .map(|_| spawn(breaker.call(call_for("gpt"))))
+        .collect();
+    settle().await;
+    for number in 0..20 {
+        up.answer(number, Err(Error::new(Kind::Timeout, "scripted")));
+        settle().await;
+    }
+    assert_eq!(circuits.counts().state, State::Open);
+    // It was sent before.
+    up.answer(20, Err(Error::new(Kind::Timeout, "scripted")));
+    for (number, call) in calls.into_iter().enumerate() {
+        let error = call.await.unwrap().unwrap_err();
+        let expected = if number < 21 {
+            Kind::Timeout
+        } else {
+            Kind::Unavailable
+        };
+        assert_eq!(error.kind(), expected, "{number}");
+        assert_eq!(error.retry_after().is_some(), number >= 21, "{number}");
+    }
+    assert_eq!(up.calls(), 21);
+    assert_eq!(circuits.counts().refused, 13);
+    advance(Duration::from_secs(5)).await;
+    let probe = spawn(breaker.call(call_for("gpt")));
+    settle().await;
+    up.answer(21, Ok(saying(StatusCode::OK, &[])));
+    probe.await.unwrap().unwrap().body.collect().await.unwrap();
+    assert_eq!(circuits.counts().state, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_one_call_reaches_a_half_open_upstream_where_late_ones_are_made_twice() {
+    let up = Held::default();
+    let circuits = bench(false).circuits;
+    let unlimited = limit::Terms {
+        max_concurrent: None,
+        max_wait: Duration::ZERO,
+    };
+    let hedges = Hedges::new(true, Places::new("up", unlimited));
+    let hedge = HedgeLayer::new(hedges.clone()).layer(up.clone());
+    let mut breaker = BreakerLayer::new(circuits.clone()).layer(hedge);
+    for number in 0..64 {
+        let call = spawn(breaker.call(call_for("gpt")));
+        settle().await;
+        if number < 30 {
+            advance(Duration::from_millis(100)).await;
+        }
+        let outcome = if number < 32 {
+            Ok(saying(StatusCode::OK, &[]))
+        } else {
+            Err(Error::new(Kind::Timeout, "scripted"))
+        };
+        up.answer(number, outcome);
+        if let Ok(answer) = call.await.unwrap() {
+            answer.body.collect().await.unwrap();
+        }
+    }
+    assert_eq!(circuits.counts().state, State::Open);
+    advance(Duration::from_secs(5)).await;
+    let probe = spawn(breaker.call(call_for("gpt")));
+    settle().await;
+    advance(Duration::from_secs(1)).await;
+    settle().await;
+    assert_eq!(up.calls(), 65);
+    assert_eq!(hedges.counts().sent, 0);
+    up.answer(64, Ok(saying(StatusCode::OK, &[])));
+    assert!(probe.await.unwrap().is_ok());
 }

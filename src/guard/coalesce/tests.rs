@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     answer::{Asked, retold::Teller, tape::Limits, tasks::Tasks},
-    call::{Payload, caller::Caller, key::Secret, route::Route},
+    call::{Payload, caller::Caller, key::Secret, leave::Leave, route::Route},
     config::Config,
     dialect::chat::request::Request,
     store::{
@@ -154,7 +154,7 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
             request: Request::default(),
         })),
         caller,
-        headers,
+        headers: Arc::new(headers),
         payload: Payload::Whole(Bytes::new()),
         dialect: None,
         plan,
@@ -166,6 +166,7 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
         passed_over: None,
         alone: false,
         upgrade: false,
+        leave: Leave::default(),
     }
 }
 
@@ -506,9 +507,7 @@ async fn a_call_that_comes_round_a_loop_does_not_wait_for_itself() {
     let first = house.send(call());
     settle().await;
     let mut again = call();
-    again
-        .headers
-        .insert(headers::HOPS, HeaderValue::from(1_u16));
+    Arc::make_mut(&mut again.headers).insert(headers::HOPS, HeaderValue::from(1_u16));
     let again = house.send(again);
     settle().await;
     assert_eq!(house.upstream.calls(), 2);

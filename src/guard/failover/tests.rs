@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     num::NonZero,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -18,6 +21,7 @@ use crate::{
         Keyed, Payload, Slot, Unkeyed,
         caller::Caller,
         key::{Key, Secret},
+        leave::Leave,
         plan::Policy,
         route::Routes,
     },
@@ -31,6 +35,8 @@ use crate::{
 enum Step {
     Says(&'static str),
     Breaks,
+    /// So many seconds.
+    Waits(u64),
     /// Nothing more comes, and no end.
     Stalls,
 }
@@ -54,7 +60,7 @@ struct Scripted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
     at: usize,
-    since: bool,
+    since: Option<std::time::Instant>,
 }
 
 struct House {
@@ -77,7 +83,7 @@ impl Service<Call> for Scripted {
     fn call(&mut self, call: Call) -> Self::Future {
         self.calls.lock().unwrap().push(Seen {
             at: call.at,
-            since: call.since.is_some(),
+            since: call.since,
         });
         let mut replies = self.replies.lock().unwrap();
         let reply = replies.front().cloned().unwrap();
@@ -101,6 +107,10 @@ impl Reply {
             let frame = match steps.next()? {
                 Step::Says(text) => Ok(Frame::data(Bytes::from_static(text.as_bytes()))),
                 Step::Breaks => Err(Error::new(Kind::Broken, "in the middle")),
+                Step::Waits(seconds) => {
+                    sleep(Duration::from_secs(seconds)).await;
+                    Ok(Frame::data(Bytes::new()))
+                }
                 Step::Stalls => std::future::pending().await,
             };
             Some((frame, steps))
@@ -246,7 +256,7 @@ impl House {
             })),
             plan: policy.plan(&headers).unwrap(),
             caller,
-            headers,
+            headers: Arc::new(headers),
             payload: Payload::Whole(Bytes::new()),
             dialect: Some(Dialect::Chat),
             rule: None,
@@ -257,6 +267,7 @@ impl House {
             passed_over: None,
             alone: false,
             upgrade: false,
+            leave: Leave::default(),
         }
     }
 
@@ -518,7 +529,7 @@ async fn an_outage_is_not_multiplied() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_total_timer_ends_the_tries_and_is_told_to_the_later_ones() {
+async fn the_total_timer_ends_the_tries_and_is_told_to_all_of_them() {
     let total = Some(Duration::from_secs(3));
     let slow = || says_with(503, vec![(header::RETRY_AFTER, "2")], "later");
     let house = house_with(&[&[slow()]], TERMS, total);
@@ -529,7 +540,8 @@ async fn the_total_timer_ends_the_tries_and_is_told_to_the_later_ones() {
     let seen = house.upstreams[0].calls.lock().unwrap().clone();
     assert_eq!(
         seen.iter().map(|seen| seen.since).collect::<Vec<_>>(),
-        [false, true]
+        [Some(started.into_std()); 2],
+        "a try that had to wait for its place has no more time than the others"
     );
 }
 
@@ -631,4 +643,63 @@ async fn an_answer_that_cannot_be_read_in_time_does_not_hold_up_the_next_try() {
     let started = Instant::now();
     assert_eq!(house.said().await, Ok(said(200, "hello")));
     assert_eq!(started.elapsed(), Duration::from_millis(250));
+}
+
+/// No try is repeated.
+const ONCE: Terms = Terms {
+    attempts: 0,
+    ..TERMS
+};
+
+/// Busy or failing, in more words or more time than is waited for.
+fn lengthy(status: u16, steps: &[Step]) -> Reply {
+    let lines = vec![(header::RETRY_AFTER, "7")];
+    Reply::Answers(StatusCode::from_u16(status).unwrap(), lines, steps.to_vec())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_too_slow_or_too_long_to_be_held_is_still_what_the_client_gets() {
+    static LONG: LazyLock<String> = LazyLock::new(|| "x".repeat(40 << 10));
+    let long = [Step::Says(&LONG); 3];
+    let slow = [Step::Says("a"), Step::Waits(1), Step::Says("b")];
+    let whole = LONG.repeat(3);
+    for (status, steps, expected) in [
+        (429, &long[..], whole.as_str()),
+        (429, &slow[..], "ab"),
+        (503, &long[..], whole.as_str()),
+        (503, &slow[..], "ab"),
+    ] {
+        let (first, second) = (lengthy(status, steps), fails(Kind::Unavailable));
+        let house = house_with(&[&[first], &[second]], ONCE, None);
+        let answer = house.send().await.unwrap();
+        assert_eq!(answer.head.status, status);
+        assert_eq!(answer.head.headers["retry-after"], "7");
+        let body = answer.body.collect().await.unwrap().to_bytes();
+        assert!(body == expected, "{status}: {} bytes", body.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_breaks_while_it_is_held_is_told_as_far_as_it_came() {
+    let breaks = lengthy(429, &[Step::Says("a"), Step::Breaks]);
+    let house = house(&[&[breaks], &[fails(Kind::Unreachable)]]);
+    let mut answer = house.send().await.unwrap();
+    assert_eq!(answer.head.status, 429);
+    let frame = answer.body.frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), "a");
+    let error = answer.body.frame().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), Kind::Broken);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_under_way_does_not_take_the_place_of_the_next_try_at_its_upstream() {
+    let slow = lengthy(503, &[Step::Says("a"), Step::Stalls]);
+    let house = house(&[&[slow, fails(Kind::Busy)]]);
+    let mut answer = house.send().await.unwrap();
+    assert_eq!(house.calls(), [3]);
+    assert_eq!(answer.head.status, 503);
+    let frame = answer.body.frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), "a");
+    let error = answer.body.frame().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), Kind::Broken, "it is given up, not waited for");
 }

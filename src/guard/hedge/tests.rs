@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::{
-    call::Unkeyed,
+    call::{Unkeyed, leave::Flow},
     error::Kind,
     guard::{
         limit::{LimitLayer, Terms},
@@ -196,6 +196,20 @@ async fn an_unknown_pace_and_a_call_without_a_key_are_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_upstream_keeps_is_not_asked_for_twice_though_a_rule_gives_it_a_key() {
+    let house = house(0);
+    let mut kept = call_for("m");
+    let keyed = kept.keyed.as_mut().unwrap();
+    Arc::get_mut(keyed).unwrap().request.stateful = true;
+    let call = house.send(kept);
+    settle().await;
+    tokio::time::advance(PACE * 2).await;
+    settle().await;
+    assert_eq!((house.upstream.calls(), house.counts()), (1, (0, 0)));
+    drop(call);
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_it_is_off_nothing_is_late() {
     let house = House {
         hedges: Hedges::new(false, Places::new("up", OFF)),
@@ -235,4 +249,37 @@ async fn what_lost_counts_for_the_pace_with_what_it_had_taken() {
     }
     assert_eq!(house.counts(), (6, 6));
     assert_eq!(paces().begin(sort), Some(PACE * 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_is_not_made_twice_however_late_it_is() {
+    let house = house(0);
+    let probe = house.send(Call {
+        leave: Leave::Probe,
+        ..call_for("m")
+    });
+    settle().await;
+    tokio::time::advance(100 * PACE).await;
+    settle().await;
+    assert_eq!(house.upstream.calls(), 1);
+    house.upstream.answer(0, Ok(good()));
+    assert_eq!(status(&probe.await.unwrap()), 200);
+    assert_eq!(house.counts(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_circuit_opened_in_the_meantime_is_not_made_twice() {
+    let house = house(0);
+    let flow = Flow::default();
+    let call = house.send(Call {
+        leave: Leave::Flow(flow.clone()),
+        ..call_for("m")
+    });
+    settle().await;
+    flow.set(false);
+    tokio::time::advance(100 * PACE).await;
+    settle().await;
+    assert_eq!(house.upstream.calls(), 1);
+    house.upstream.answer(0, Ok(good()));
+    assert_eq!(status(&call.await.unwrap()), 200);
 }

@@ -4,7 +4,10 @@ use http::StatusCode;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::guard::trial::{Scripted, call_for, endless, saying, settle, spawn};
+use crate::{
+    call::leave::{Flow, Leave},
+    guard::trial::{Scripted, call_for, endless, saying, settle, spawn},
+};
 
 struct House {
     upstream: Scripted,
@@ -24,8 +27,12 @@ fn house(max: u32, max_wait: Duration) -> House {
 
 impl House {
     fn send(&self) -> JoinHandle<Result<Answer, Error>> {
+        self.send_call(call_for("m"))
+    }
+
+    fn send_call(&self, call: Call) -> JoinHandle<Result<Answer, Error>> {
         let mut service = LimitLayer::new(self.places.clone()).layer(self.upstream.clone());
-        spawn(async move { service.call(call_for("m")).await })
+        spawn(async move { service.call(call).await })
     }
 
     fn counts(&self) -> Counts {
@@ -188,4 +195,32 @@ async fn without_a_limit_every_call_passes() {
     assert_eq!(house.counts(), Counts::default());
     assert!(house.places.has_room());
     drop(calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waited_until_its_circuit_opened_is_not_sent_into_an_upstream_given_up() {
+    let house = house(1, SECOND);
+    let flow = Flow::default();
+    let waiting = |leave| Call {
+        leave,
+        ..call_for("m")
+    };
+    let first = house.send();
+    let queued = [(); 3].map(|()| house.send_call(waiting(Leave::Flow(flow.clone()))));
+    let probe = house.send_call(waiting(Leave::Probe));
+    settle().await;
+    flow.set(false);
+    house
+        .upstream
+        .answer(0, Err(Error::new(Kind::Timeout, "scripted")));
+    assert!(first.await.unwrap().is_err());
+    for call in queued {
+        let refused = call.await.unwrap().unwrap_err();
+        assert_eq!(refused.kind(), Kind::Unavailable);
+    }
+    settle().await;
+    assert_eq!(house.upstream.calls(), 2, "the first one and the probe");
+    house.upstream.answer(1, Ok(good()));
+    assert!(probe.await.unwrap().is_ok());
+    assert_eq!((house.counts().taken, house.counts().shed), (0, 0));
 }
