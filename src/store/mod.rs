@@ -16,6 +16,7 @@ mod lend;
 pub mod memory;
 pub mod proofs;
 pub mod purge;
+pub mod redis;
 pub mod tiered;
 
 use std::time::Duration;
