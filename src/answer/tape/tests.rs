@@ -36,7 +36,7 @@ impl Script {
         let source = Box::pin(async move {
             let head = told.await.expect("the script tells a head")?;
             let listener = Listener::Whole { wants_json: false };
-            Ok((head, content(received), listener))
+            Ok(Some((head, content(received), listener)))
         });
         let script = Self {
             head: Some(head),
@@ -169,6 +169,20 @@ async fn one_reader_drives_by_itself_and_the_whole_is_kept() {
     assert_eq!(rest(&mut reader).await.unwrap(), "c");
     assert_eq!(kept(&notes).unwrap(), "abc");
     assert_eq!(reader.summary().unwrap().kept, Ok(()));
+}
+
+#[tokio::test]
+async fn an_answer_that_came_another_way_ends_the_tape_and_is_not_told_of() {
+    let told = Arc::new(AtomicU64::new(0));
+    let limits = tapes(|_| {}).0.limits;
+    let counted = told.clone();
+    let count = move |_| drop(counted.fetch_add(1, Ordering::SeqCst));
+    let tapes = Tapes::new(limits, Tasks::default(), Box::new(count));
+    let (_tape, mut reader, notes) = record(&tapes, Box::pin(async { Ok(None) }));
+    assert_eq!(reader.head().await.unwrap_err().kind(), Kind::Internal);
+    assert!(kept(&notes).is_none() && reader.summary().is_none());
+    assert_eq!(Arc::strong_count(&notes), 1, "the keeper is gone");
+    assert_eq!(told.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]

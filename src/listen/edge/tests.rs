@@ -104,7 +104,7 @@ fn own(config: &Config, tasks: &Tasks) -> Own {
     let never: Judge = Arc::new(|_| Err(NotStored::NoStore));
     Own {
         purger: Purger::new(store.clone(), false),
-        flights: Flights::new(tapes, store, never, |_, _, _| false),
+        flights: Flights::new(tapes, store, never, |_, _, _| false, None),
         may_purge: true,
         proofs: Proofs::new(secret(), &[], Duration::from_secs(1), None, &[]),
         judges: Vec::new(),
