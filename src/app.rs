@@ -110,7 +110,13 @@ impl App {
         );
         let lacks_disk = disk.is_none() && config.store.disk.is_some();
         let purger = Purger::new(store.clone(), lacks_disk);
-        let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
+        let flights = Flights::new(
+            tapes.clone(),
+            store.clone(),
+            judge(config),
+            cache::fits,
+            None,
+        );
         let policy = Arc::new(Policy::new(&config.cache, &config.upstreams, CHAT_TTL));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
         let ways = Ways::new(config);

@@ -6,6 +6,7 @@
 //! while Redis is away. Names of keys are `layout`'s.
 
 pub mod layout;
+pub mod lease;
 pub mod link;
 pub mod trouble;
 
