@@ -112,7 +112,7 @@ impl Plan {
             skip("needs `redis-server`");
             return None;
         }
-        let home = TempDir::new().expect("a temporary directory");
+        let home = home();
         for _ in 0..TRIES {
             let addr = SocketAddr::new(LOCALHOST, free_port());
             self.write(&home, addr);
@@ -343,6 +343,14 @@ fn spelled(value: &Value) -> String {
         }
         other => format!("{other:?}"),
     }
+}
+
+/// Returns a directory in memory where there can be one: sentinels and cluster nodes write to their disk what they decide,
+/// and wait for it, and one that waits for seconds decides nothing any more.
+fn home() -> TempDir {
+    TempDir::new_in("/dev/shm")
+        .or_else(|_| TempDir::new())
+        .expect("a temporary directory")
 }
 
 fn installed() -> bool {
