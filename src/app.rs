@@ -73,6 +73,7 @@ pub struct App {
     drain: Duration,
     min_drain: Duration,
     disk: Option<Disk>,
+    ledger: Ledger,
 }
 
 /// Lifetime of a chat completion where nobody says otherwise.
@@ -147,7 +148,7 @@ impl App {
                 flights,
                 upstreams,
             ),
-            ledger,
+            ledger: ledger.clone(),
             own,
             callers: Callers::new(&config.callers, &kept.secret),
             guard: guard(config),
@@ -170,6 +171,7 @@ impl App {
             drain: config.limits.drain,
             min_drain: config.limits.min_drain.min(config.limits.drain),
             disk,
+            ledger,
         };
         let proxies = app.bind(config).await?;
         app.listen_for_operator(config, readings, purger.clone())
@@ -261,6 +263,7 @@ impl App {
         let drained = self.tasks.finish(patience).await;
         if !drained {
             tracing::warn!(drain = ?self.drain, "calls cut off: the time to drain is over");
+            self.ledger.cuts_off();
             self.end.cut.cancel();
             self.tasks.finish(CUT).await;
         }
@@ -276,6 +279,7 @@ impl App {
     /// Cuts off the calls under way and ends, within a second: each leaves its line, the disk takes what it can.
     pub async fn cut(&self) {
         self.end.stop.cancel();
+        self.ledger.cuts_off();
         self.end.cut.cancel();
         let written = self.tasks.finish(CUT);
         match &self.disk {
