@@ -336,6 +336,7 @@ impl Gauges {
             flights: self.flights.under_way(),
             led,
             followers,
+            awaited: self.flights.awaited(),
             log_dropped: self.ledger.log().dropped(),
             purges: self.purger.counts(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),

@@ -9,7 +9,7 @@ use refrain::{
     call::{self, canon, scope},
     dialect::chat::request::{Class, Field},
     error::Kind,
-    guard::{breaker, circuit::State, tally::Tally},
+    guard::{breaker, circuit::State, coalesce::fleet::Awaited, tally::Tally},
     ledger::{
         clock,
         line::Line,
@@ -242,6 +242,11 @@ fn every_value_of_a_label_is_documented() {
     assert_eq!(
         values("### Values of `event` of `refrain_proofs_total`"),
         events
+    );
+    let outcomes = Awaited::ALL.map(Awaited::as_str);
+    assert_eq!(
+        values("### Values of `outcome` of `refrain_flights_awaited_total`"),
+        outcomes
     );
     let states = State::ALL.map(State::as_str);
     assert_eq!(

@@ -34,6 +34,7 @@ pub(super) struct File {
     pub(super) breaker: Breaker,
     pub(super) fallback: Fallback,
     pub(super) cache: Cache,
+    pub(super) coalesce: Coalesce,
     /// None by default, and so no part of the defaults as they are written.
     #[cfg_attr(test, serde(skip_serializing_if = "Vec::is_empty"))]
     pub(super) rule: Vec<Rule>,
@@ -74,6 +75,14 @@ pub(super) struct Cache {
     pub(super) litellm: bool,
     pub(super) vary: Vec<String>,
     pub(super) finish_reasons: Vec<String>,
+}
+
+/// `[coalesce]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default, expecting = "a section, `[coalesce]`")]
+pub(super) struct Coalesce {
+    pub(super) wait: Off<Span>,
 }
 
 /// `[key]`.
@@ -151,6 +160,7 @@ impl Default for File {
             breaker: Breaker::default(),
             fallback: Fallback::default(),
             cache: Cache::default(),
+            coalesce: Coalesce::default(),
             rule: Vec::new(),
             key: Key::default(),
             store: Store::default(),
@@ -199,6 +209,14 @@ impl Default for Cache {
                 "x-portkey-custom-host",
             ]),
             finish_reasons: words(&["stop", "tool_calls", "function_call"]),
+        }
+    }
+}
+
+impl Default for Coalesce {
+    fn default() -> Self {
+        Self {
+            wait: Off::At(seconds(30)),
         }
     }
 }

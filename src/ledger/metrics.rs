@@ -22,7 +22,11 @@ use self::{answers::Answers, apologies::Apologies, calls::Calls};
 pub use self::{calls::Ended, upstreams::Upstream};
 use crate::{
     answer::verdict::{Failure, NotStored},
-    guard::{breaker, tally},
+    guard::{
+        breaker,
+        coalesce::fleet::{self, Awaited},
+        tally,
+    },
     ledger::refresh::Outcome,
     store::{self, purge::Selector},
 };
@@ -56,6 +60,8 @@ pub struct Readings {
     pub led: u64,
     /// Calls that joined a flight since the start.
     pub followers: u64,
+    /// What waits for flights of other replicas came to.
+    pub awaited: fleet::Counts,
     /// Log lines dropped since the start.
     pub log_dropped: u64,
     /// Purges by what they were about, as in [`Selector::KINDS`].
@@ -150,6 +156,7 @@ impl Readings {
             flights,
             led,
             followers,
+            awaited,
             log_dropped,
             purges,
             ref disk,
@@ -229,6 +236,9 @@ impl Readings {
         let help = "Purges, by what they were about";
         let kinds = Selector::KINDS.into_iter().zip(purges);
         text::family(&mut out, "purges", help, "kind", kinds);
+        let help = "Waits for flights of other replicas, by what they came to";
+        let outcomes = Awaited::ALL.map(Awaited::as_str).into_iter().zip(awaited);
+        text::family(&mut out, "flights_awaited", help, "outcome", outcomes);
         disk::write(&mut out, disk);
         proofs::write(&mut out, proofs);
         circuits::write(&mut out, circuits);

@@ -281,10 +281,13 @@ impl Inquiry<'_> {
         if self.store.get(slot).is_some_and(serves) {
             return true;
         }
-        match timeout_at(until, self.store.fetch(slot)).await {
-            Ok(Some((entry, _))) => serves(entry),
-            Ok(None) | Err(_) => false,
+        // The first may be told what another call was told just before the entry came.
+        for _ in 0..2 {
+            if let Ok(Some((entry, _))) = timeout_at(until, self.store.fetch(slot)).await {
+                return serves(entry);
+            }
         }
+        false
     }
 
     async fn wait(&mut self, until: Instant) {

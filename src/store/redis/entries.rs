@@ -152,6 +152,11 @@ impl Redis {
         looks.forget(&slot);
     }
 
+    /// Waits until what was put at `slot` is written, or is not going to be.
+    pub async fn settled(&self, slot: &Slot) {
+        self.0.queue.settled(slot).await;
+    }
+
     /// Takes no more entries and waits until what waits was written or dropped; returns whether that was so within `patience`.
     pub async fn close(&self, patience: Duration) -> bool {
         self.0.queue.close();

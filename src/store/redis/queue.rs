@@ -24,6 +24,8 @@ pub(super) struct Queue {
     news: Notify,
     /// Nothing waits any more.
     drained: Notify,
+    /// Something that was under way is settled.
+    settled: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -142,6 +144,7 @@ impl Queue {
             }
         }
         self.tell(state);
+        self.settled.notify_waiters();
     }
 
     /// Gives up the entries that have waited since before `moment`; returns how many there were.
@@ -168,6 +171,7 @@ impl Queue {
         state.under_way = under_way;
         state.closed = closed;
         self.tell(state);
+        self.settled.notify_waiters();
         entries
     }
 
@@ -181,6 +185,17 @@ impl Queue {
     /// Returns whether it was closed.
     pub(super) fn is_closed(&self) -> bool {
         self.state().closed
+    }
+
+    /// Waits until no job is about `slot`.
+    pub(super) async fn settled(&self, slot: &Slot) {
+        loop {
+            let settled = self.settled.notified();
+            if self.waiting(slot).is_none() {
+                return;
+            }
+            settled.await;
+        }
     }
 
     /// Waits until nothing waits and nothing is under way.

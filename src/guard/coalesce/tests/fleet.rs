@@ -46,7 +46,8 @@ impl House {
     }
 
     /// Has at hand what `other` has stored, now that it is written to Redis.
-    fn is_brought_by(&self, other: &House, redis: &Redis) {
+    async fn is_brought_by(&self, other: &House, redis: &Redis) {
+        settle().await;
         self.holds_what(other);
         redis.lay(slot(1), "entry");
         assert_eq!(redis.write(), 1, "the lease waits for the entry");
@@ -84,7 +85,7 @@ async fn identical_calls_on_several_replicas_are_one() {
         first.upstream.answer(Ok("hello"));
         settle().await;
         third.holds_what(first);
-        second.is_brought_by(first, &redis);
+        second.is_brought_by(first, &redis).await;
         if !news {
             pass(LOOK).await;
         }
@@ -115,7 +116,7 @@ async fn what_was_written_since_the_look_up_is_found_before_the_call_goes() {
     settle().await;
     first.upstream.answer(Ok("hello"));
     leader.await.unwrap().unwrap();
-    second.is_brought_by(&first, &redis);
+    second.is_brought_by(&first, &redis).await;
     // Its look-up was before that, its flight begins only now.
     let mut late = call();
     late.passed_over = Some(old.into_std());
@@ -133,7 +134,7 @@ async fn an_entry_that_was_passed_over_is_no_reason_to_stay() {
     settle().await;
     first.upstream.answer(Ok("old"));
     leader.await.unwrap().unwrap();
-    second.is_brought_by(&first, &redis);
+    second.is_brought_by(&first, &redis).await;
     let old = first.memory.get(&slot(1)).unwrap().made;
     pass(LOOK).await;
     let mut choosy = call();
@@ -169,7 +170,7 @@ async fn when_a_lease_dies_one_goes_and_the_others_wait_for_that_one() {
     next.assert_awaited(&[(Awaited::Led, 1)]);
     next.upstream.answer(Ok("hello"));
     settle().await;
-    last.is_brought_by(next, &redis);
+    last.is_brought_by(next, &redis).await;
     first.upstream.answer(Ok("late"));
     for call in calls {
         call.await.unwrap().unwrap();
@@ -372,7 +373,7 @@ async fn who_wants_nothing_stored_waits_but_has_nobody_wait() {
     assert_eq!(third.upstream.calls(), 0);
     second.upstream.answer(Ok("hello"));
     leader.await.unwrap().unwrap();
-    third.is_brought_by(&second, &redis);
+    third.is_brought_by(&second, &redis).await;
     let answer = waiting.await.unwrap().unwrap();
     assert_eq!(answer, said(Verdict::Collapsed, "hello"));
 }

@@ -15,13 +15,13 @@ mod wire;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{claim::RANDOM, waiters::Waiters};
 pub use self::{
     claim::{APART, Claim, Holder},
-    scripts::{Behind, Scripts},
+    scripts::Scripts,
     waiters::Waiter,
     wire::{Asked, Asking, Release, Wire},
 };
@@ -121,11 +121,15 @@ impl Leases {
         self.0.waiters.tell_all();
     }
 
-    fn give_back(&self, release: Release) {
+    /// Gives a lease back, if need be behind its entry. What fails or comes too late ends by itself, when its time is over.
+    fn give_back(&self, release: Release, end: End) {
         let leases = self.clone();
         self.0.tasks.spawn(async move {
-            // What fails here ends by itself, when its time is over.
-            let _ = leases.0.wire.release(&release, PATIENCE).await;
+            let wire = &leases.0.wire;
+            if end == End::Written && timeout(LEASE, wire.settled(&release.slot)).await.is_err() {
+                return;
+            }
+            let _ = wire.release(&release, PATIENCE).await;
         });
     }
 }
@@ -168,10 +172,7 @@ impl Lease {
             claim: self.claim,
             apart: end == End::Apart,
         };
-        match end {
-            End::Written => self.leases.0.wire.release_behind_entry(release),
-            End::Again | End::Apart => self.leases.give_back(release),
-        }
+        self.leases.give_back(release, end);
     }
 
     fn renewed(&self) -> Stage {

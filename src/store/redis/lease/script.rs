@@ -8,7 +8,10 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{APART, APART_FOR, Asked, Asking, Claim, Holder, LEASE, Leases, Release, Wire};
 use crate::{
@@ -25,7 +28,8 @@ pub(crate) struct Scripted(Arc<Mutex<State>>);
 struct State {
     leases: HashMap<Slot, (Vec<u8>, Instant)>,
     marks: HashMap<Slot, Vec<u8>>,
-    behind: Vec<Release>,
+    /// Writes are counted; those who wait for one have a receiver.
+    writes: watch::Sender<u64>,
     listening: Vec<Leases>,
     asks: usize,
     fails: Option<Kind>,
@@ -64,11 +68,12 @@ impl Scripted {
         self.state().leases.remove(slot);
     }
 
-    /// Writes what waits to be written: gives the leases back that wait for it. Returns how many there were.
+    /// Writes what waits to be written; returns how many leases wait for that.
     pub(crate) fn write(&self) -> usize {
-        let behind = std::mem::take(&mut self.state().behind);
-        behind.iter().for_each(|release| self.end(release));
-        behind.len()
+        let state = self.state();
+        let waiting = state.writes.receiver_count();
+        state.writes.send_modify(|count| *count += 1);
+        waiting
     }
 
     /// Returns how often a lease was asked for.
@@ -188,7 +193,8 @@ impl Wire for Scripted {
         })
     }
 
-    fn release_behind_entry(&self, release: Release) {
-        self.state().behind.push(release);
+    fn settled<'a>(&'a self, _: &'a Slot) -> BoxFuture<'a, ()> {
+        let mut writes = self.state().writes.subscribe();
+        Box::pin(async move { drop(writes.changed().await) })
     }
 }

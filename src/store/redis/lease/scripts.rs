@@ -8,26 +8,23 @@ use redis::{Cmd, cmd};
 use super::{APART, APART_FOR, Asked, Asking, Claim, Holder, LEASE, Release, Wire};
 use crate::{
     call::Slot,
-    store::redis::{layout::Layout, link::Link, trouble::Trouble},
+    store::redis::{Redis, layout::Layout, link::Link, trouble::Trouble},
 };
 
 /// Leases in Redis.
 pub struct Scripts {
     link: Link,
     layout: Layout,
-    behind: Behind,
+    entries: Redis,
 }
 
-/// Runs what [`Release::command`] says once the entry of its place is written that was put before.
-pub type Behind = Box<dyn Fn(Release) + Send + Sync>;
-
 impl Scripts {
-    /// Asks by `link` and has leases given back `behind` entries.
-    pub fn new(link: Link, layout: Layout, behind: Behind) -> Self {
+    /// Asks by `link` about the names of `layout`, where `entries` are written, too.
+    pub fn new(link: Link, layout: Layout, entries: Redis) -> Self {
         Self {
             link,
             layout,
-            behind,
+            entries,
         }
     }
 }
@@ -76,33 +73,30 @@ impl Wire for Scripts {
         patience: Duration,
     ) -> BoxFuture<'a, Result<(), Trouble>> {
         Box::pin(async move {
-            let (key, command) = release.command(&self.layout);
+            let (key, command) = give_back(&self.layout, release);
             self.link.ask(&key, &command, patience).await
         })
     }
 
-    fn release_behind_entry(&self, release: Release) {
-        (self.behind)(release);
+    fn settled<'a>(&'a self, slot: &'a Slot) -> BoxFuture<'a, ()> {
+        Box::pin(self.entries.settled(slot))
     }
 }
 
-impl Release {
-    /// Returns the command that gives the lease back and tells everybody, and the key that it is about.
-    pub fn command(&self, layout: &Layout) -> (String, Cmd) {
-        let key = layout.lease(&self.slot);
-        let rest = if self.apart { APART } else { b"" };
-        let mut command = cmd("EVAL");
-        command
-            .arg(RELEASE)
-            .arg(1)
-            .arg(&key)
-            .arg(self.claim.as_bytes())
-            .arg(rest)
-            .arg(millis(APART_FOR))
-            .arg(layout.fact("news"))
-            .arg(done(&self.slot));
-        (key, command)
-    }
+fn give_back(layout: &Layout, release: &Release) -> (String, Cmd) {
+    let key = layout.lease(&release.slot);
+    let rest = if release.apart { APART } else { b"" };
+    let mut command = cmd("EVAL");
+    command
+        .arg(RELEASE)
+        .arg(1)
+        .arg(&key)
+        .arg(release.claim.as_bytes())
+        .arg(rest)
+        .arg(millis(APART_FOR))
+        .arg(layout.fact("news"))
+        .arg(done(&release.slot));
+    (key, command)
 }
 
 fn ask(layout: &Layout, asking: &Asking<'_>) -> (String, Cmd) {
