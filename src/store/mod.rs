@@ -18,6 +18,7 @@ pub mod proofs;
 pub mod purge;
 pub mod redis;
 pub mod tiered;
+mod working;
 
 use std::time::Duration;
 

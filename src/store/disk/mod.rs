@@ -24,7 +24,6 @@ mod record;
 mod reserve;
 mod sight;
 mod trouble;
-mod working;
 mod writer;
 
 use std::{
@@ -49,7 +48,6 @@ use self::{
     queue::Queue,
     reader::{Ask, Failed, Found, Reader},
     record::restore,
-    working::Working,
 };
 pub use self::{
     proofs::Proof,
@@ -60,6 +58,7 @@ use super::{
     Entry,
     codec::{self, Damage},
     generations::{self as purges, Generations},
+    working::Working,
 };
 use crate::call::{
     Slot,
@@ -144,7 +143,7 @@ struct Shared {
     options: Options,
     queue: Queue,
     counts: Counters,
-    working: Working,
+    working: Working<Kind>,
     looks: Looks,
     /// Counts the databases: a damaged one is followed by another.
     edition: AtomicU64,

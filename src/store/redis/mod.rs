@@ -10,6 +10,6 @@ pub mod link;
 pub mod trouble;
 
 pub use self::{
-    link::Link,
+    link::{Early, Link, Master, hash_slot},
     trouble::{Kind, Trouble},
 };
