@@ -18,6 +18,7 @@ pub mod proofs;
 pub mod purge;
 pub mod redis;
 pub mod tiered;
+pub mod trust;
 
 use std::time::Duration;
 
