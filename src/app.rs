@@ -47,6 +47,7 @@ use crate::{
     },
     stack::{Stack, stack},
     store::{
+        behind::Behind,
         disk::{self, Counts, Disk, Kept},
         generations::Generations,
         memory::Memory,
@@ -72,6 +73,7 @@ pub struct App {
     drain: Duration,
     min_drain: Duration,
     disk: Option<Disk>,
+    ledger: Ledger,
 }
 
 /// Lifetime of a chat completion where nobody says otherwise.
@@ -101,10 +103,11 @@ impl App {
             kept,
             refused,
         } = open_disk(config, generations.clone()).await?;
-        let prover = prover(config, &kept, disk.clone(), &tasks);
+        let behind = disk.clone().map(Behind::Disk);
+        let prover = prover(config, &kept, behind.clone(), &tasks);
         let store = Tiered::new(
             memory.clone(),
-            disk.clone(),
+            behind,
             generations,
             Teller::new(tasks.clone()),
         );
@@ -145,7 +148,7 @@ impl App {
                 flights,
                 upstreams,
             ),
-            ledger,
+            ledger: ledger.clone(),
             own,
             callers: Callers::new(&config.callers, &kept.secret),
             guard: guard(config),
@@ -168,6 +171,7 @@ impl App {
             drain: config.limits.drain,
             min_drain: config.limits.min_drain.min(config.limits.drain),
             disk,
+            ledger,
         };
         let proxies = app.bind(config).await?;
         app.listen_for_operator(config, readings, purger.clone())
@@ -259,6 +263,7 @@ impl App {
         let drained = self.tasks.finish(patience).await;
         if !drained {
             tracing::warn!(drain = ?self.drain, "calls cut off: the time to drain is over");
+            self.ledger.cuts_off();
             self.end.cut.cancel();
             self.tasks.finish(CUT).await;
         }
@@ -274,6 +279,7 @@ impl App {
     /// Cuts off the calls under way and ends, within a second: each leaves its line, the disk takes what it can.
     pub async fn cut(&self) {
         self.end.stop.cancel();
+        self.ledger.cuts_off();
         self.end.cut.cancel();
         let written = self.tasks.finish(CUT);
         match &self.disk {
@@ -396,7 +402,7 @@ fn judges(config: &Config) -> Vec<usize> {
 }
 
 /// Makes who asks the upstreams about credentials, with what they have said before.
-fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Prover {
+fn prover(config: &Config, kept: &Kept, behind: Option<Behind>, tasks: &Tasks) -> Prover {
     // Another place under the same name has said nothing yet.
     let place =
         |upstream: &config::Upstream| vec![upstream.name.clone(), upstream.base_url.to_string()];
@@ -404,7 +410,7 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
     let places: Vec<_> = config.upstreams.iter().map(place).collect();
     let ttl = config.cache.proof_ttl;
     Prover::new(prover::Options {
-        proofs: Proofs::new(kept.secret.clone(), &places, ttl, disk, &kept.proofs),
+        proofs: Proofs::new(kept.secret.clone(), &places, ttl, behind, &kept.proofs),
         names: config.upstreams.iter().map(name).collect(),
         asked_by: config.upstreams.iter().map(asked_by).collect(),
         terms: Terms {

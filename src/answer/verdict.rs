@@ -119,6 +119,8 @@ pub enum Tier {
     Memory,
     /// In this machine's file, and from then on in memory.
     Disk,
+    /// In Redis, and from then on in memory.
+    Redis,
 }
 
 /// All that an answer's cache headers say.
@@ -313,6 +315,7 @@ impl Tier {
         match self {
             Self::Memory => "memory",
             Self::Disk => "disk",
+            Self::Redis => "redis",
         }
     }
 }

@@ -35,13 +35,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use self::{
-    registry::{Era, Registry},
-    shared::{Known, Plan, State, Theirs},
-};
 pub use self::{
     name::{Purge, Selector, Traits},
     registry::Row,
+};
+use self::{
+    registry::{Era, Registry},
+    shared::{Known, Plan, State, Theirs},
 };
 use super::{Entry, codec};
 
