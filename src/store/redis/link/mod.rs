@@ -171,6 +171,13 @@ impl Link {
         self.inner().is_up()
     }
 
+    /// Returns whether any server can be asked: of a cluster, a part may be away.
+    pub fn is_reachable(&self) -> bool {
+        let table = self.inner().table.load();
+        let mut nodes = table.nodes().iter();
+        nodes.any(|node| node.is_up())
+    }
+
     /// Returns every server that keys lie on, whether it can be asked or not.
     pub fn masters(&self) -> Result<Vec<Master>, Trouble> {
         let table = self.inner().table.load();
