@@ -1,12 +1,13 @@
 //! Builds what the layers need, hands it to [`stack`](crate::stack), runs the listeners and ends them.
 
+mod shared;
 mod ways;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
-use self::ways::Ways;
+use self::{shared::Shared, ways::Ways};
 use crate::{
     admin::{self, Readiness, Views},
     answer::{
@@ -73,6 +74,7 @@ pub struct App {
     drain: Duration,
     min_drain: Duration,
     disk: Option<Disk>,
+    redis: Option<Shared>,
     ledger: Ledger,
 }
 
@@ -103,7 +105,12 @@ impl App {
             kept,
             refused,
         } = open_disk(config, generations.clone()).await?;
-        let behind = disk.clone().map(Behind::Disk);
+        let keepers = Tasks::default();
+        let redis = Shared::connect(config, generations.clone(), &tasks, &keepers).await;
+        let behind = match &redis {
+            Some(redis) => Some(Behind::Redis(redis.entries.clone())),
+            None => disk.clone().map(Behind::Disk),
+        };
         let prover = prover(config, &kept, behind.clone(), &tasks);
         let store = Tiered::new(
             memory.clone(),
@@ -118,7 +125,7 @@ impl App {
             store.clone(),
             judge(config),
             cache::fits,
-            None,
+            redis.as_ref().and_then(|redis| redis.fleet.clone()),
         );
         let policy = Arc::new(Policy::new(&config.cache, &config.upstreams, CHAT_TTL));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
@@ -131,6 +138,7 @@ impl App {
             ledger: ledger.clone(),
             memory,
             disk: disk.clone(),
+            redis: redis.clone(),
             refused,
             tapes: tapes.clone(),
             flights: flights.clone(),
@@ -172,11 +180,12 @@ impl App {
             admin: None,
             readiness,
             tasks,
-            keepers: Tasks::default(),
+            keepers,
             end: End::default(),
             drain: config.limits.drain,
             min_drain: config.limits.min_drain.min(config.limits.drain),
             disk,
+            redis,
             ledger,
         };
         let proxies = app.bind(config).await?;
@@ -278,6 +287,11 @@ impl App {
         {
             tracing::warn!("disk store not closed in time");
         }
+        if let Some(redis) = &self.redis
+            && !redis.entries.close(FLUSH).await
+        {
+            tracing::warn!("redis has not taken everything in time");
+        }
         self.keepers.finish(Duration::ZERO).await;
         drained
     }
@@ -309,6 +323,7 @@ struct Gauges {
     ledger: Ledger,
     memory: Memory,
     disk: Option<Disk>,
+    redis: Option<Shared>,
     /// What stands for a disk that there is not.
     refused: Counts,
     tapes: Tapes,
@@ -353,7 +368,11 @@ impl Gauges {
     /// Returns what does not work, a line each.
     fn troubles(&self) -> Vec<String> {
         let troubles = self.ways.circuits().flat_map(Circuits::troubles);
-        troubles.map(|trouble| trouble.to_string()).collect()
+        let troubles = troubles.map(|trouble| trouble.to_string());
+        let redis = self.redis.as_ref();
+        let redis = redis.and_then(|redis| redis.link.trouble());
+        let redis = redis.map(|trouble| format!("redis: {}: {trouble}", trouble.kind.as_str()));
+        troubles.chain(redis).collect()
     }
 }
 

@@ -91,6 +91,7 @@ pub(super) struct Coalesce {
 #[serde(deny_unknown_fields, default, expecting = "a section, `[key]`")]
 pub(super) struct Key {
     pub(super) version: String,
+    pub(super) secret: ApiKey,
     pub(super) keep: Vec<String>,
     pub(super) fold_openai_defaults: bool,
     pub(super) max_body: Size,
@@ -105,6 +106,9 @@ pub(super) struct Store {
     pub(super) path: String,
     pub(super) max_size: Size,
     pub(super) budget: Span,
+    pub(super) redis: ApiKey,
+    pub(super) prefix: String,
+    pub(super) redis_ca: String,
 }
 
 /// `[limits]`.
@@ -225,6 +229,7 @@ impl Default for Key {
     fn default() -> Self {
         Self {
             version: String::new(),
+            secret: ApiKey::none(),
             keep: Vec::new(),
             fold_openai_defaults: false,
             max_body: mebibytes(16),
@@ -239,6 +244,9 @@ impl Default for Store {
             path: "auto".to_owned(),
             max_size: Size(4 << 30),
             budget: milliseconds(50),
+            redis: ApiKey::none(),
+            prefix: "refrain:".to_owned(),
+            redis_ca: String::new(),
         }
     }
 }

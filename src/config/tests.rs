@@ -406,7 +406,7 @@ fn a_mistake_in_the_environment_is_told_with_its_variable() {
     ]);
     insta::assert_snapshot!(problems.unwrap_err(), @"
     error: environment REFRAIN_: unknown key
-      hint: expected one of `REFRAIN_LISTEN`, `REFRAIN_ADMIN`, `REFRAIN_UPSTREAM`, `REFRAIN_RETRY`, `REFRAIN_BREAKER`, `REFRAIN_FALLBACK`, `REFRAIN_CACHE`, `REFRAIN_RULE`, `REFRAIN_KEY`, `REFRAIN_STORE`, `REFRAIN_LIMITS`, `REFRAIN_CORS`, `REFRAIN_CALLER`, `REFRAIN_LOG`
+      hint: expected one of `REFRAIN_LISTEN`, `REFRAIN_ADMIN`, `REFRAIN_UPSTREAM`, `REFRAIN_RETRY`, `REFRAIN_BREAKER`, `REFRAIN_FALLBACK`, `REFRAIN_CACHE`, `REFRAIN_COALESCE`, `REFRAIN_RULE`, `REFRAIN_KEY`, `REFRAIN_STORE`, `REFRAIN_LIMITS`, `REFRAIN_CORS`, `REFRAIN_CALLER`, `REFRAIN_LOG`
     error: environment REFRAIN_CACHE__ALLOW: cache.allow[1]: `tag` is no directive
       hint: did you mean `tags`?
     error: environment REFRAIN_CACHE__ENABLED: cache.enabled: `perhaps` does not fit

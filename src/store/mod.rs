@@ -21,6 +21,8 @@ pub mod purge;
 mod record;
 pub mod redis;
 pub mod tiered;
+pub mod trust;
+mod working;
 
 use std::time::Duration;
 

@@ -176,7 +176,9 @@ async fn an_answer_that_came_another_way_ends_the_tape_and_is_not_told_of() {
     let told = Arc::new(AtomicU64::new(0));
     let limits = tapes(|_| {}).0.limits;
     let counted = told.clone();
-    let count = move |_| drop(counted.fetch_add(1, Ordering::SeqCst));
+    let count = move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+    };
     let tapes = Tapes::new(limits, Tasks::default(), Box::new(count));
     let (_tape, mut reader, notes) = record(&tapes, Box::pin(async { Ok(None) }));
     assert_eq!(reader.head().await.unwrap_err().kind(), Kind::Internal);

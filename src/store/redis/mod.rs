@@ -10,6 +10,7 @@ mod entries;
 pub mod layout;
 pub mod lease;
 pub mod link;
+pub mod message;
 mod queue;
 mod script;
 mod sweep;
@@ -19,6 +20,6 @@ mod writer;
 
 pub use self::{
     entries::{Counts, Options, Redis},
-    link::Link,
+    link::{Early, Link, Master, hash_slot},
     trouble::{Kind, Trouble},
 };

@@ -8,7 +8,7 @@ use redis::{Cmd, cmd};
 use super::{APART, APART_FOR, Asked, Asking, Claim, Holder, LEASE, Release, Wire};
 use crate::{
     call::Slot,
-    store::redis::{Redis, layout::Layout, link::Link, trouble::Trouble},
+    store::redis::{Redis, layout::Layout, link::Link, message::Message, trouble::Trouble},
 };
 
 /// Leases in Redis.
@@ -95,7 +95,7 @@ fn give_back(layout: &Layout, release: &Release) -> (String, Cmd) {
         .arg(rest)
         .arg(millis(APART_FOR))
         .arg(layout.fact("news"))
-        .arg(done(&release.slot));
+        .arg(Message::Done(release.slot).encode());
     (key, command)
 }
 
@@ -113,10 +113,6 @@ fn ask(layout: &Layout, asking: &Asking<'_>) -> (String, Cmd) {
         .arg(MARK - 1)
         .arg(MOST - 1);
     (key, command)
-}
-
-fn done(slot: &Slot) -> Vec<u8> {
-    [&b"d"[..], slot.key.as_bytes(), &slot.delivery.to_le_bytes()].concat()
 }
 
 fn millis(time: Duration) -> u64 {
