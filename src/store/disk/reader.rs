@@ -11,11 +11,15 @@ use tokio::sync::{mpsc::Receiver, oneshot};
 use super::{
     Shared,
     file::{self, Place},
+    totals,
     trouble::{Kind, Trouble},
 };
 use crate::{
     call::{Slot, key::Key},
-    store::codec::{self, Card, Damage, Record},
+    store::{
+        codec::{self, Card, Damage, Record},
+        totals::{Day, Stored},
+    },
 };
 
 /// A question to the readers.
@@ -28,6 +32,13 @@ pub(super) enum Ask {
         after: i64,
         key: Option<Key>,
         reply: oneshot::Sender<Result<Page, Failed>>,
+    },
+    /// The counters of some days, as `writer` asks for them; the reply as above.
+    Totals {
+        first: Day,
+        last: Day,
+        writer: u64,
+        reply: oneshot::Sender<Result<Stored, Failed>>,
     },
 }
 
@@ -98,7 +109,13 @@ impl Reader {
                 Ask::Page { after, key, reply } if !reply.is_closed() => {
                     drop(reply.send(self.page(after, key)));
                 }
-                Ask::Entry(_) | Ask::Page { .. } => {}
+                Ask::Totals {
+                    first,
+                    last,
+                    writer,
+                    reply,
+                } if !reply.is_closed() => drop(reply.send(self.totals(first, last, writer))),
+                Ask::Entry(_) | Ask::Page { .. } | Ask::Totals { .. } => {}
             }
         }
     }
@@ -152,6 +169,13 @@ impl Reader {
             }
         }
         Ok(page)
+    }
+
+    fn totals(&mut self, first: Day, last: Day, writer: u64) -> Result<Stored, Failed> {
+        let edition = self.shared.edition.load(Ordering::Acquire);
+        let connected = self.connected(edition);
+        let read = connected.and_then(|connection| totals::read(connection, first, last, writer));
+        read.map_err(|trouble| self.failed(&trouble, edition))
     }
 
     fn rows(&mut self, after: i64, key: Option<Key>, edition: u64) -> Result<Vec<Carded>, Trouble> {

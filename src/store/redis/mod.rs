@@ -7,9 +7,12 @@
 
 pub mod layout;
 pub mod link;
+mod totals;
 pub mod trouble;
 
 pub use self::{
+    layout::Layout,
     link::Link,
+    totals::Totals,
     trouble::{Kind, Trouble},
 };
