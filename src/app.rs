@@ -74,6 +74,7 @@ pub struct App {
     min_drain: Duration,
     disk: Option<Disk>,
     journal: Journal,
+    ledger: Ledger,
 }
 
 /// Lifetime of a chat completion where nobody says otherwise.
@@ -149,7 +150,7 @@ impl App {
                 flights,
                 upstreams,
             ),
-            ledger,
+            ledger: ledger.clone(),
             own,
             callers: Callers::new(&config.callers, &kept.secret),
             guard: guard(config),
@@ -173,6 +174,7 @@ impl App {
             min_drain: config.limits.min_drain.min(config.limits.drain),
             disk,
             journal: journal.clone(),
+            ledger,
         };
         let proxies = app.bind(config).await?;
         app.listen_for_operator(config, readings, purger.clone())
@@ -266,6 +268,7 @@ impl App {
         let drained = self.tasks.finish(patience).await;
         if !drained {
             tracing::warn!(drain = ?self.drain, "calls cut off: the time to drain is over");
+            self.ledger.cuts_off();
             self.end.cut.cancel();
             self.tasks.finish(CUT).await;
         }
@@ -285,6 +288,7 @@ impl App {
     /// Cuts off the calls under way and ends, within a second: each leaves its line, the disk takes what it can.
     pub async fn cut(&self) {
         self.end.stop.cancel();
+        self.ledger.cuts_off();
         self.end.cut.cancel();
         let written = self.tasks.finish(CUT);
         let kept = async {

@@ -38,6 +38,7 @@ use crate::{
     },
     call::{Call, Keyed, plan::Plan},
     error::{Error, Kind},
+    guard::class::Class,
     store::{Entry, Lent, tiered::Tiered},
 };
 
@@ -422,10 +423,10 @@ fn facts(entry: &Entry, now: Instant) -> Facts {
     Facts { age, lifetime }
 }
 
-/// Returns whether the upstream failed, by an error or by a 5xx of its own, or had no place for the call.
+/// Returns whether the upstream failed, by an error or by a 5xx that blames itself, or had no place for the call.
 fn failed(result: &Result<Answer, Error>) -> bool {
     match result {
-        Ok(answer) => answer.head.status.is_server_error(),
+        Ok(answer) => Class::of_status(answer.head.status) == Class::Failure,
         Err(error) => error.kind().is_upstream() || error.kind() == Kind::Busy,
     }
 }

@@ -21,7 +21,10 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, Instant, SystemTime},
 };
@@ -45,7 +48,7 @@ use crate::{
     call::{Call, Keyed, caller::Caller, key::Hex},
     config::Rule,
     dialect::{Dialect, chat::request::Request, usage::Usage},
-    error::{Error, Kind},
+    error::{Error, Kind, Tries},
     store::totals::{Counts, Day, Place, What},
 };
 
@@ -58,6 +61,8 @@ struct Books {
     log: Log,
     metrics: Metrics,
     totals: Totals,
+    /// Whether calls are being cut off: what ends now has not been left by its client.
+    cuts: AtomicBool,
 }
 
 /// A request at the edge: a call, or why it is none.
@@ -111,6 +116,7 @@ pub struct Record {
     summary: Option<Summary>,
     usage: Option<Usage>,
     error: Option<&'static str>,
+    tries: Option<Tries>,
     first_byte: Option<Instant>,
     bytes: u64,
     complete: bool,
@@ -150,6 +156,7 @@ impl Ledger {
             log,
             metrics,
             totals: Totals::default(),
+            cuts: AtomicBool::new(false),
         }))
     }
 
@@ -166,6 +173,11 @@ impl Ledger {
     /// Returns the log.
     pub fn log(&self) -> &Log {
         &self.0.log
+    }
+
+    /// Notes that from now on calls are cut off: the time to drain is over.
+    pub fn cuts_off(&self) {
+        self.0.cuts.store(true, Ordering::Relaxed);
     }
 
     /// Adds a line to the log.
@@ -202,6 +214,7 @@ impl Ledger {
             summary: None,
             usage: None,
             error: None,
+            tries: None,
             first_byte: None,
             bytes: 0,
             complete: false,
@@ -280,6 +293,7 @@ impl Record {
     fn refused(&mut self, error: &Error) {
         self.status = Some(error.kind().status());
         self.error = Some(error.kind().as_str());
+        self.tries = error.tries();
         if error.kind().is_upstream() || error.kind() == Kind::Internal {
             tracing::debug!(call.id = ?self.facts.id, error = %error, "call failed");
         }
@@ -334,7 +348,14 @@ impl Record {
         if std::thread::panicking() {
             return Some(Kind::Internal.as_str());
         }
-        self.error.or((!self.complete).then_some(GONE))
+        let broken_off = || {
+            if self.ledger.0.cuts.load(Ordering::Relaxed) {
+                "cut_off"
+            } else {
+                GONE
+            }
+        };
+        self.error.or_else(|| (!self.complete).then(broken_off))
     }
 
     fn verdict(&self) -> Option<Verdict> {
@@ -420,7 +441,8 @@ impl Record {
         let caller = self.facts.caller.shown();
         let served = self.served.as_ref();
         let led = served.filter(|served| served.verdict == Verdict::Miss);
-        let failed = self.timing.as_ref().and_then(|timing| timing.failed());
+        let of_answer = self.timing.as_ref().and_then(|timing| timing.failed());
+        let failed = of_answer.or(self.tries);
         let kept = led.and(self.summary).map(|summary| summary.kept);
         let line = Line {
             timestamp: date,
