@@ -48,6 +48,7 @@ use crate::{
     },
     stack::{Stack, stack},
     store::{
+        behind::Behind,
         disk::{self, Counts, Disk, Kept},
         generations::Generations,
         memory::Memory,
@@ -104,12 +105,13 @@ impl App {
             kept,
             refused,
         } = open_disk(config, generations.clone()).await?;
-        let archive = disk.clone().map(Archive::Disk);
+        let behind = disk.clone().map(Behind::Disk);
+        let archive = behind.as_ref().map(Archive::from);
         let journal = Journal::new(ledger.totals().clone(), archive, clock::wall)?;
-        let prover = prover(config, &kept, disk.clone(), &tasks);
+        let prover = prover(config, &kept, behind.clone(), &tasks);
         let store = Tiered::new(
             memory.clone(),
-            disk.clone(),
+            behind,
             generations,
             Teller::new(tasks.clone()),
         );
@@ -421,7 +423,7 @@ fn judges(config: &Config) -> Vec<usize> {
 }
 
 /// Makes who asks the upstreams about credentials, with what they have said before.
-fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Prover {
+fn prover(config: &Config, kept: &Kept, behind: Option<Behind>, tasks: &Tasks) -> Prover {
     // Another place under the same name has said nothing yet.
     let place =
         |upstream: &config::Upstream| vec![upstream.name.clone(), upstream.base_url.to_string()];
@@ -429,7 +431,7 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
     let places: Vec<_> = config.upstreams.iter().map(place).collect();
     let ttl = config.cache.proof_ttl;
     Prover::new(prover::Options {
-        proofs: Proofs::new(kept.secret.clone(), &places, ttl, disk, &kept.proofs),
+        proofs: Proofs::new(kept.secret.clone(), &places, ttl, behind, &kept.proofs),
         names: config.upstreams.iter().map(name).collect(),
         asked_by: config.upstreams.iter().map(asked_by).collect(),
         terms: Terms {

@@ -27,6 +27,7 @@ use super::{report::Report, totals::Totals};
 use crate::{
     error::{Error, Kind},
     store::{
+        behind::Behind,
         disk::Disk,
         redis,
         totals::{Batch, Day, KEPT, Row, Stored},
@@ -210,6 +211,15 @@ impl Inner {
 
     fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<&Behind> for Archive {
+    fn from(behind: &Behind) -> Self {
+        match behind {
+            Behind::Disk(disk) => Self::Disk(disk.clone()),
+            Behind::Redis(redis) => Self::Redis(redis.totals()),
+        }
     }
 }
 

@@ -96,9 +96,9 @@ async fn get_metrics_returns_totals() {
 
 #[tokio::test]
 async fn those_who_joined_a_flight_saved_their_tokens() {
-    let (gate, open) = gate();
+    let gate = gate();
     let up = upstream()
-        .answers(completion("hello").head_after(&gate))
+        .answers(completion("hello").after(&gate))
         .start()
         .await;
     let proxy = proxy(&up).start().await;
@@ -106,7 +106,7 @@ async fn those_who_joined_a_flight_saved_their_tokens() {
     let calls = at_once(addr, &call, 5);
     let joined = async {
         proxy.joined(4).await;
-        open.open();
+        gate.open();
     };
     tokio::join!(calls, joined);
     proxy.call_lines(5).await;

@@ -15,12 +15,10 @@ mod evict;
 mod file;
 mod generations;
 mod loading;
-mod looks;
 mod present;
 mod proofs;
 mod queue;
 mod reader;
-mod record;
 mod reserve;
 mod sight;
 mod totals;
@@ -46,21 +44,21 @@ use tokio::{
 
 use self::{
     circuit::Circuit,
-    looks::Looks,
     queue::Queue,
-    reader::{Ask, Failed, Found, Reader},
-    record::restore,
+    reader::{Ask, Failed, Reader},
     working::Working,
 };
 pub use self::{
     proofs::Proof,
-    reader::{Lying, Page},
+    reader::Page,
     trouble::{Kind, Trouble},
 };
 use super::{
     Entry,
     codec::{self, Damage},
     generations::{self as purges, Generations},
+    looks::Looks,
+    record::{Found, SKEW, Terms, restore},
     totals::{Batch, Day, Stored},
 };
 use crate::call::{
@@ -147,7 +145,7 @@ struct Shared {
     queue: Queue,
     counts: Counters,
     working: Working,
-    looks: Looks,
+    looks: Looks<Found, Failed>,
     /// Counts the databases: a damaged one is followed by another.
     edition: AtomicU64,
 }
@@ -234,7 +232,7 @@ impl Disk {
                 if circuit.succeeded() {
                     tracing::info!("disk store is in time again");
                 }
-                let entry = restore(&*found?, &shared.options, Instant::now(), shared.now());
+                let entry = restore(&*found?, shared.terms(), Instant::now(), shared.now());
                 match &entry {
                     Some(_) => shared.queue.touch(slot),
                     None => shared.queue.remove(slot),
@@ -451,6 +449,13 @@ impl Shared {
         codec::millis(since.unwrap_or_default())
     }
 
+    fn terms(&self) -> Terms<'_> {
+        Terms {
+            generations: &self.options.generations,
+            max_ttl: self.options.max_ttl,
+        }
+    }
+
     /// Returns the most pages that the database may ever have: a transaction grows before it evicts.
     fn pages(&self) -> u64 {
         (self.options.max_size + SLACK) / PAGE
@@ -502,8 +507,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const READERS: usize = 2;
 /// Look-ups that may wait for a reader.
 const ASKS: usize = 256;
-/// How far clocks may be set back without an entry losing its date.
-const SKEW: Duration = Duration::from_secs(5 * 60);
 /// Bytes of a page.
 const PAGE: u64 = 4096;
 /// What a transaction may add before it evicts, bytes.

@@ -17,7 +17,8 @@ use super::{
 use crate::{
     call::{Slot, key::Key},
     store::{
-        codec::{self, Card, Damage, Record},
+        codec::{self, Damage},
+        record::{Found, Lying},
         totals::{Day, Stored},
     },
 };
@@ -40,25 +41,6 @@ pub(super) enum Ask {
         writer: u64,
         reply: oneshot::Sender<Result<Stored, Failed>>,
     },
-}
-
-/// An entry that was found.
-#[derive(Debug)]
-pub(super) struct Found {
-    pub(super) record: Record,
-    /// Whether a soft purge has made it stale.
-    pub(super) softened: bool,
-}
-
-/// An entry that lies on the disk, as far as it can be told without reading it whole.
-#[derive(Clone, Debug)]
-pub struct Lying {
-    /// Its slot.
-    pub slot: Slot,
-    /// Its card.
-    pub card: Card,
-    /// Whether a soft purge has made it stale.
-    pub softened: bool,
 }
 
 /// Some entries that lie on the disk.

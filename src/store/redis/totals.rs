@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use redis::{Script, cmd};
 
-use super::{Layout, Link, Trouble};
+use super::{Link, Redis, Trouble, layout::Layout};
 use crate::{
     config::MAX_NAME,
     store::totals::{Batch, Counts, Day, KEPT, MOST_A_DAY, Place, Stored, What},
@@ -36,16 +36,18 @@ enum Field<'a> {
     Last(u64),
 }
 
-impl Totals {
-    /// Keeps counters by `link`, under the names of `layout`.
-    pub fn new(link: Link, layout: Layout) -> Self {
-        Self {
-            link,
-            layout,
+impl Redis {
+    /// Returns the counters that lie beside the entries.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            link: self.0.link.clone(),
+            layout: self.0.layout.clone(),
             script: Arc::new(Script::new(ADD)),
         }
     }
+}
 
+impl Totals {
     /// Adds a batch, unless it was added before.
     pub async fn keep(&self, batch: &Batch) -> Result<(), Trouble> {
         let key = self.key(batch.day);
