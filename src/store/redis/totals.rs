@@ -36,6 +36,9 @@ enum Field<'a> {
     Last(u64),
 }
 
+/// Where the next page begins, and the fields of this one with their values.
+type Page = (u64, Vec<(Vec<u8>, Vec<u8>)>);
+
 impl Redis {
     /// Returns the counters that lie beside the entries.
     pub fn totals(&self) -> Totals {
@@ -91,11 +94,11 @@ impl Totals {
         loop {
             let mut scan = cmd("HSCAN");
             scan.arg(&key).arg(cursor).arg("COUNT").arg(PAGE);
-            let page: (u64, Vec<(Vec<u8>, Vec<u8>)>) = self.link.ask(&key, &scan, PATIENCE).await?;
-            for (name, value) in page.1.into_iter().filter(|(name, _)| name.len() <= LONGEST) {
+            let (next, page): Page = self.link.ask(&key, &scan, PATIENCE).await?;
+            for (name, value) in page.into_iter().filter(|(name, _)| name.len() <= LONGEST) {
                 fields.extend(count(&value).map(|count| (name, count)));
             }
-            cursor = page.0;
+            cursor = next;
             stored.is_cut |= fields.len() > *room;
             if cursor == 0 || stored.is_cut {
                 break;
