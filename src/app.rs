@@ -1,12 +1,13 @@
 //! Builds what the layers need, hands it to [`stack`](crate::stack), runs the listeners and ends them.
 
+mod shared;
 mod ways;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
-use self::ways::Ways;
+use self::{shared::Shared, ways::Ways};
 use crate::{
     admin::{self, Readiness, Views},
     answer::{
@@ -75,6 +76,7 @@ pub struct App {
     min_drain: Duration,
     disk: Option<Disk>,
     journal: Journal,
+    redis: Option<Shared>,
     ledger: Ledger,
 }
 
@@ -105,7 +107,12 @@ impl App {
             kept,
             refused,
         } = open_disk(config, generations.clone()).await?;
-        let behind = disk.clone().map(Behind::Disk);
+        let keepers = Tasks::default();
+        let redis = Shared::connect(config, generations.clone(), &tasks, &keepers).await;
+        let behind = match &redis {
+            Some(redis) => Some(Behind::Redis(redis.entries.clone())),
+            None => disk.clone().map(Behind::Disk),
+        };
         let archive = behind.as_ref().map(Archive::from);
         let journal = Journal::new(ledger.totals().clone(), archive, clock::wall)?;
         let prover = prover(config, &kept, behind.clone(), &tasks);
@@ -129,6 +136,7 @@ impl App {
             ledger: ledger.clone(),
             memory,
             disk: disk.clone(),
+            redis: redis.clone(),
             refused,
             tapes: tapes.clone(),
             flights: flights.clone(),
@@ -170,12 +178,13 @@ impl App {
             admin: None,
             readiness,
             tasks,
-            keepers: Tasks::default(),
+            keepers,
             end: End::default(),
             drain: config.limits.drain,
             min_drain: config.limits.min_drain.min(config.limits.drain),
             disk,
             journal: journal.clone(),
+            redis,
             ledger,
         };
         let proxies = app.bind(config).await?;
@@ -283,6 +292,11 @@ impl App {
         {
             tracing::warn!("disk store not closed in time");
         }
+        if let Some(redis) = &self.redis
+            && !redis.entries.close(FLUSH).await
+        {
+            tracing::warn!("redis has not taken everything in time");
+        }
         self.keepers.finish(Duration::ZERO).await;
         drained
     }
@@ -324,6 +338,7 @@ struct Gauges {
     ledger: Ledger,
     memory: Memory,
     disk: Option<Disk>,
+    redis: Option<Shared>,
     /// What stands for a disk that there is not.
     refused: Counts,
     tapes: Tapes,
@@ -367,7 +382,11 @@ impl Gauges {
     /// Returns what does not work, a line each.
     fn troubles(&self) -> Vec<String> {
         let troubles = self.ways.circuits().flat_map(Circuits::troubles);
-        troubles.map(|trouble| trouble.to_string()).collect()
+        let troubles = troubles.map(|trouble| trouble.to_string());
+        let redis = self.redis.as_ref();
+        let redis = redis.and_then(|redis| redis.link.trouble());
+        let redis = redis.map(|trouble| format!("redis: {}: {trouble}", trouble.kind.as_str()));
+        troubles.chain(redis).collect()
     }
 }
 

@@ -25,6 +25,7 @@ pub mod redis;
 pub mod tiered;
 pub mod totals;
 pub mod trust;
+mod working;
 
 use std::time::Duration;
 

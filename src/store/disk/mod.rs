@@ -23,7 +23,6 @@ mod reserve;
 mod sight;
 mod totals;
 mod trouble;
-mod working;
 mod writer;
 
 use std::{
@@ -46,7 +45,6 @@ use self::{
     circuit::Circuit,
     queue::Queue,
     reader::{Ask, Failed, Reader},
-    working::Working,
 };
 pub use self::{
     proofs::Proof,
@@ -60,6 +58,7 @@ use super::{
     looks::Looks,
     record::{Found, SKEW, Terms, restore},
     totals::{Batch, Day, Stored},
+    working::Working,
 };
 use crate::call::{
     Slot,
@@ -144,7 +143,7 @@ struct Shared {
     options: Options,
     queue: Queue,
     counts: Counters,
-    working: Working,
+    working: Working<Kind>,
     looks: Looks<Found, Failed>,
     /// Counts the databases: a damaged one is followed by another.
     edition: AtomicU64,

@@ -119,7 +119,7 @@ impl Redis {
 
     /// Returns whether it makes sense to ask for an entry.
     pub fn is_worth_asking(&self) -> bool {
-        self.0.link.is_up()
+        self.0.link.is_reachable()
     }
 
     /// Returns the entry of `slot`, if it comes in time.

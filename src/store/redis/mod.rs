@@ -20,7 +20,7 @@ mod writer;
 
 pub use self::{
     entries::{Counts, Options, Redis},
-    link::Link,
+    link::{Early, Link, Master, hash_slot},
     totals::Totals,
     trouble::{Kind, Trouble},
 };

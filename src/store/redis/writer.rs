@@ -41,10 +41,10 @@ impl Redis {
 impl Shared {
     /// Returns what is to be done next, once Redis is there and there is something.
     async fn next(&self) -> Option<Batch> {
-        while !self.link.is_up() && !self.queue.is_closed() {
+        while !self.link.is_reachable() && !self.queue.is_closed() {
             self.rest().await;
         }
-        if !self.link.is_up() {
+        if !self.link.is_reachable() {
             self.lose(self.queue.clear());
         }
         self.queue.take().await
