@@ -32,6 +32,7 @@ use crate::{
     },
     ledger::{
         Ledger, clock,
+        journal::{Archive, Journal},
         log::Log,
         metrics::{Metrics, Readings},
         panics,
@@ -74,6 +75,7 @@ pub struct App {
     drain: Duration,
     min_drain: Duration,
     disk: Option<Disk>,
+    journal: Journal,
     redis: Option<Shared>,
     ledger: Ledger,
 }
@@ -86,7 +88,7 @@ const LINGER: Duration = Duration::from_secs(60);
 const CUT: Duration = Duration::from_secs(1);
 /// What a tape that records no more holds for its slowest reader, bytes.
 const WINDOW: u64 = 256 << 10;
-/// For the disk to take what still waits for it, at the end.
+/// For the stores to take what still waits for them, at the end.
 const FLUSH: Duration = Duration::from_secs(5);
 /// The tapes' part of the memory, as a divisor.
 const TAPES: u64 = 4;
@@ -111,6 +113,8 @@ impl App {
             Some(redis) => Some(Behind::Redis(redis.entries.clone())),
             None => disk.clone().map(Behind::Disk),
         };
+        let archive = behind.as_ref().map(Archive::from);
+        let journal = Journal::new(ledger.totals().clone(), archive, clock::wall)?;
         let prover = prover(config, &kept, behind.clone(), &tasks);
         let store = Tiered::new(
             memory.clone(),
@@ -185,6 +189,7 @@ impl App {
             drain: config.limits.drain,
             min_drain: config.limits.min_drain.min(config.limits.drain),
             disk,
+            journal: journal.clone(),
             redis,
             ledger,
         };
@@ -194,6 +199,7 @@ impl App {
         app.listen_for_calls(proxies, &edge, deadlines(&config.limits), connections);
         app.keepers.spawn_until_stop(tapes.look_after());
         app.keepers.spawn_until_stop(purger.look_after());
+        app.keepers.spawn_until_stop(journal.look_after());
         app.readiness.ready();
         Ok(app)
     }
@@ -246,6 +252,7 @@ impl App {
             metrics: Arc::new(move || metrics.render()),
             troubles: Arc::new(move || gauges.troubles()),
             purger,
+            journal: self.journal.clone(),
             guard: Arc::new(admin::guard::Guard {
                 token: config.admin.token.clone(),
                 is_loopback: address.ip().is_loopback(),
@@ -282,6 +289,10 @@ impl App {
             self.end.cut.cancel();
             self.tasks.finish(CUT).await;
         }
+        // The last calls are counted by now.
+        if !self.write_totals(FLUSH).await {
+            tracing::warn!("counters of the last seconds lost: the store does not take them");
+        }
         if let Some(disk) = &self.disk
             && !disk.close(FLUSH).await
         {
@@ -302,10 +313,20 @@ impl App {
         self.ledger.cuts_off();
         self.end.cut.cancel();
         let written = self.tasks.finish(CUT);
-        match &self.disk {
-            Some(disk) => drop(tokio::join!(written, disk.close(CUT))),
-            None => drop(written.await),
-        }
+        let kept = async {
+            self.write_totals(CUT / 2).await;
+            match &self.disk {
+                Some(disk) => disk.close(CUT / 2).await,
+                None => true,
+            }
+        };
+        tokio::join!(written, kept);
+    }
+
+    /// Has the store take the counters; returns whether it did, within `patience`.
+    async fn write_totals(&self, patience: Duration) -> bool {
+        let flushed = tokio::time::timeout(patience, self.journal.flush()).await;
+        flushed.unwrap_or(false)
     }
 }
 

@@ -2,3 +2,4 @@
 
 mod flights;
 mod servers;
+mod totals;

@@ -14,6 +14,7 @@ pub mod message;
 mod queue;
 mod script;
 mod sweep;
+mod totals;
 pub mod trouble;
 mod value;
 mod writer;
@@ -21,5 +22,6 @@ mod writer;
 pub use self::{
     entries::{Counts, Options, Redis},
     link::{Early, Link, Master, hash_slot},
+    totals::Totals,
     trouble::{Kind, Trouble},
 };
