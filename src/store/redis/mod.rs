@@ -4,7 +4,7 @@
 //! Redis is semi-trusted: it may be down, slow, empty, or wrong, and none of that fails a call or answers one
 //! wrongly. Who wants something from it goes by [`link`], which waits at most as long as it is told and fails at once
 //! while Redis is away. Names of keys are `layout`'s. Entries are `entries`': written by `writer` from the `queue`, looked
-//! through by `sweep`.
+//! through by `sweep`. `lease` says whose turn it is to go upstream.
 
 mod entries;
 pub mod layout;

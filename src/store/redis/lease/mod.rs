@@ -117,7 +117,7 @@ impl Leases {
     }
 
     /// Hears that news may have been lost.
-    pub fn deaf(&self) {
+    pub fn missed(&self) {
         self.0.waiters.tell_all();
     }
 
