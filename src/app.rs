@@ -53,6 +53,7 @@ use crate::{
         memory::Memory,
         proofs::Proofs,
         purge::Purger,
+        redis::Redis,
         tiered::Tiered,
     },
 };
@@ -125,6 +126,7 @@ impl App {
             ledger: ledger.clone(),
             memory,
             disk: disk.clone(),
+            redis: None,
             refused,
             tapes: tapes.clone(),
             flights: flights.clone(),
@@ -303,6 +305,7 @@ struct Gauges {
     ledger: Ledger,
     memory: Memory,
     disk: Option<Disk>,
+    redis: Option<Redis>,
     /// What stands for a disk that there is not.
     refused: Counts,
     tapes: Tapes,
@@ -333,6 +336,7 @@ impl Gauges {
             log_dropped: self.ledger.log().dropped(),
             purges: self.purger.counts(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
+            redis: self.redis.as_ref().map(Redis::counts).unwrap_or_default(),
             proofs: self.proofs.counts(),
             upstreams: self.ways.readings(),
             connections: self.connections.open(),

@@ -17,12 +17,13 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use redis::Cmd;
 use tokio::time::{Instant, timeout};
 
 use super::{
     Kind, Link,
     layout::Layout,
-    queue::{Queue, Waiting},
+    queue::{Follower, Queue, Waiting},
     script::Scripts,
     value,
 };
@@ -150,6 +151,12 @@ impl Redis {
             counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
         looks.forget(&slot);
+    }
+
+    /// Has `command` about `key` run behind the entry of `slot` that was put before; at once, if that is written by now.
+    pub fn follow(&self, slot: Slot, key: String, command: Cmd) {
+        let follower = Follower { key, command };
+        self.0.queue.follow(slot, follower, Instant::now());
     }
 
     /// Takes no more entries and waits until what waits was written or dropped; returns whether that was so within `patience`.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Kind, Trouble,
     entries::{Redis, Shared},
-    queue::{Batch, Job, LONGEST, Put, Work},
+    queue::{Batch, Follower, Job, LONGEST, Put, Work},
     value,
 };
 use crate::{
@@ -61,13 +61,30 @@ impl Shared {
     /// Carries out all jobs of `batch`; returns those that are to be tried again.
     async fn carry_out(&self, batch: Batch) -> Batch {
         let jobs = batch.into_iter().map(|(slot, job)| async move {
-            let trouble = self.carry_out_one(&slot, &job.work).await.err()?;
-            Some((slot, self.after(job, trouble.kind)?))
+            let job = self.carry_out_one(&slot, job).await?;
+            Some((slot, job))
         });
         join_all(jobs).await.into_iter().flatten().collect()
     }
 
-    async fn carry_out_one(&self, slot: &Slot, work: &Work) -> Result<(), Trouble> {
+    /// Carries out a job, and then what follows; returns what is left to be done.
+    async fn carry_out_one(&self, slot: &Slot, mut job: Job) -> Option<Job> {
+        if let Some(work) = job.work.take()
+            && let Err(trouble) = self.work(slot, &work).await
+        {
+            job.work = self.after(work, trouble.kind);
+            if job.work.is_some() {
+                return Some(job);
+            }
+        }
+        for Follower { key, command } in &job.followers {
+            // What fails of it ends by itself.
+            let _: Result<(), Trouble> = self.link.ask(key, command, PATIENCE).await;
+        }
+        None
+    }
+
+    async fn work(&self, slot: &Slot, work: &Work) -> Result<(), Trouble> {
         let key = self.layout.entry(slot);
         let mut invocation = match work {
             Work::Put(put) => return self.write(&key, put).await,
@@ -78,17 +95,20 @@ impl Shared {
         self.link.run(&key, &invocation, PATIENCE).await
     }
 
-    /// Returns what is to be done after a job has failed.
-    fn after(&self, job: Job, kind: Kind) -> Option<Job> {
-        if passes(kind) && !self.queue.is_closed() {
-            return Some(job);
+    /// Returns what is to be done after `work` has failed.
+    fn after(&self, work: Work, kind: Kind) -> Option<Work> {
+        if self.queue.is_closed() {
+            self.lose(u64::from(matches!(work, Work::Put(_))));
+            return None;
         }
-        let Work::Put(Put { entry, .. }) = &job.work else {
+        if passes(kind) {
+            return Some(work);
+        }
+        let Work::Put(Put { entry, .. }) = work else {
             return None;
         };
         self.lose(1);
-        let work = Work::Outdate(entry.made);
-        (!self.queue.is_closed()).then_some(Job { work, ..job })
+        Some(Work::Outdate(entry.made))
     }
 
     /// Writes an entry, unless it was purged or has ended meanwhile.
