@@ -21,6 +21,7 @@ pub mod purge;
 mod record;
 pub mod redis;
 pub mod tiered;
+pub mod trust;
 
 use std::time::Duration;
 

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{behind::Behind, disk};
-use crate::call::key::{Fingerprint, Secret};
+use crate::call::key::{Fingerprint, Lasting, Secret};
 
 /// The registry; clones share it.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ pub struct Counts {
 struct Inner {
     secret: Secret,
     /// In the configuration's order.
-    upstreams: Vec<Fingerprint>,
+    upstreams: Vec<Lasting>,
     standings: Cache<Subject, Arc<Standing>, UnitWeighter, DefaultHashBuilder, Forget>,
     events: Arc<Events>,
     behind: Option<Behind>,
@@ -130,7 +130,7 @@ impl Proofs {
         };
         let upstreams = places.iter().map(|place| {
             let parts: Vec<_> = place.iter().map(String::as_bytes).collect();
-            secret.fingerprint("upstream", &parts)
+            Lasting::new(&secret, "upstream", &parts)
         });
         let upstreams = upstreams.collect();
         let hasher = DefaultHashBuilder::default();
@@ -153,7 +153,7 @@ impl Proofs {
     /// Returns the subject that a credential is at an upstream.
     pub fn credential(&self, upstream: usize, credential: &Fingerprint) -> Subject {
         match self.0.upstreams.get(upstream) {
-            Some(upstream) => Subject::of(credential, upstream),
+            Some(upstream) => Subject::of(credential, &upstream.get()),
             None => Subject::NOBODY,
         }
     }
@@ -163,6 +163,7 @@ impl Proofs {
         let Some(upstream) = self.0.upstreams.get(upstream) else {
             return Subject::NOBODY;
         };
+        let upstream = upstream.get();
         let parts = [upstream.as_bytes().as_slice(), model.as_bytes()];
         let matter = self.0.secret.fingerprint("model", &parts);
         Subject::of(credential, &matter)

@@ -4,13 +4,16 @@
 //! Memory is asked first and at once; only what is not there and may lie behind it is worth a wait. What that
 //! brings is kept in memory from then on, unless something newer has come meanwhile. What was purged is not found.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{
     Entry,
     behind::Behind,
     generations::{Generations, Standing},
     memory::Memory,
+    trust::Trust,
 };
 use crate::{
     answer::{
@@ -26,6 +29,7 @@ pub struct Tiered {
     pub(super) memory: Memory,
     pub(super) behind: Option<Behind>,
     pub(super) generations: Generations,
+    trust: Trust,
     teller: Teller,
 }
 
@@ -42,8 +46,20 @@ impl Tiered {
             memory,
             behind,
             generations,
+            trust: Trust::new(Duration::MAX, Instant::now()),
             teller,
         }
+    }
+
+    /// Has entries count as fresh as long as `trust` says.
+    #[must_use]
+    pub fn trusted(self, trust: Trust) -> Self {
+        Self { trust, ..self }
+    }
+
+    /// Returns how far entries are trusted.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Returns who tells recordings in other forms.

@@ -30,6 +30,11 @@ impl Layout {
         self.of(slot, 'l')
     }
 
+    /// Returns the channel that replicas talk over.
+    pub fn channel(&self) -> String {
+        self.fact("news")
+    }
+
     /// Returns where the facts of this name lie: `secret`, `generations`, `proofs`, ...
     pub fn fact(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)

@@ -9,6 +9,7 @@
 pub mod entries;
 pub mod layout;
 pub mod link;
+pub mod message;
 mod queue;
 mod script;
 mod sweep;
