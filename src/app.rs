@@ -53,7 +53,7 @@ use crate::{
         memory::Memory,
         proofs::Proofs,
         purge::Purger,
-        redis::Redis,
+        redis::{self, Layout, Link, Redis},
         tiered::Tiered,
     },
 };
@@ -73,7 +73,8 @@ pub struct App {
     end: End,
     drain: Duration,
     min_drain: Duration,
-    disk: Option<Disk>,
+    /// What stands behind the memory.
+    behind: Option<Behind>,
     ledger: Ledger,
 }
 
@@ -85,7 +86,7 @@ const LINGER: Duration = Duration::from_secs(60);
 const CUT: Duration = Duration::from_secs(1);
 /// What a tape that records no more holds for its slowest reader, bytes.
 const WINDOW: u64 = 256 << 10;
-/// For the disk to take what still waits for it, at the end.
+/// For what stands behind the memory to take what still waits for it, at the end.
 const FLUSH: Duration = Duration::from_secs(5);
 /// The tapes' part of the memory, as a divisor.
 const TAPES: u64 = 4;
@@ -104,11 +105,19 @@ impl App {
             kept,
             refused,
         } = open_disk(config, generations.clone()).await?;
-        let behind = disk.clone().map(Behind::Disk);
+        let keepers = Tasks::default();
+        let link = link(config, &keepers).await;
+        let redis = link
+            .clone()
+            .map(|link| shared(config, link, &generations, &tasks));
+        let behind = match redis.clone() {
+            Some(redis) => Some(Behind::Redis(redis)),
+            None => disk.clone().map(Behind::Disk),
+        };
         let prover = prover(config, &kept, behind.clone(), &tasks);
         let store = Tiered::new(
             memory.clone(),
-            behind,
+            behind.clone(),
             generations,
             Teller::new(tasks.clone()),
         );
@@ -126,7 +135,8 @@ impl App {
             ledger: ledger.clone(),
             memory,
             disk: disk.clone(),
-            redis: None,
+            link,
+            redis: redis.clone(),
             refused,
             tapes: tapes.clone(),
             flights: flights.clone(),
@@ -168,11 +178,11 @@ impl App {
             admin: None,
             readiness,
             tasks,
-            keepers: Tasks::default(),
+            keepers,
             end: End::default(),
             drain: config.limits.drain,
             min_drain: config.limits.min_drain.min(config.limits.drain),
-            disk,
+            behind,
             ledger,
         };
         let proxies = app.bind(config).await?;
@@ -181,6 +191,9 @@ impl App {
         app.listen_for_calls(proxies, &edge, deadlines(&config.limits), connections);
         app.keepers.spawn_until_stop(tapes.look_after());
         app.keepers.spawn_until_stop(purger.look_after());
+        if let Some(redis) = redis {
+            app.keepers.spawn_until_stop(redis.write_behind());
+        }
         app.readiness.ready();
         Ok(app)
     }
@@ -249,7 +262,7 @@ impl App {
 
     /// Returns whether answers are also kept on the disk.
     pub fn has_disk(&self) -> bool {
-        self.disk.is_some()
+        matches!(self.behind, Some(Behind::Disk(_)))
     }
 
     /// Drains: says that it is not ready, accepts no more calls after `[limits] min_drain`, and waits for those under way,
@@ -269,23 +282,23 @@ impl App {
             self.end.cut.cancel();
             self.tasks.finish(CUT).await;
         }
-        if let Some(disk) = &self.disk
-            && !disk.close(FLUSH).await
+        if let Some(behind) = &self.behind
+            && !behind.close(FLUSH).await
         {
-            tracing::warn!("disk store not closed in time");
+            tracing::warn!(store = behind.tier().as_str(), "store not closed in time");
         }
         self.keepers.finish(Duration::ZERO).await;
         drained
     }
 
-    /// Cuts off the calls under way and ends, within a second: each leaves its line, the disk takes what it can.
+    /// Cuts off the calls under way and ends, within a second: each leaves its line, what stands behind the memory takes what it can.
     pub async fn cut(&self) {
         self.end.stop.cancel();
         self.ledger.cuts_off();
         self.end.cut.cancel();
         let written = self.tasks.finish(CUT);
-        match &self.disk {
-            Some(disk) => drop(tokio::join!(written, disk.close(CUT))),
+        match &self.behind {
+            Some(behind) => drop(tokio::join!(written, behind.close(CUT))),
             None => drop(written.await),
         }
     }
@@ -305,6 +318,7 @@ struct Gauges {
     ledger: Ledger,
     memory: Memory,
     disk: Option<Disk>,
+    link: Option<Link>,
     redis: Option<Redis>,
     /// What stands for a disk that there is not.
     refused: Counts,
@@ -350,8 +364,33 @@ impl Gauges {
     /// Returns what does not work, a line each.
     fn troubles(&self) -> Vec<String> {
         let troubles = self.ways.circuits().flat_map(Circuits::troubles);
-        troubles.map(|trouble| trouble.to_string()).collect()
+        let troubles = troubles.map(|trouble| trouble.to_string());
+        let redis = self.link.as_ref().and_then(Link::trouble);
+        let redis = redis.map(|trouble| format!("redis: {}: {trouble}", trouble.kind.as_str()));
+        troubles.chain(redis).collect()
     }
+}
+
+/// Connects to the Redis that replicas share, if there is to be one; it may come later.
+async fn link(config: &Config, keepers: &Tasks) -> Option<Link> {
+    let redis = config.store.redis.clone()?;
+    Some(Link::start(redis, keepers, |_| async { Ok(()) }).await)
+}
+
+/// Makes the tier that replicas share.
+fn shared(config: &Config, link: Link, generations: &Generations, tasks: &Tasks) -> Redis {
+    let settings = config.store.redis.as_ref();
+    let layout = Layout::new(settings.map_or("", |redis| &redis.prefix));
+    let options = redis::Options {
+        max_entry: config.cache.max_entry,
+        max_ttl: config.cache.max_ttl,
+        keep_stale: keep_stale(config),
+        budget: settings.map(|redis| redis.budget).unwrap_or_default(),
+        clock: Arc::new(clock::wall),
+        generations: generations.clone(),
+        tasks: tasks.clone(),
+    };
+    Redis::new(link, layout, options)
 }
 
 /// Opens the disk tier, if there is to be one; a disk that cannot be used is a warning and no more.

@@ -118,9 +118,10 @@ impl Redis {
         }))
     }
 
-    /// Returns whether it makes sense to ask for an entry.
-    pub fn is_worth_asking(&self) -> bool {
-        self.0.link.is_up()
+    /// Returns whether the entry of `slot` is worth asking for.
+    pub fn reaches(&self, slot: &Slot) -> bool {
+        let Shared { link, layout, .. } = &*self.0;
+        link.reaches(&layout.entry(slot))
     }
 
     /// Returns the entry of `slot`, if it comes in time.

@@ -19,6 +19,7 @@ mod writer;
 
 pub use self::{
     entries::{Options, Redis},
-    link::Link,
+    layout::Layout,
+    link::{Early, Link, Master, hash_slot},
     trouble::{Kind, Trouble},
 };

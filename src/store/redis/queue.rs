@@ -165,7 +165,7 @@ impl Queue {
         let mut state = self.state();
         state.under_way.clear();
         state.is_busy = false;
-        for (slot, job) in left.into_iter().rev() {
+        for (slot, job) in left {
             state.put_back(slot, job);
         }
         self.tell(state);
@@ -184,17 +184,6 @@ impl Queue {
         let given_up = before - state.entries;
         self.tell(state);
         given_up as u64
-    }
-
-    /// Drops whatever waits; returns how many entries there were.
-    pub(super) fn clear(&self) -> u64 {
-        let mut state = self.state();
-        let entries = state.entries as u64;
-        state.jobs.clear();
-        state.order.clear();
-        (state.entries, state.bytes, state.followers) = (0, 0, 0);
-        self.tell(state);
-        entries
     }
 
     /// Takes no more entries; what waits is still handed out.
@@ -265,7 +254,8 @@ impl State {
         }
     }
 
-    /// Has a job done once more that was under way, before all others; its work only if there is none newer.
+    /// Has a job done once more that was under way, behind all others: they may be for a server that works. Its work is only
+    /// done if there is none newer.
     fn put_back(&mut self, slot: Slot, mut job: Job) {
         self.followers += job.followers.len();
         match self.jobs.get_mut(&slot) {
@@ -284,7 +274,7 @@ impl State {
                     self.count(work);
                 }
                 self.jobs.insert(slot, Job { work, ..job });
-                self.order.push_front(slot);
+                self.order.push_back(slot);
             }
         }
     }

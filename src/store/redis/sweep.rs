@@ -62,7 +62,8 @@ impl Redis {
     /// another replica is at it.
     pub(in crate::store) async fn sweep(&self) -> Option<u64> {
         let shared = &*self.0;
-        if !shared.take_turn().await {
+        // While it is not known what replicas have purged, everything looks dead.
+        if !shared.options.generations.is_ready() || !shared.take_turn().await {
             return None;
         }
         let found = shared.sweep_all().await;
@@ -73,6 +74,9 @@ impl Redis {
 
     /// Deletes what is dead and marks what is stale of the entries with this tag, as far as its index knows them.
     pub(in crate::store) async fn sweep_tag(&self, tag: &str) {
+        if !self.0.options.generations.is_ready() {
+            return;
+        }
         let mut walk = self.0.walk(List::Tag(tag));
         while let Ok(Some(heads)) = walk.next().await {
             if self.0.settle(&heads).await.is_err() {
@@ -88,7 +92,7 @@ impl Redis {
         tag: Option<&str>,
         mut each: impl FnMut(&Lying),
     ) -> Option<()> {
-        let masters = self.0.link.masters().await.ok()?;
+        let masters = self.0.link.masters().ok()?;
         let lists = match tag {
             Some(tag) => vec![List::Tag(tag)],
             None => masters.iter().map(List::Master).collect(),
@@ -110,7 +114,7 @@ impl Shared {
     async fn sweep_all(&self) -> Result<u64, Trouble> {
         let mut found = 0;
         let mut kept = Instant::now();
-        for master in self.link.masters().await? {
+        for master in self.link.masters()? {
             let mut walk = self.walk(List::Master(&master));
             while let Some(heads) = walk.next().await? {
                 found += self.settle(&heads).await?;

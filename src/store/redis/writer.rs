@@ -2,7 +2,7 @@
 //!
 //! # Scope
 //! While Redis is away what waits stays in the queue for a while. What failed for a reason that passes is tried again,
-//! what failed for another is lost and counted.
+//! what failed for another is lost and counted. At the end each job is tried once.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -27,37 +27,22 @@ impl Redis {
     /// Writes what waits, until the queue is closed and empty.
     pub async fn write_behind(self) {
         let shared = &*self.0;
-        while let Some(batch) = shared.next().await {
+        while let Some(batch) = shared.queue.take().await {
+            let jobs = batch.len();
             let left = shared.carry_out(batch).await;
-            let has_failed = !left.is_empty();
+            let (is_stuck, is_left) = (left.len() == jobs, !left.is_empty());
             shared.queue.settle(left);
-            if has_failed {
-                shared.rest().await;
+            if is_stuck {
+                sleep(PAUSE).await;
+            }
+            if is_left && let Some(moment) = Instant::now().checked_sub(LONGEST) {
+                shared.lose(shared.queue.give_up(moment));
             }
         }
     }
 }
 
 impl Shared {
-    /// Returns what is to be done next, once Redis is there and there is something.
-    async fn next(&self) -> Option<Batch> {
-        while !self.link.is_up() && !self.queue.is_closed() {
-            self.rest().await;
-        }
-        if !self.link.is_up() {
-            self.lose(self.queue.clear());
-        }
-        self.queue.take().await
-    }
-
-    /// Waits for a moment, and gives up what has waited for too long.
-    async fn rest(&self) {
-        sleep(PAUSE).await;
-        if let Some(moment) = Instant::now().checked_sub(LONGEST) {
-            self.lose(self.queue.give_up(moment));
-        }
-    }
-
     /// Carries out all jobs of `batch`; returns those that are to be tried again.
     async fn carry_out(&self, batch: Batch) -> Batch {
         let jobs = batch.into_iter().map(|(slot, job)| async move {
@@ -86,6 +71,10 @@ impl Shared {
 
     async fn work(&self, slot: &Slot, work: &Work) -> Result<(), Trouble> {
         let key = self.layout.entry(slot);
+        if !self.link.reaches(&key) {
+            // Nothing is packed in vain.
+            return Err(Trouble::new(Kind::Away, "its server is away"));
+        }
         let mut invocation = match work {
             Work::Put(put) => return self.write(&key, put).await,
             Work::Outdate(moment) => self.scripts.outdate.arg(self.wall(*moment)),
