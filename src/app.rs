@@ -1,12 +1,13 @@
 //! Builds what the layers need, hands it to [`stack`](crate::stack), runs the listeners and ends them.
 
+mod shared;
 mod ways;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
-use self::ways::Ways;
+use self::{shared::Shared, ways::Ways};
 use crate::{
     admin::{self, Readiness, Views},
     answer::{
@@ -53,7 +54,6 @@ use crate::{
         memory::Memory,
         proofs::Proofs,
         purge::Purger,
-        redis::{self, Layout, Link, Redis},
         tiered::Tiered,
     },
 };
@@ -106,12 +106,9 @@ impl App {
             refused,
         } = open_disk(config, generations.clone()).await?;
         let keepers = Tasks::default();
-        let link = link(config, &keepers).await;
-        let redis = link
-            .clone()
-            .map(|link| shared(config, link, &generations, &tasks));
-        let behind = match redis.clone() {
-            Some(redis) => Some(Behind::Redis(redis)),
+        let redis = Shared::connect(config, generations.clone(), &tasks, &keepers).await;
+        let behind = match &redis {
+            Some(redis) => Some(Behind::Redis(redis.entries.clone())),
             None => disk.clone().map(Behind::Disk),
         };
         let prover = prover(config, &kept, behind.clone(), &tasks);
@@ -135,8 +132,7 @@ impl App {
             ledger: ledger.clone(),
             memory,
             disk: disk.clone(),
-            link,
-            redis: redis.clone(),
+            redis,
             refused,
             tapes: tapes.clone(),
             flights: flights.clone(),
@@ -191,9 +187,6 @@ impl App {
         app.listen_for_calls(proxies, &edge, deadlines(&config.limits), connections);
         app.keepers.spawn_until_stop(tapes.look_after());
         app.keepers.spawn_until_stop(purger.look_after());
-        if let Some(redis) = redis {
-            app.keepers.spawn_until_stop(redis.write_behind());
-        }
         app.readiness.ready();
         Ok(app)
     }
@@ -318,8 +311,7 @@ struct Gauges {
     ledger: Ledger,
     memory: Memory,
     disk: Option<Disk>,
-    link: Option<Link>,
-    redis: Option<Redis>,
+    redis: Option<Shared>,
     /// What stands for a disk that there is not.
     refused: Counts,
     tapes: Tapes,
@@ -350,7 +342,7 @@ impl Gauges {
             log_dropped: self.ledger.log().dropped(),
             purges: self.purger.counts(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
-            redis: self.redis.as_ref().map(Redis::counts).unwrap_or_default(),
+            redis: self.redis.as_ref().map(Shared::counts).unwrap_or_default(),
             proofs: self.proofs.counts(),
             upstreams: self.ways.readings(),
             connections: self.connections.open(),
@@ -365,32 +357,11 @@ impl Gauges {
     fn troubles(&self) -> Vec<String> {
         let troubles = self.ways.circuits().flat_map(Circuits::troubles);
         let troubles = troubles.map(|trouble| trouble.to_string());
-        let redis = self.link.as_ref().and_then(Link::trouble);
+        let redis = self.redis.as_ref();
+        let redis = redis.and_then(|redis| redis.link.trouble());
         let redis = redis.map(|trouble| format!("redis: {}: {trouble}", trouble.kind.as_str()));
         troubles.chain(redis).collect()
     }
-}
-
-/// Connects to the Redis that replicas share, if there is to be one; it may come later.
-async fn link(config: &Config, keepers: &Tasks) -> Option<Link> {
-    let redis = config.store.redis.clone()?;
-    Some(Link::start(redis, keepers, |_| async { Ok(()) }).await)
-}
-
-/// Makes the tier that replicas share.
-fn shared(config: &Config, link: Link, generations: &Generations, tasks: &Tasks) -> Redis {
-    let settings = config.store.redis.as_ref();
-    let layout = Layout::new(settings.map_or("", |redis| &redis.prefix));
-    let options = redis::Options {
-        max_entry: config.cache.max_entry,
-        max_ttl: config.cache.max_ttl,
-        keep_stale: keep_stale(config),
-        budget: settings.map(|redis| redis.budget).unwrap_or_default(),
-        clock: Arc::new(clock::wall),
-        generations: generations.clone(),
-        tasks: tasks.clone(),
-    };
-    Redis::new(link, layout, options)
 }
 
 /// Opens the disk tier, if there is to be one; a disk that cannot be used is a warning and no more.

@@ -9,7 +9,7 @@ mod calls;
 mod circuits;
 mod disk;
 mod proofs;
-mod redis;
+pub mod redis;
 mod series;
 mod text;
 mod tries;
@@ -63,8 +63,8 @@ pub struct Readings {
     pub purges: [u64; Selector::KINDS.len()],
     /// What the disk tier has done.
     pub disk: store::disk::Counts,
-    /// What was done about entries in Redis.
-    pub redis: store::redis::entries::Counts,
+    /// What was done with Redis.
+    pub redis: redis::Counts,
     /// What upstreams have said of credentials.
     pub proofs: store::proofs::Counts,
     /// What came of the tries of calls.

@@ -19,7 +19,6 @@ mod writer;
 
 pub use self::{
     entries::{Options, Redis},
-    layout::Layout,
     link::{Early, Link, Master, hash_slot},
     trouble::{Kind, Trouble},
 };
