@@ -279,7 +279,7 @@ async fn house_with_disk(status: Option<StatusCode>, age: u64) -> (House, TempDi
     let memory = Memory::new(1 << 20, 1 << 10);
     (
         house_over(
-            Tiered::new(memory, Some(disk), generations(), teller()),
+            Tiered::new(memory, Some(disk.into()), generations(), teller()),
             status,
         ),
         folder,
