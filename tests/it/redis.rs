@@ -2,9 +2,11 @@
 
 mod canary;
 mod cluster;
+mod faults;
 mod load;
 mod network;
 mod outage;
+mod purge;
 mod refusals;
 mod sentinel;
 mod shared;
