@@ -9,7 +9,9 @@ mod outage;
 mod purge;
 mod refusals;
 mod sentinel;
+mod servers;
 mod shared;
+mod totals;
 mod values;
 
 use crate::support::{
