@@ -7,7 +7,7 @@ use crate::{
     answer::tasks::Tasks,
     config::Config,
     guard::coalesce::fleet::{Fleet, Terms},
-    ledger::clock,
+    ledger::{clock, metrics::redis::Counts},
     store::{
         generations::Generations,
         redis::{
@@ -62,5 +62,13 @@ impl Shared {
             entries,
             fleet,
         })
+    }
+
+    /// Returns what was done so far.
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            link: self.link.counts(),
+            entries: self.entries.counts(),
+        }
     }
 }

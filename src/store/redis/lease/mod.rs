@@ -15,7 +15,7 @@ mod wire;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{claim::RANDOM, waiters::Waiters};
@@ -121,15 +121,14 @@ impl Leases {
         self.0.waiters.tell_all();
     }
 
-    /// Gives a lease back, if need be behind its entry. What fails or comes too late ends by itself, when its time is over.
+    /// Gives a lease back, behind its entry if there is one. What fails ends by itself, when its time is over.
     fn give_back(&self, release: Release, end: End) {
+        if end == End::Written {
+            return self.0.wire.release_behind_entry(&release);
+        }
         let leases = self.clone();
         self.0.tasks.spawn(async move {
-            let wire = &leases.0.wire;
-            if end == End::Written && timeout(LEASE, wire.settled(&release.slot)).await.is_err() {
-                return;
-            }
-            let _ = wire.release(&release, PATIENCE).await;
+            let _ = leases.0.wire.release(&release, PATIENCE).await;
         });
     }
 }

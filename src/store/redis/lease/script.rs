@@ -8,10 +8,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use super::{APART, APART_FOR, Asked, Asking, Claim, Holder, LEASE, Leases, Release, Wire};
 use crate::{
@@ -28,8 +25,7 @@ pub(crate) struct Scripted(Arc<Mutex<State>>);
 struct State {
     leases: HashMap<Slot, (Vec<u8>, Instant)>,
     marks: HashMap<Slot, Vec<u8>>,
-    /// Writes are counted; those who wait for one have a receiver.
-    writes: watch::Sender<u64>,
+    behind: Vec<Release>,
     listening: Vec<Leases>,
     asks: usize,
     fails: Option<Kind>,
@@ -68,12 +64,13 @@ impl Scripted {
         self.state().leases.remove(slot);
     }
 
-    /// Writes what waits to be written; returns how many leases wait for that.
+    /// Writes what waits to be written; returns how many leases have waited for that.
     pub(crate) fn write(&self) -> usize {
-        let state = self.state();
-        let waiting = state.writes.receiver_count();
-        state.writes.send_modify(|count| *count += 1);
-        waiting
+        let behind = std::mem::take(&mut self.state().behind);
+        for release in &behind {
+            self.end(release);
+        }
+        behind.len()
     }
 
     /// Returns how often a lease was asked for.
@@ -193,8 +190,7 @@ impl Wire for Scripted {
         })
     }
 
-    fn settled<'a>(&'a self, _: &'a Slot) -> BoxFuture<'a, ()> {
-        let mut writes = self.state().writes.subscribe();
-        Box::pin(async move { drop(writes.changed().await) })
+    fn release_behind_entry(&self, release: &Release) {
+        self.state().behind.push(*release);
     }
 }

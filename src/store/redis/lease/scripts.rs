@@ -78,8 +78,9 @@ impl Wire for Scripts {
         })
     }
 
-    fn settled<'a>(&'a self, slot: &'a Slot) -> BoxFuture<'a, ()> {
-        Box::pin(self.entries.settled(slot))
+    fn release_behind_entry(&self, release: &Release) {
+        let (key, command) = give_back(&self.layout, release);
+        self.entries.follow(release.slot, key, command);
     }
 }
 

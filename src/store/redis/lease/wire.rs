@@ -31,8 +31,8 @@ pub trait Wire: Send + Sync {
         patience: Duration,
     ) -> BoxFuture<'a, Result<(), Trouble>>;
 
-    /// Waits until the entry is written that was put at `slot`, or is not going to be.
-    fn settled<'a>(&'a self, slot: &'a Slot) -> BoxFuture<'a, ()>;
+    /// Has a lease given back once the entry is written that was put before, or is not going to be.
+    fn release_behind_entry(&self, release: &Release);
 }
 
 /// A question for a lease.
