@@ -9,7 +9,7 @@ use crate::{
     ledger::clock,
     store::{
         generations::Generations,
-        redis::{Link, Options, Redis, layout::Layout},
+        redis::{Channel, Link, Options, Redis, layout::Layout},
     },
 };
 
@@ -18,6 +18,7 @@ use crate::{
 pub(super) struct Shared {
     pub(super) link: Link,
     pub(super) entries: Redis,
+    pub(super) channel: Channel,
 }
 
 impl Shared {
@@ -40,8 +41,14 @@ impl Shared {
             generations,
             tasks: tasks.clone(),
         };
+        let channel = Channel::new(link.clone(), &layout);
+        keepers.spawn_until_stop(channel.clone().listen());
         let entries = Redis::new(link.clone(), layout, options);
         keepers.spawn_until_stop(entries.clone().write_behind());
-        Some(Self { link, entries })
+        Some(Self {
+            link,
+            entries,
+            channel,
+        })
     }
 }

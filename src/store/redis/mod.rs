@@ -6,6 +6,7 @@
 //! while Redis is away. Names of keys are `layout`'s. Entries are `entries`': written by `writer` from the `queue`, looked
 //! through by `sweep`.
 
+pub mod channel;
 mod entries;
 pub mod layout;
 pub mod link;
@@ -18,6 +19,7 @@ mod value;
 mod writer;
 
 pub use self::{
+    channel::{Channel, Ears, Heard},
     entries::{Counts, Options, Redis},
     link::{Early, Link, Master, hash_slot},
     trouble::{Kind, Trouble},

@@ -24,6 +24,7 @@ where
     loop {
         let begun = Instant::now();
         inner.look_after().await;
+        inner.refresh().await;
         inner.connect().await;
         inner.greet(&greeting).await;
         inner.tell();
@@ -63,7 +64,10 @@ impl Inner {
         match connect::meet(&self.redis, node.host.as_ref()).await {
             Ok(met) => {
                 self.heed(&met.info);
-                node.connected(met.connection);
+                // Of a cluster it is but a part: the table is asked for first.
+                if node.host.is_some() || !met.info.in_cluster {
+                    node.connected(met.connection);
+                }
             }
             Err(trouble) => self.refuse(node, trouble),
         }
@@ -84,7 +88,7 @@ impl Inner {
         let greeted = greeted.map_err(late).flatten();
         for node in new {
             match &greeted {
-                Ok(()) if node.let_in(Instant::now()) => self.counters.connected(),
+                Ok(()) if node.let_in(Instant::now()) => self.counters.reconnected(),
                 Ok(()) => {}
                 Err(trouble) => self.refuse(node, trouble.clone()),
             }
@@ -119,8 +123,8 @@ impl Inner {
 
     /// Warns of a server that may drop what is to stay; once for each policy.
     fn heed(&self, info: &Info) {
-        if info.in_cluster {
-            self.in_cluster.store(true, Ordering::Relaxed);
+        if info.in_cluster && !self.in_cluster.swap(true, Ordering::Relaxed) {
+            self.wake.notify_one();
         }
         let mut told = locked(&self.policy);
         let policy = info.careless_policy();
