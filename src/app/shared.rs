@@ -6,10 +6,10 @@ use super::keep_stale;
 use crate::{
     answer::tasks::Tasks,
     config::Config,
-    ledger::clock,
+    ledger::{clock, metrics::redis::Counts},
     store::{
         generations::Generations,
-        redis::{Channel, Link, Options, Redis, layout::Layout},
+        redis::{Channel, Link, Options, Redis, Trouble, layout::Layout},
     },
 };
 
@@ -30,7 +30,8 @@ impl Shared {
         keepers: &Tasks,
     ) -> Option<Self> {
         let redis = config.store.redis.clone()?;
-        let (layout, budget) = (Layout::new(&redis.prefix), redis.budget);
+        let layout = Layout::new(&redis.prefix).in_database(redis.address.database);
+        let budget = redis.budget;
         let link = Link::start(redis, keepers, |_| async { Ok(()) }).await;
         let options = Options {
             max_entry: config.cache.max_entry,
@@ -50,5 +51,23 @@ impl Shared {
             entries,
             channel,
         })
+    }
+
+    /// Returns what is wrong, if anything is.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let is_deaf = !self.channel.is_hearing();
+        let deaf = || is_deaf.then(|| "redis: news of other replicas are not heard".to_owned());
+        let away = self.link.trouble();
+        let told = |trouble: Trouble| format!("redis: {}: {trouble}", trouble.kind.as_str());
+        away.map(told).or_else(deaf)
+    }
+
+    /// Returns what was done so far.
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            link: self.link.counts(),
+            hearing: self.channel.is_hearing(),
+            entries: self.entries.counts(),
+        }
     }
 }

@@ -7,20 +7,22 @@
 //! through by `sweep`.
 
 pub mod channel;
-mod entries;
+pub mod entries;
 pub mod layout;
 pub mod link;
 pub mod message;
 mod queue;
 mod script;
 mod sweep;
+mod totals;
 pub mod trouble;
 mod value;
 mod writer;
 
 pub use self::{
     channel::{Channel, Ears, Heard},
-    entries::{Counts, Options, Redis},
+    entries::{Options, Redis},
     link::{Early, Link, Master, hash_slot},
+    totals::Totals,
     trouble::{Kind, Trouble},
 };

@@ -97,7 +97,7 @@ fn read(value: Value, asked: &Host) -> Option<Vec<(u16, u16, Host)>> {
 fn read_row(row: Value, asked: &Host) -> Option<(u16, u16, Host)> {
     let Value::Array(row) = row else { return None };
     let mut row = row.into_iter();
-    let (first, last) = (number(row.next()?)?, number(row.next()?)?);
+    let (first, last) = (number(&row.next()?)?, number(&row.next()?)?);
     let Value::Array(master) = row.next()? else {
         return None;
     };
@@ -114,13 +114,13 @@ fn read_row(row: Value, asked: &Host) -> Option<(u16, u16, Host)> {
         "?" => return None,
         _ => name,
     };
-    let port = number(master.next()?)?;
+    let port = number(&master.next()?)?;
     (first <= last).then_some((first, last, Host { name, port }))
 }
 
-fn number(value: Value) -> Option<u16> {
+fn number(value: &Value) -> Option<u16> {
     match value {
-        Value::Int(number) => u16::try_from(number).ok(),
+        Value::Int(number) => u16::try_from(*number).ok(),
         _ => None,
     }
 }

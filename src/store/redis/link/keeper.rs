@@ -24,8 +24,7 @@ where
     loop {
         let begun = Instant::now();
         inner.look_after().await;
-        inner.refresh().await;
-        inner.connect().await;
+        inner.reach().await;
         inner.greet(&greeting).await;
         inner.tell();
         inner.rounds.send_modify(|rounds| *rounds += 1);
@@ -51,6 +50,18 @@ impl Inner {
             let _ = reply.await;
         });
         join_all(asks).await;
+    }
+
+    /// Finds out which servers there are, and connects to those that are due.
+    async fn reach(&self) {
+        self.refresh().await;
+        self.connect().await;
+        let in_cluster = self.in_cluster.load(Ordering::Relaxed);
+        if in_cluster && self.table.load().at(None).is_some() {
+            // The one server that was named is one of many.
+            self.refresh().await;
+            self.connect().await;
+        }
     }
 
     /// Connects to every server that is due.
@@ -123,8 +134,8 @@ impl Inner {
 
     /// Warns of a server that may drop what is to stay; once for each policy.
     fn heed(&self, info: &Info) {
-        if info.in_cluster && !self.in_cluster.swap(true, Ordering::Relaxed) {
-            self.wake.notify_one();
+        if info.in_cluster {
+            self.in_cluster.store(true, Ordering::Relaxed);
         }
         let mut told = locked(&self.policy);
         let policy = info.careless_policy();
