@@ -1,12 +1,13 @@
 //! Builds what the layers need, hands it to [`stack`](crate::stack), runs the listeners and ends them.
 
+mod shared;
 mod ways;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
-use self::ways::Ways;
+use self::{shared::Shared, ways::Ways};
 use crate::{
     admin::{self, Readiness, Views},
     answer::{
@@ -47,6 +48,7 @@ use crate::{
     },
     stack::{Stack, stack},
     store::{
+        behind::Behind,
         disk::{self, Counts, Disk, Kept},
         generations::Generations,
         memory::Memory,
@@ -72,6 +74,8 @@ pub struct App {
     drain: Duration,
     min_drain: Duration,
     disk: Option<Disk>,
+    redis: Option<Shared>,
+    ledger: Ledger,
 }
 
 /// Lifetime of a chat completion where nobody says otherwise.
@@ -101,10 +105,16 @@ impl App {
             kept,
             refused,
         } = open_disk(config, generations.clone()).await?;
-        let prover = prover(config, &kept, disk.clone(), &tasks);
+        let keepers = Tasks::default();
+        let redis = Shared::connect(config, generations.clone(), &tasks, &keepers).await;
+        let behind = match &redis {
+            Some(redis) => Some(Behind::Redis(redis.entries.clone())),
+            None => disk.clone().map(Behind::Disk),
+        };
+        let prover = prover(config, &kept, behind.clone(), &tasks);
         let store = Tiered::new(
             memory.clone(),
-            disk.clone(),
+            behind,
             generations,
             Teller::new(tasks.clone()),
         );
@@ -122,6 +132,7 @@ impl App {
             ledger: ledger.clone(),
             memory,
             disk: disk.clone(),
+            redis: redis.clone(),
             refused,
             tapes: tapes.clone(),
             flights: flights.clone(),
@@ -145,7 +156,7 @@ impl App {
                 flights,
                 upstreams,
             ),
-            ledger,
+            ledger: ledger.clone(),
             own,
             callers: Callers::new(&config.callers, &kept.secret),
             guard: guard(config),
@@ -163,11 +174,13 @@ impl App {
             admin: None,
             readiness,
             tasks,
-            keepers: Tasks::default(),
+            keepers,
             end: End::default(),
             drain: config.limits.drain,
             min_drain: config.limits.min_drain.min(config.limits.drain),
             disk,
+            redis,
+            ledger,
         };
         let proxies = app.bind(config).await?;
         app.listen_for_operator(config, readings, purger.clone())
@@ -259,6 +272,7 @@ impl App {
         let drained = self.tasks.finish(patience).await;
         if !drained {
             tracing::warn!(drain = ?self.drain, "calls cut off: the time to drain is over");
+            self.ledger.cuts_off();
             self.end.cut.cancel();
             self.tasks.finish(CUT).await;
         }
@@ -267,6 +281,11 @@ impl App {
         {
             tracing::warn!("disk store not closed in time");
         }
+        if let Some(redis) = &self.redis
+            && !redis.entries.close(FLUSH).await
+        {
+            tracing::warn!("redis has not taken everything in time");
+        }
         self.keepers.finish(Duration::ZERO).await;
         drained
     }
@@ -274,6 +293,7 @@ impl App {
     /// Cuts off the calls under way and ends, within a second: each leaves its line, the disk takes what it can.
     pub async fn cut(&self) {
         self.end.stop.cancel();
+        self.ledger.cuts_off();
         self.end.cut.cancel();
         let written = self.tasks.finish(CUT);
         match &self.disk {
@@ -297,6 +317,7 @@ struct Gauges {
     ledger: Ledger,
     memory: Memory,
     disk: Option<Disk>,
+    redis: Option<Shared>,
     /// What stands for a disk that there is not.
     refused: Counts,
     tapes: Tapes,
@@ -340,7 +361,11 @@ impl Gauges {
     /// Returns what does not work, a line each.
     fn troubles(&self) -> Vec<String> {
         let troubles = self.ways.circuits().flat_map(Circuits::troubles);
-        troubles.map(|trouble| trouble.to_string()).collect()
+        let troubles = troubles.map(|trouble| trouble.to_string());
+        let redis = self.redis.as_ref();
+        let redis = redis.and_then(|redis| redis.link.trouble());
+        let redis = redis.map(|trouble| format!("redis: {}: {trouble}", trouble.kind.as_str()));
+        troubles.chain(redis).collect()
     }
 }
 
@@ -396,7 +421,7 @@ fn judges(config: &Config) -> Vec<usize> {
 }
 
 /// Makes who asks the upstreams about credentials, with what they have said before.
-fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Prover {
+fn prover(config: &Config, kept: &Kept, behind: Option<Behind>, tasks: &Tasks) -> Prover {
     // Another place under the same name has said nothing yet.
     let place =
         |upstream: &config::Upstream| vec![upstream.name.clone(), upstream.base_url.to_string()];
@@ -404,7 +429,7 @@ fn prover(config: &Config, kept: &Kept, disk: Option<Disk>, tasks: &Tasks) -> Pr
     let places: Vec<_> = config.upstreams.iter().map(place).collect();
     let ttl = config.cache.proof_ttl;
     Prover::new(prover::Options {
-        proofs: Proofs::new(kept.secret.clone(), &places, ttl, disk, &kept.proofs),
+        proofs: Proofs::new(kept.secret.clone(), &places, ttl, behind, &kept.proofs),
         names: config.upstreams.iter().map(name).collect(),
         asked_by: config.upstreams.iter().map(asked_by).collect(),
         terms: Terms {

@@ -14,6 +14,16 @@ pub struct Error {
     inner: Arc<Inner>,
     retry_after: Option<Duration>,
     blames_nobody: bool,
+    tries: Option<Tries>,
+}
+
+/// Tries of a call that failed before the one whose outcome is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tries {
+    /// How many.
+    pub count: u32,
+    /// How the last of them failed, in a word from a closed list.
+    pub why: &'static str,
 }
 
 /// The kinds of failure; each has one status, one name, one entry in `docs/caching.md`.
@@ -165,6 +175,13 @@ impl Error {
         self
     }
 
+    /// Says how many tries had failed before the one that it tells of.
+    #[must_use]
+    pub fn after(mut self, tries: Tries) -> Self {
+        self.tries = Some(tries);
+        self
+    }
+
     fn of(kind: Kind, message: String, source: Option<Cause>) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -174,6 +191,7 @@ impl Error {
             }),
             retry_after: None,
             blames_nobody: false,
+            tries: None,
         }
     }
 
@@ -190,6 +208,11 @@ impl Error {
     /// Returns when the same call is worth another try, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// Returns the tries that had failed before, if any had.
+    pub fn tries(&self) -> Option<Tries> {
+        self.tries
     }
 
     /// Returns whether it tells nothing of the upstream.

@@ -32,7 +32,7 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::{
     answer::{replay::Replay, tape::Reader, verdict::Served},
-    error::Error,
+    error::{Error, Tries},
 };
 
 /// What goes back to a client.
@@ -86,15 +86,6 @@ pub struct Asked {
 pub struct Timing {
     total_us: AtomicU64,
     failed: OnceLock<Tries>,
-}
-
-/// Tries of a call that failed before the one that was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tries {
-    /// How many.
-    pub count: u32,
-    /// How the last of them failed, in a word from a closed list.
-    pub why: &'static str,
 }
 
 /// The content of an answer.

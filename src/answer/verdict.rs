@@ -36,6 +36,8 @@ pub enum Reason {
     NotFound,
     /// The entry is past its lifetime.
     Expired,
+    /// The entry may have been purged by another replica, of which this one could not hear.
+    Untrusted,
     /// The caller asked for a new answer (`no-cache`, `X-Cache-Refresh`).
     Refresh,
     /// The entry is older than the caller's `max-age`.
@@ -117,6 +119,8 @@ pub enum Tier {
     Memory,
     /// In this machine's file, and from then on in memory.
     Disk,
+    /// In Redis, and from then on in memory.
+    Redis,
 }
 
 /// All that an answer's cache headers say.
@@ -176,9 +180,10 @@ impl Verdict {
 
 impl Reason {
     /// Every reason of a call that has a key, in the order of the docs.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NotFound,
         Self::Expired,
+        Self::Untrusted,
         Self::Refresh,
         Self::MaxAge,
         Self::MinFresh,
@@ -195,6 +200,7 @@ impl Reason {
         match self {
             Self::NotFound => "not_found",
             Self::Expired => "expired",
+            Self::Untrusted => "untrusted",
             Self::Refresh => "refresh",
             Self::MaxAge => "max_age",
             Self::MinFresh => "min_fresh",
@@ -213,9 +219,11 @@ impl Reason {
     fn forwarded(self) -> Option<&'static str> {
         match self {
             Self::NotFound | Self::Unconvertible => Some("miss"),
-            Self::Expired | Self::MaxStale | Self::StaleWhileRevalidate | Self::UpstreamFailed => {
-                Some("stale")
-            }
+            Self::Expired
+            | Self::Untrusted
+            | Self::MaxStale
+            | Self::StaleWhileRevalidate
+            | Self::UpstreamFailed => Some("stale"),
             Self::Refresh | Self::MaxAge | Self::MinFresh | Self::UsageMissing | Self::Unproven => {
                 Some("request")
             }
@@ -307,6 +315,7 @@ impl Tier {
         match self {
             Self::Memory => "memory",
             Self::Disk => "disk",
+            Self::Redis => "redis",
         }
     }
 }

@@ -11,6 +11,8 @@ pub struct Facts {
     pub age: Duration,
     /// How long it is fresh.
     pub lifetime: Duration,
+    /// How long it counts as fresh because purges of other replicas may have been missed; `None` where none were.
+    pub trusted: Option<Duration>,
 }
 
 /// Whether an entry fits a call.
@@ -31,15 +33,30 @@ impl Facts {
     pub fn ttl(self) -> i64 {
         // By whole seconds, so that it adds up with `Age`.
         let whole = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-        whole(self.lifetime).saturating_sub(whole(self.age))
+        whole(self.counted()).saturating_sub(whole(self.age))
     }
 
     fn is_fresh(self) -> bool {
-        self.age < self.lifetime
+        self.age < self.counted()
     }
 
     fn staleness(self) -> Duration {
-        self.age.saturating_sub(self.lifetime)
+        self.age.saturating_sub(self.counted())
+    }
+
+    /// Returns how long it counts as fresh.
+    fn counted(self) -> Duration {
+        let trusted = self.trusted.unwrap_or(Duration::MAX);
+        self.lifetime.min(trusted)
+    }
+
+    /// Returns why it is not fresh any more.
+    fn over(self) -> Reason {
+        if self.age < self.lifetime {
+            Reason::Untrusted
+        } else {
+            Reason::Expired
+        }
     }
 }
 
@@ -52,7 +69,7 @@ pub fn fit(facts: Facts, plan: &Plan) -> Fit {
         return Fit::No(Reason::MaxAge);
     }
     if facts.is_fresh() {
-        let left = facts.lifetime.saturating_sub(facts.age);
+        let left = facts.counted().saturating_sub(facts.age);
         return match plan.min_fresh {
             Some(least) if left < least => Fit::No(Reason::MinFresh),
             _ => Fit::Fresh,
@@ -61,14 +78,14 @@ pub fn fit(facts: Facts, plan: &Plan) -> Fit {
     // Who asks for freshness left does not take what has none, and who bounds staleness takes no more.
     let staleness = facts.staleness();
     if plan.min_fresh.is_some() || plan.max_stale.is_some_and(|limit| staleness > limit) {
-        return Fit::No(Reason::Expired);
+        return Fit::No(facts.over());
     }
     if !plan.stale_while_revalidate.is_zero() && staleness <= plan.stale_while_revalidate {
         return Fit::StaleWhileRevalidate;
     }
     match plan.max_stale {
         Some(_) => Fit::Stale,
-        None => Fit::No(Reason::Expired),
+        None => Fit::No(facts.over()),
     }
 }
 
@@ -114,6 +131,7 @@ mod tests {
         Facts {
             age: secs(age),
             lifetime: secs(100),
+            trusted: None,
         }
     }
 
@@ -212,6 +230,25 @@ mod tests {
             !stands_in(at(50), &plan),
             "who asks for a new answer does not get an old one"
         );
+    }
+
+    #[test]
+    fn an_entry_that_is_not_trusted_any_more_counts_as_stale_and_says_so() {
+        let untrusted = |age| Facts {
+            trusted: Some(secs(40)),
+            ..at(age)
+        };
+        let mut plan = plan();
+        assert_eq!(fit(untrusted(39), &plan), Fit::Fresh);
+        assert_eq!(fit(untrusted(40), &plan), Fit::No(Reason::Untrusted));
+        assert_eq!(fit(untrusted(100), &plan), Fit::No(Reason::Expired));
+        assert_eq!(untrusted(30).ttl(), 10);
+        plan.max_stale = Some(secs(20));
+        assert_eq!(fit(untrusted(60), &plan), Fit::Stale);
+        assert_eq!(fit(untrusted(61), &plan), Fit::No(Reason::Untrusted));
+        plan.stale_if_error = secs(30);
+        assert!(stands_in(untrusted(70), &plan));
+        assert!(!stands_in(untrusted(71), &plan));
     }
 
     #[test]

@@ -38,6 +38,7 @@ use crate::{
     },
     call::{Call, Keyed, plan::Plan},
     error::{Error, Kind},
+    guard::class::Class,
     store::{Entry, Lent, tiered::Tiered},
 };
 
@@ -348,7 +349,8 @@ fn look(
         return Err(Miss::of(reason, None));
     };
     let now = Instant::now();
-    let fit = freshness::fit(facts(&entry, now), plan);
+    let facts = facts(store, &entry, now);
+    let fit = freshness::fit(facts, plan);
     let why = match fit {
         Fit::Fresh => (Verdict::Hit, None),
         Fit::Stale => (Verdict::Stale, Some(Reason::MaxStale)),
@@ -357,8 +359,8 @@ fn look(
     };
     match store.lend(&entry, asked.request.form()) {
         Ok(Some(lent)) => Ok(Hit {
-            answer: from_entry(lent, &entry, asked, why, tier, now),
-            age: facts(&entry, now).age,
+            answer: from_entry(lent, &entry, asked, why, tier, facts),
+            age: facts.age,
             entry,
             tier,
             now,
@@ -382,8 +384,8 @@ async fn stand_in(
     has_failed: bool,
     in_vain: bool,
 ) -> Option<Answer> {
-    let now = Instant::now();
-    let stands_in = has_failed && freshness::stands_in(facts(entry, now), plan);
+    let facts = facts(store, entry, Instant::now());
+    let stands_in = has_failed && freshness::stands_in(facts, plan);
     if !stands_in && !in_vain {
         return None;
     }
@@ -391,7 +393,7 @@ async fn stand_in(
     if in_vain && let Ok(hit) = look(store, Some(entry.clone()), asked, plan, *tier) {
         return Some(hit.answer);
     }
-    stands_in.then(|| from_entry(lent, entry, asked, FALLBACK, *tier, now))
+    stands_in.then(|| from_entry(lent, entry, asked, FALLBACK, *tier, facts))
 }
 
 fn made(entry: &Entry) -> Made<'_> {
@@ -401,9 +403,9 @@ fn made(entry: &Entry) -> Made<'_> {
     }
 }
 
-/// Returns whether an entry is fresh enough for a call.
+/// Returns whether an entry that came while the call was under way is fresh enough for it: it is too new to be distrusted.
 pub fn fits(entry: &Entry, plan: &Plan, now: Instant) -> bool {
-    freshness::fit(facts(entry, now), plan) == Fit::Fresh
+    freshness::fit(trusted(entry, now), plan) == Fit::Fresh
 }
 
 fn not_cached(reason: Reason) -> Error {
@@ -411,7 +413,14 @@ fn not_cached(reason: Reason) -> Error {
     Error::new(Kind::NotCached, message)
 }
 
-fn facts(entry: &Entry, now: Instant) -> Facts {
+fn facts(store: &Tiered, entry: &Entry, now: Instant) -> Facts {
+    Facts {
+        trusted: store.trust().of(entry.made),
+        ..trusted(entry, now)
+    }
+}
+
+fn trusted(entry: &Entry, now: Instant) -> Facts {
     let age = now.saturating_duration_since(entry.made);
     let lifetime = if entry.seen.is_softened() {
         // Over by now, and not for long.
@@ -419,13 +428,17 @@ fn facts(entry: &Entry, now: Instant) -> Facts {
     } else {
         entry.lifetime
     };
-    Facts { age, lifetime }
+    Facts {
+        age,
+        lifetime,
+        trusted: None,
+    }
 }
 
-/// Returns whether the upstream failed, by an error or by a 5xx of its own, or had no place for the call.
+/// Returns whether the upstream failed, by an error or by a 5xx that blames itself, or had no place for the call.
 fn failed(result: &Result<Answer, Error>) -> bool {
     match result {
-        Ok(answer) => answer.head.status.is_server_error(),
+        Ok(answer) => Class::of_status(answer.head.status) == Class::Failure,
         Err(error) => error.kind().is_upstream() || error.kind() == Kind::Busy,
     }
 }
@@ -446,9 +459,8 @@ fn from_entry(
     asked: &Keyed,
     (verdict, reason): (Verdict, Option<Reason>),
     tier: Tier,
-    now: Instant,
+    facts: Facts,
 ) -> Answer {
-    let facts = facts(entry, now);
     Answer {
         head,
         body: Body::Replay(replay),

@@ -279,7 +279,7 @@ async fn house_with_disk(status: Option<StatusCode>, age: u64) -> (House, TempDi
     let memory = Memory::new(1 << 20, 1 << 10);
     (
         house_over(
-            Tiered::new(memory, Some(disk), generations(), teller()),
+            Tiered::new(memory, Some(disk.into()), generations(), teller()),
             status,
         ),
         folder,
@@ -343,10 +343,20 @@ async fn a_stale_entry_stands_in_for_an_upstream_that_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_stands_in_for_a_clients_own_error_or_longer_than_allowed() {
-    let mut house_of_429 = house(Some(StatusCode::TOO_MANY_REQUESTS));
-    wait(110).await;
-    let answer = house_of_429.ask(call(|_| {})).await.unwrap();
-    assert_eq!(answer, said(Verdict::Miss, Some("expired"), "new"));
+    for status in [
+        StatusCode::TOO_MANY_REQUESTS,
+        StatusCode::NOT_IMPLEMENTED,
+        StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+    ] {
+        let mut house = house(Some(status));
+        wait(110).await;
+        let answer = house.ask(call(|_| {})).await.unwrap();
+        assert_eq!(
+            answer,
+            said(Verdict::Miss, Some("expired"), "new"),
+            "{status}"
+        );
+    }
 
     let mut failing = house(None);
     wait(110).await;

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use http::{HeaderMap, HeaderName};
 
 use super::{
-    key::{Fingerprint, Hex, Secret},
+    key::{Fingerprint, Hex, Lasting, Secret},
     scope::Scope,
     sieve::Sieve,
 };
@@ -26,8 +26,7 @@ enum Who {
     Named(Arc<Named>),
 }
 
-/// The last credential of a connection, if it came alone, and whose it is; shown nowhere, `Debug` included. The secret
-/// that it is remembered under must not change.
+/// The last credential of a connection, if it came alone, and whose it is; shown nowhere, `Debug` included.
 #[derive(Default)]
 pub struct Last(Option<Seen>);
 
@@ -35,6 +34,8 @@ struct Seen {
     name: HeaderName,
     value: Box<[u8]>,
     caller: Caller,
+    /// Of the secret that the caller is known under.
+    edition: u64,
 }
 
 /// How a caller is shown: a `[[caller]]`'s name, `anonymous`, or the first 8 hex digits of the fingerprint.
@@ -47,12 +48,21 @@ pub enum Shown<'a> {
 }
 
 /// One of the proxy's own callers, a `[[caller]]`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Named {
     name: String,
-    itself: Scope,
-    tenant: Option<Scope>,
+    itself: Lasting,
+    tenant: Option<Lasting>,
 }
+
+impl PartialEq for Named {
+    /// No two have the same name.
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Named {}
 
 impl Named {
     /// Takes it from the configuration.
@@ -102,7 +112,10 @@ impl Caller {
         let (Some((name, value)), None) = (credentials.next(), credentials.next()) else {
             return Self::of(headers, secret);
         };
+        // Read first: under a secret that is adopted meanwhile it is made anew once more.
+        let edition = secret.edition();
         if let Some(last) = &last.0
+            && last.edition == edition
             && last.name == *name
             && *last.value == *value.as_bytes()
         {
@@ -113,6 +126,7 @@ impl Caller {
             name: name.clone(),
             value: value.as_bytes().into(),
             caller: caller.clone(),
+            edition,
         });
         caller
     }
@@ -136,7 +150,7 @@ impl Caller {
             Who::Anonymous(credential) | Who::Presented(credential) => {
                 Scope::of_credential(*credential)
             }
-            Who::Named(named) => named.itself,
+            Who::Named(named) => Scope::of_named(&named.itself),
         }
     }
 
@@ -153,7 +167,7 @@ impl Caller {
     pub fn tenant(&self) -> Option<Scope> {
         match &self.0 {
             Who::Anonymous(_) | Who::Presented(_) => None,
-            Who::Named(named) => named.tenant,
+            Who::Named(named) => named.tenant.as_ref().map(Scope::of_named),
         }
     }
 }
@@ -278,5 +292,17 @@ mod tests {
             caller(&[("authorization", "Bearer sk-canary")])
         );
         assert!(!written.contains("canary"), "{written}");
+    }
+
+    #[test]
+    fn a_connections_caller_follows_the_secret() {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", HeaderValue::from_static("Bearer a"));
+        let (secret, mut last) = (Secret::from_bytes([7; 32]), Last::default());
+        let before = Caller::of_next(&headers, &secret, &mut last);
+        secret.adopt([8; 32]);
+        let after = Caller::of_next(&headers, &secret, &mut last);
+        assert!(before != after);
+        assert!(after == Caller::of(&headers, &Secret::from_bytes([8; 32])));
     }
 }

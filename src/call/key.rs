@@ -17,7 +17,7 @@ use thiserror::Error;
 
 pub use self::{
     hex::Hex,
-    secret::{Fingerprint, Secret},
+    secret::{Fingerprint, Lasting, Secret},
 };
 
 /// The key of an entry: 256 bits, shown as hexadecimal digits.

@@ -248,8 +248,11 @@ impl Routes {
         spread(&mut serving, asked.stable);
         let mut serving = serving.into_iter();
         let Some((place, first)) = serving.next() else {
-            let why = if is_served { unclear } else { unserved };
-            return Err(why(model));
+            return Err(if is_served {
+                unclear(model)
+            } else {
+                unserved(model, addressed.and_then(|place| self.spots.get(place)))
+            });
         };
         let others = serving.filter_map(|(place, spot)| {
             let elsewhere = spot.origin != first.origin;
@@ -340,9 +343,15 @@ fn mixed(mut bits: u64) -> u64 {
     bits ^ bits >> 31
 }
 
-fn unserved(model: &str) -> Error {
+/// Says that nobody serves a model, or that the one upstream that was addressed does not.
+fn unserved(model: &str, addressed: Option<&Spot>) -> Error {
     let model = clipped(model);
-    let message = format!("no upstream of this proxy serves the model `{model}`");
+    let message = match addressed {
+        None => format!("no upstream of this proxy serves the model `{model}`"),
+        Some(Spot { name, .. }) => format!(
+            "the upstream `{name}` does not serve the model `{model}`\nhint: without `/_u/{name}` in its path, a call goes to whoever serves its model"
+        ),
+    };
     Error::new(Kind::ModelNotFound, message)
 }
 

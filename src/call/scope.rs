@@ -23,7 +23,7 @@ use super::{
     caller::Caller,
     canon::{self, Scratch},
     identity,
-    key::{Fingerprint, Secret},
+    key::{Fingerprint, Lasting, Secret},
     pointer,
 };
 use crate::config::{self, Identity, Pointer};
@@ -48,7 +48,7 @@ pub enum Breadth {
 #[derive(Clone, Debug)]
 pub struct Scoping {
     secret: Secret,
-    shared: Scope,
+    shared: Lasting,
     identity: Identity,
 }
 
@@ -61,14 +61,22 @@ impl Scope {
         }
     }
 
-    /// Returns the scope of the `[[caller]]` called `name`.
-    pub fn of_caller(name: &str, secret: &Secret) -> Self {
-        Self::wider(secret, "scope caller", &[name.as_bytes()])
+    /// Returns what stands for the scope of the `[[caller]]` called `name`.
+    pub fn of_caller(name: &str, secret: &Secret) -> Lasting {
+        Lasting::new(secret, "scope caller", &[name.as_bytes()])
     }
 
-    /// Returns the scope of the `[[caller]]`s whose `scope` is `name`.
-    pub fn of_tenant(name: &str, secret: &Secret) -> Self {
-        Self::wider(secret, "scope tenant", &[name.as_bytes()])
+    /// Returns what stands for the scope of the `[[caller]]`s whose `scope` is `name`.
+    pub fn of_tenant(name: &str, secret: &Secret) -> Lasting {
+        Lasting::new(secret, "scope tenant", &[name.as_bytes()])
+    }
+
+    /// Returns the scope that is named by the operator.
+    pub fn of_named(name: &Lasting) -> Self {
+        Self {
+            fingerprint: name.get(),
+            breadth: Breadth::Wider,
+        }
     }
 
     fn wider(secret: &Secret, label: &str, parts: &[&[u8]]) -> Self {
@@ -94,7 +102,7 @@ impl Scoping {
     pub fn new(secret: &Secret, identity: Identity) -> Self {
         Self {
             identity,
-            shared: Scope::wider(secret, "scope shared", &[]),
+            shared: Lasting::new(secret, "scope shared", &[]),
             secret: secret.clone(),
         }
     }
@@ -110,7 +118,10 @@ impl Scoping {
     ) -> Scope {
         let found = match wanted {
             config::Scope::Credential => caller.tenant(),
-            config::Scope::Shared => Some(caller.tenant().unwrap_or(self.shared)),
+            config::Scope::Shared => {
+                let everybody = || Scope::of_named(&self.shared);
+                Some(caller.tenant().unwrap_or_else(everybody))
+            }
             config::Scope::Header(name) => self.by_header(name, caller, headers),
             config::Scope::Body(place) => self.by_body(place, caller, body, scratch),
         };

@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args;
 
 use super::ConfigArgs;
-use crate::config::PROXY_TOML;
+use crate::config::{PROXY_TOML, Upstream};
 
 /// Arguments of `refrain check`.
 #[derive(Args, Clone, Debug, Default)]
@@ -36,18 +36,25 @@ impl Check {
         for warning in &config.warnings {
             writeln!(out, "{warning}")?;
         }
-        let urls = config
-            .upstreams
-            .iter()
-            .map(|upstream| upstream.base_url.to_string());
-        let urls: Vec<_> = urls.collect();
         writeln!(
             out,
             "{source}: listens on {}, calls {}",
             config.listen.join(" and "),
-            urls.join(" and ")
+            upstreams(&config.upstreams)
         )?;
         Ok(())
+    }
+}
+
+/// Returns the address of the one upstream, or the names and addresses of several, in the order of the file.
+fn upstreams(upstreams: &[Upstream]) -> String {
+    match upstreams {
+        [only] => only.base_url.to_string(),
+        several => {
+            let named = several.iter();
+            let named = named.map(|Upstream { name, base_url, .. }| format!("{name} ({base_url})"));
+            named.collect::<Vec<_>>().join(", ")
+        }
     }
 }
 
@@ -88,6 +95,18 @@ mod tests {
         let (told, result) = check("listen = ['127.0.0.1:1', '[::1]:1']\n");
         assert!(result.is_ok());
         insta::assert_snapshot!(told, @"FILE is fine: listens on 127.0.0.1:1 and [::1]:1, calls https://api.openai.com/v1");
+    }
+
+    #[test]
+    fn several_upstreams_are_told_by_name() {
+        let one = |name: &str| {
+            format!(
+                "[[upstream]]\nname = '{name}'\nbase_url = 'http://{name}.test/v1'\napi_key = 'sk-{name}-0123456789'\n"
+            )
+        };
+        let (told, result) = check(&[one("a"), one("b")].concat());
+        assert!(result.is_ok());
+        insta::assert_snapshot!(told, @"FILE is fine: listens on 127.0.0.1:8080, calls a (http://a.test/v1), b (http://b.test/v1)");
     }
 
     #[test]

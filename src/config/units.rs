@@ -19,7 +19,7 @@ pub(super) struct Span(pub(super) Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Size(pub(super) u64);
 
-/// A number of things, written without quotes; at most a million.
+/// A number of things, written without quotes; none to a million.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Count(pub(super) u32);
 
@@ -95,7 +95,7 @@ impl Unit for Count {
     const IS_NUMBER: bool = true;
 
     fn expected(f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a whole number of at most a million, such as `20`")
+        f.write_str("a whole number from 0 to a million, such as `20`")
     }
 
     fn parse(text: &str) -> Option<Self> {

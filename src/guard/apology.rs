@@ -17,10 +17,10 @@ use http::HeaderValue;
 use tower::{Layer, Service};
 
 use crate::{
-    answer::{Answer, Eventual, apology::Wanted, verdict::Failure},
+    answer::{Answer, Eventual, Timing, apology::Wanted, verdict::Failure},
     call::Call,
     config::Fallback,
-    error::Error,
+    error::{Error, Tries},
     guard::class::Class,
 };
 
@@ -127,7 +127,10 @@ impl Asked {
         let mut apology = wanted.answer(failure, id, now)?;
         let head = result.as_ref().ok().map(|answer| &answer.head);
         // The upstream was asked, in vain, and that took its time.
-        apology.head.timing = head.and_then(|head| head.timing.clone());
+        apology.head.timing = match result {
+            Ok(answer) => answer.head.timing.clone(),
+            Err(error) => error.tries().map(after),
+        };
         tracing::warn!(
             call.id = id,
             dialect = wanted.dialect().as_str(),
@@ -149,6 +152,13 @@ fn failure(result: &Result<Answer, Error>) -> Option<Failure> {
         }
         Err(error) => Failure::of(error.kind()),
     }
+}
+
+/// Returns what is told of the time that nobody answered in: the tries.
+fn after(tries: Tries) -> Arc<Timing> {
+    let timing = Timing::default();
+    timing.note_failed(tries);
+    Arc::new(timing)
 }
 
 fn worth_another_try(error: Error, after: Duration) -> Error {

@@ -22,8 +22,8 @@ use super::{
     retry::Failure,
 };
 use crate::{
-    answer::{Answer, Body, Content, Tries, resumed::Resumed},
-    error::{Error, Kind},
+    answer::{Answer, Body, Content, resumed::Resumed},
+    error::{Error, Kind, Tries},
 };
 
 /// The tries of one call.
@@ -126,7 +126,10 @@ impl Course {
             Some(best) if best.failed.rank() > failed.rank() => best.told(),
             _ => failed,
         };
-        let mut answer = told.result?;
+        let mut answer = told.result.map_err(|error| match self.tries(1) {
+            Some(tries) => error.after(tries),
+            None => error,
+        })?;
         if self.failed > 1 && answer.head.status.is_server_error() {
             let no = HeaderValue::from_static("false");
             answer.head.headers.insert(SHOULD_RETRY, no);
@@ -143,13 +146,16 @@ impl Course {
 
     /// Writes down how many tries have failed, of which `shown` are to be seen in the answer itself.
     fn sign(&self, answer: &Answer, shown: u32) {
-        let failed = self.failed.saturating_sub(shown);
-        if let (Some(timing), Some(last), 1..) = (&answer.head.timing, self.last, failed) {
-            timing.note_failed(Tries {
-                count: failed,
-                why: last.as_str(),
-            });
+        if let (Some(timing), Some(tries)) = (&answer.head.timing, self.tries(shown)) {
+            timing.note_failed(tries);
         }
+    }
+
+    /// Returns the tries that have failed, without the `shown` that are seen in what is told.
+    fn tries(&self, shown: u32) -> Option<Tries> {
+        let count = self.failed.saturating_sub(shown);
+        let why = self.last?.as_str();
+        (count > 0).then_some(Tries { count, why })
     }
 }
 

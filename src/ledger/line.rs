@@ -54,7 +54,7 @@ pub struct Line<'a> {
     pub retries: Option<u32>,
     /// How the last of them failed.
     pub retry_reason: Option<&'static str>,
-    /// What went wrong; `client_gone` where the client hung up.
+    /// What went wrong; `client_gone` where the client hung up, `cut_off` where the time to drain was over.
     pub error: Option<&'static str>,
     /// Tokens of the prompt.
     pub input_tokens: Option<u64>,

@@ -18,7 +18,10 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -41,7 +44,7 @@ use crate::{
     call::{Call, Keyed, caller::Caller, key::Hex},
     config::Rule,
     dialect::{Dialect, usage::Usage},
-    error::{Error, Kind},
+    error::{Error, Kind, Tries},
 };
 
 /// Where calls are written down; clones share it.
@@ -52,6 +55,8 @@ pub struct Ledger(Arc<Books>);
 struct Books {
     log: Log,
     metrics: Metrics,
+    /// Whether calls are being cut off: what ends now has not been left by its client.
+    cuts: AtomicBool,
 }
 
 /// A request at the edge: a call, or why it is none.
@@ -102,6 +107,7 @@ pub struct Record {
     summary: Option<Summary>,
     usage: Option<Usage>,
     error: Option<&'static str>,
+    tries: Option<Tries>,
     first_byte: Option<Instant>,
     bytes: u64,
     complete: bool,
@@ -134,7 +140,11 @@ const CLIENT_GONE: u16 = 499;
 impl Ledger {
     /// Makes a ledger that writes to `log` and counts in `metrics`.
     pub fn new(log: Log, metrics: Metrics) -> Self {
-        Self(Arc::new(Books { log, metrics }))
+        Self(Arc::new(Books {
+            log,
+            metrics,
+            cuts: AtomicBool::new(false),
+        }))
     }
 
     /// Returns the metrics.
@@ -145,6 +155,11 @@ impl Ledger {
     /// Returns the log.
     pub fn log(&self) -> &Log {
         &self.0.log
+    }
+
+    /// Notes that from now on calls are cut off: the time to drain is over.
+    pub fn cuts_off(&self) {
+        self.0.cuts.store(true, Ordering::Relaxed);
     }
 
     /// Adds a line to the log.
@@ -178,6 +193,7 @@ impl Ledger {
             summary: None,
             usage: None,
             error: None,
+            tries: None,
             first_byte: None,
             bytes: 0,
             complete: false,
@@ -256,6 +272,7 @@ impl Record {
     fn refused(&mut self, error: &Error) {
         self.status = Some(error.kind().status());
         self.error = Some(error.kind().as_str());
+        self.tries = error.tries();
         if error.kind().is_upstream() || error.kind() == Kind::Internal {
             tracing::debug!(call.id = ?self.facts.id, error = %error, "call failed");
         }
@@ -310,7 +327,14 @@ impl Record {
         if std::thread::panicking() {
             return Some(Kind::Internal.as_str());
         }
-        self.error.or((!self.complete).then_some("client_gone"))
+        let broken_off = || {
+            if self.ledger.0.cuts.load(Ordering::Relaxed) {
+                "cut_off"
+            } else {
+                "client_gone"
+            }
+        };
+        self.error.or_else(|| (!self.complete).then(broken_off))
     }
 
     fn verdict(&self) -> Option<Verdict> {
@@ -360,7 +384,8 @@ impl Record {
         let caller = self.facts.caller.shown();
         let served = self.served.as_ref();
         let led = served.filter(|served| served.verdict == Verdict::Miss);
-        let failed = self.timing.as_ref().and_then(|timing| timing.failed());
+        let of_answer = self.timing.as_ref().and_then(|timing| timing.failed());
+        let failed = of_answer.or(self.tries);
         let kept = led.and(self.summary).map(|summary| summary.kept);
         let line = Line {
             timestamp: clock::wall(),

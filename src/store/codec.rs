@@ -186,8 +186,16 @@ pub fn decode_card(card: &[u8]) -> Result<Card, Damage> {
 /// Reads the entry of `slot` back, whose body has at most `limit` bytes.
 pub fn decode(envelope: &[u8], slot: &Slot, limit: usize) -> Result<Record, Damage> {
     let mut input = Reader(envelope);
-    input.prefix()?;
-    let record = input.record(slot)?;
+    let stated = input.prefix()?;
+    if !checksum(input.0).eq(stated) {
+        return Err(Damage::Checksum);
+    }
+    let found = input.slot()?;
+    if found != *slot {
+        return Err(Damage::Key);
+    }
+    let record = input.record(found)?;
+    let headers = input.headers()?;
     let length = input.length()?;
     if length > limit {
         return Err(Damage::TooLarge);
@@ -197,9 +205,27 @@ pub fn decode(envelope: &[u8], slot: &Slot, limit: usize) -> Result<Record, Dama
         return Err(Damage::Body);
     }
     Ok(Record {
+        headers,
         body: Bytes::from(body),
         ..record
     })
+}
+
+/// Reads what stands in front of an envelope, which may be cut off behind that: the slot of an entry, and what its card
+/// would say. It is not verified, so it is good for finding and deleting, and for nothing else.
+pub fn decode_head(front: &[u8]) -> Result<(Slot, Card), Damage> {
+    let mut input = Reader(front);
+    input.prefix()?;
+    let slot = input.slot()?;
+    let record = input.record(slot)?;
+    let card = Card {
+        made: record.made,
+        upstream: record.upstream.as_bytes().to_vec(),
+        label: record.label,
+        tags: record.tags,
+        generations: record.generations,
+    };
+    Ok((slot, card))
 }
 
 /// Returns the milliseconds of a duration, at most what fits.
@@ -329,30 +355,26 @@ impl Writer {
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// Reads what stands before the content, and holds the content to it.
-    fn prefix(&mut self) -> Result<(), Damage> {
+    /// Reads what stands before the content; returns the checksum that it states.
+    fn prefix(&mut self) -> Result<[u8; CHECKSUM], Damage> {
         if self.array() != Ok(*MAGIC) {
             return Err(Damage::Magic);
         }
         if u16::from_le_bytes(self.array()?) != VERSION {
             return Err(Damage::Version);
         }
-        let stated: [u8; CHECKSUM] = self.array()?;
-        if !checksum(self.0).eq(stated) {
-            return Err(Damage::Checksum);
-        }
-        Ok(())
+        self.array()
     }
 
-    /// Reads all but the body.
-    fn record(&mut self, asked: &Slot) -> Result<Record, Damage> {
-        let slot = Slot {
+    fn slot(&mut self) -> Result<Slot, Damage> {
+        Ok(Slot {
             key: Key::from_bytes(self.array()?),
             delivery: self.number()?,
-        };
-        if slot != *asked {
-            return Err(Damage::Key);
-        }
+        })
+    }
+
+    /// Reads all that stands between the slot and the headers.
+    fn record(&mut self, slot: Slot) -> Result<Record, Damage> {
         let variant = u16::from_le_bytes(self.array()?);
         let alias = self.flag()?;
         let form = self.form()?;
@@ -375,7 +397,7 @@ impl<'a> Reader<'a> {
             label,
             tags: self.list(Self::string)?,
             generations: self.list(Self::pair)?,
-            headers: self.headers()?,
+            headers: HeaderMap::new(),
             body: Bytes::new(),
         })
     }
@@ -474,6 +496,10 @@ const VERSION: u16 = 1;
 const CHECKSUM: usize = 16;
 /// Bytes before the content: magic, version, checksum.
 const PREFIX: usize = 4 + 2 + CHECKSUM;
+/// The first bytes of an envelope, by which it can be told from every other.
+pub(super) const IDENTITY: usize = PREFIX;
+/// Where it is said when the answer was made: behind the slot, the variant, the flags and the form.
+pub(super) const MADE: usize = PREFIX + 32 + 8 + 2 + 2;
 /// zstd's own default: text shrinks to a third or less, at some 200 MB/s.
 const LEVEL: i32 = 3;
 

@@ -8,6 +8,11 @@
 //! In this process purges are counted: the count of the last one is the **epoch**, and an entry carries the epoch up to
 //! which it is known to be alive ([`Seen`]). On the disk, where a count would not survive a lost write, it carries the values.
 //!
+//! # One registry for many replicas
+//! Where replicas share entries they share the purges, too ([`shared`]): each has all of them here, and hears of new ones.
+//! An entry that they share carries the era as well, the life of what they share them by: were that lost, nothing written
+//! before could be told from what was purged.
+//!
 //! # Scope
 //! Decides what is dead, what is stale, and what may be forgotten. Nothing is deleted here: entries give way lazily, to
 //! reads, to evictions and to the sweep (`store::purge`). A purge may be forgotten once a sweep has found nothing that
@@ -15,6 +20,7 @@
 
 mod name;
 mod registry;
+pub mod shared;
 
 #[cfg(test)]
 mod tests;
@@ -29,10 +35,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use self::registry::Registry;
 pub use self::{
     name::{Purge, Selector, Traits},
     registry::Row,
+};
+use self::{
+    registry::{Era, Registry},
+    shared::{Known, Plan, State, Theirs},
 };
 use super::{Entry, codec};
 
@@ -113,10 +122,7 @@ impl Generations {
     pub fn purge(&self, purge: &Purge) -> Result<(), Unpurged> {
         let value = getrandom::u64().map_err(|_| Unpurged::Random)?;
         let now = self.now();
-        let mut registry = self.write();
-        registry.purge(purge, value, now)?;
-        self.0.epoch.store(registry.epoch(), Ordering::Release);
-        Ok(())
+        self.change(|registry| registry.purge(purge, value, now))
     }
 
     /// Returns what purges have made of `entry`. Costs two loads where nothing was purged since the last look.
@@ -164,6 +170,7 @@ impl Generations {
         let registry = self.read();
         match registry.standing(&traits, seen) {
             Standing::Dead => None,
+            _ if registry.era() == Era::Unknown => None,
             standing => Some(Inscription {
                 pairs: registry.pairs(&traits),
                 softened: softened || standing == Standing::Stale,
@@ -185,11 +192,69 @@ impl Generations {
         }
     }
 
-    /// Takes in what an earlier process has written.
-    pub fn load(&self, rows: impl IntoIterator<Item = Row>) {
+    /// Takes in what an earlier process or another replica has written; returns how many purges found no room, behind which
+    /// all is purged that was made before.
+    pub fn load(&self, rows: impl IntoIterator<Item = Row>) -> u64 {
+        let now = self.now();
+        self.change(|registry| registry.load(rows, now))
+    }
+
+    /// Has purges shared from now on: until it is known which there are, nothing is taken in.
+    pub fn share(&self) {
+        self.change(|registry| registry.begin(Era::Unknown));
+    }
+
+    /// Returns what is to be done so that this replica and the others, who keep `theirs`, know the same purges.
+    /// the era that begins if there is none.
+    pub fn plan(&self, known: Option<&Known>, is_lost: bool, theirs: &Theirs) -> Plan {
+        shared::plan(&self.read().ours(), known, is_lost, theirs)
+    }
+
+    /// Does this replica's part of a plan, in this era; returns how many purges found no room.
+    pub fn follow(&self, plan: Plan, era: u64) -> u64 {
+        let now = self.now();
+        self.change(|registry| {
+            let unfit = registry.load(plan.load, now);
+            for written in [&plan.there, &plan.write, &plan.put_back] {
+                registry.note_all(written, State::Written);
+            }
+            registry.note_all(&plan.release, State::Released);
+            registry.begin(Era::Of(era));
+            if plan.distrust {
+                registry.raise();
+            }
+            unfit
+        })
+    }
+
+    /// Returns the purges that others are still to be told of.
+    pub fn pending(&self) -> Vec<Row> {
+        self.read().in_state(State::Pending)
+    }
+
+    /// Notes that others were told of these purges, unless their names were purged again.
+    pub fn confirm(&self, rows: &[Row]) {
+        self.write().note_all(rows, State::Written);
+    }
+
+    /// Forgets the purges up to epoch `swept` that the others have forgotten, now that nothing in memory is left of them.
+    pub fn forget_released(&self, swept: u64) {
+        self.change(|registry| {
+            let released = registry.released(swept);
+            registry.forget(&released);
+        });
+    }
+
+    /// Returns whether entries that others have written may be judged.
+    pub fn is_ready(&self) -> bool {
+        self.read().era() != Era::Unknown
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Registry) -> T) -> T {
         let mut registry = self.write();
-        registry.load(rows);
+        let result = change(&mut registry);
         self.0.epoch.store(registry.epoch(), Ordering::Release);
+        result
     }
 
     /// Returns the purges after epoch `seen`, and the epoch now.

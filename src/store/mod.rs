@@ -1,7 +1,7 @@
 //! Where entries are kept.
 //!
 //! # Scope
-//! [`tiered`] is the store that the layers know: [`memory`] in front, [`disk`] behind it where there is one.
+//! [`tiered`] is the store that the layers know: [`memory`] in front, one of [`disk`] and [`redis`] [`behind`] it, or nothing.
 //!
 //! [`proofs`] keeps what upstreams have said about credentials.
 //! [`generations`] says what was purged, [`purge`] does it on request and clears up behind it.
@@ -9,15 +9,20 @@
 //! A store keeps and finds; whether an entry may be served is `cache::freshness`'s decision, whether an answer becomes
 //! an entry `cache::storable`'s.
 
+pub mod behind;
 pub mod codec;
 pub mod disk;
 pub mod generations;
 mod lend;
+mod looks;
 pub mod memory;
 pub mod proofs;
 pub mod purge;
+mod record;
 pub mod redis;
 pub mod tiered;
+pub mod trust;
+mod working;
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //!
 //! # Scope
 //! A registry of bounded size; what gives way is merely unknown. It holds and dates; what a proof is good for is
-//! `cache::proof`'s decision. Behind it lies the disk, where there is one: written in the background, read at the start.
+//! `cache::proof`'s decision. What lies behind the memory has it, too: written in the background, read at the start.
 
 use std::{
     sync::{
@@ -18,8 +18,8 @@ use tokio::{
     time::Instant,
 };
 
-use super::disk::{self, Disk};
-use crate::call::key::{Fingerprint, Secret};
+use super::{behind::Behind, disk};
+use crate::call::key::{Fingerprint, Lasting, Secret};
 
 /// The registry; clones share it.
 #[derive(Clone, Debug)]
@@ -83,10 +83,10 @@ pub struct Counts {
 struct Inner {
     secret: Secret,
     /// In the configuration's order.
-    upstreams: Vec<Fingerprint>,
+    upstreams: Vec<Lasting>,
     standings: Cache<Subject, Arc<Standing>, UnitWeighter, DefaultHashBuilder, Forget>,
     events: Arc<Events>,
-    disk: Option<Disk>,
+    behind: Option<Behind>,
     /// A proof is renewed and written once it is so old.
     ttl: Duration,
     epoch: Instant,
@@ -94,11 +94,11 @@ struct Inner {
 
 type Events = [AtomicU64; Event::ALL.len()];
 
-/// Counts what gives way, and has it forgotten on the disk.
+/// Counts what gives way, and has it forgotten behind the memory, too.
 #[derive(Clone, Debug)]
 struct Forget {
     events: Arc<Events>,
-    disk: Option<Disk>,
+    behind: Option<Behind>,
 }
 
 /// A moment, and whether it was one of refusal, in one word: microseconds since the registry was made, doubled.
@@ -120,17 +120,17 @@ impl Proofs {
         secret: Secret,
         places: &[Vec<String>],
         ttl: Duration,
-        disk: Option<Disk>,
+        behind: Option<Behind>,
         kept: &[disk::Proof],
     ) -> Self {
         let events = Arc::<Events>::default();
         let forget = Forget {
             events: events.clone(),
-            disk: disk.clone(),
+            behind: behind.clone(),
         };
         let upstreams = places.iter().map(|place| {
             let parts: Vec<_> = place.iter().map(String::as_bytes).collect();
-            secret.fingerprint("upstream", &parts)
+            Lasting::new(&secret, "upstream", &parts)
         });
         let upstreams = upstreams.collect();
         let hasher = DefaultHashBuilder::default();
@@ -140,7 +140,7 @@ impl Proofs {
             upstreams,
             standings: Cache::with(MOST, most, UnitWeighter, hasher, forget),
             events,
-            disk,
+            behind,
             ttl,
             epoch: Instant::now(),
         }));
@@ -153,7 +153,7 @@ impl Proofs {
     /// Returns the subject that a credential is at an upstream.
     pub fn credential(&self, upstream: usize, credential: &Fingerprint) -> Subject {
         match self.0.upstreams.get(upstream) {
-            Some(upstream) => Subject::of(credential, upstream),
+            Some(upstream) => Subject::of(credential, &upstream.get()),
             None => Subject::NOBODY,
         }
     }
@@ -163,6 +163,7 @@ impl Proofs {
         let Some(upstream) = self.0.upstreams.get(upstream) else {
             return Subject::NOBODY;
         };
+        let upstream = upstream.get();
         let parts = [upstream.as_bytes().as_slice(), model.as_bytes()];
         let matter = self.0.secret.fingerprint("model", &parts);
         Subject::of(credential, &matter)
@@ -271,8 +272,8 @@ impl Proofs {
 
     fn write(&self, subject: Subject, standing: &Standing, stamp: Stamp) {
         standing.written.store(stamp, Ordering::Relaxed);
-        if let Some(disk) = &self.0.disk {
-            disk.keep_proof(disk::Proof {
+        if let Some(behind) = &self.0.behind {
+            behind.keep_proof(disk::Proof {
                 subject: subject.0,
                 age: Duration::ZERO,
                 ended: is_refusal(stamp),
@@ -373,8 +374,8 @@ impl Lifecycle<Subject, Arc<Standing>> for Forget {
 
     fn on_evict(&self, (): &mut Self::RequestState, subject: Subject, _: Arc<Standing>) {
         count(&self.events, Event::Evicted);
-        if let Some(disk) = &self.disk {
-            disk.forget_proof(subject.0);
+        if let Some(behind) = &self.behind {
+            behind.forget_proof(subject.0);
         }
     }
 }

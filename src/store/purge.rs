@@ -22,8 +22,11 @@ use tokio::{sync::Semaphore, task::yield_now, time::sleep};
 pub use super::generations::{Purge, Selector};
 use super::{
     Label,
-    disk::{Disk, Lying},
-    generations::{Inscription, Standing, Traits, Unpurged},
+    behind::Behind,
+    disk::Disk,
+    generations::{Standing, Traits, Unpurged},
+    record::Lying,
+    redis::Redis,
     tiered::Tiered,
 };
 use crate::call::{Slot, key::Key};
@@ -184,8 +187,8 @@ impl Purger {
             }
             tracing::info!(kind = purge.selector.kind(), soft = purge.soft, "purged");
         }
-        Ok(match &store.disk {
-            Some(disk) => disk.save().await,
+        Ok(match &store.behind {
+            Some(behind) => behind.save().await,
             None => !lacks_disk,
         })
     }
@@ -219,8 +222,8 @@ impl Purger {
         let _alone = turns.try_acquire().map_err(|_| Refused::Busy)?;
         let mut concerned = Concerned::default();
         let seen = store.look_at_memory(purges, &mut concerned).await;
-        if let Some(disk) = &store.disk {
-            let looked = store.look_at_disk(disk, purges, &seen, &mut concerned);
+        if let Some(behind) = &store.behind {
+            let looked = store.look_behind(behind, purges, &seen, &mut concerned);
             looked.await.ok_or(Refused::Busy)?;
         }
         Ok(concerned)
@@ -233,8 +236,8 @@ impl Tiered {
         let epoch = self.generations.epoch();
         if self.generations.settled() < epoch {
             self.sweep_memory().await;
-            let found = match &self.disk {
-                Some(disk) => self.sweep_disk(disk).await,
+            let found = match &self.behind {
+                Some(behind) => self.sweep_behind(behind).await,
                 None => Some(0),
             };
             if found == Some(0) {
@@ -245,8 +248,8 @@ impl Tiered {
         if forgettable.is_empty() {
             return;
         }
-        let is_gone = match &self.disk {
-            Some(disk) => disk.forget(forgettable.clone()).await,
+        let is_gone = match &self.behind {
+            Some(behind) => behind.forget(&forgettable).await,
             None => true,
         };
         if is_gone {
@@ -260,6 +263,28 @@ impl Tiered {
                 self.memory.remove(&entry);
             }
             breathe(number).await;
+        }
+    }
+
+    /// Has what is dead behind the memory deleted; returns how much was found there, `None` if not all of it was seen.
+    async fn sweep_behind(&self, behind: &Behind) -> Option<u64> {
+        match behind {
+            Behind::Disk(disk) => self.sweep_disk(disk).await,
+            Behind::Redis(redis) => redis.sweep().await,
+        }
+    }
+
+    /// Counts what purges concern of the entries behind the memory; `None` if not all of them were seen.
+    async fn look_behind(
+        &self,
+        behind: &Behind,
+        purges: &[Purge],
+        seen: &HashSet<Slot>,
+        concerned: &mut Concerned,
+    ) -> Option<()> {
+        match behind {
+            Behind::Disk(disk) => self.look_at_disk(disk, purges, seen, concerned).await,
+            Behind::Redis(redis) => self.look_at_redis(redis, purges, seen, concerned).await,
         }
     }
 
@@ -295,13 +320,12 @@ impl Tiered {
             let traits = Traits::of(&entry, made);
             let is_concerned = purges.iter().any(|purge| purge.concerns(&traits));
             let lies_deeper = || {
-                self.disk
-                    .as_ref()
-                    .is_some_and(|disk| disk.knows(&entry.slot))
+                let behind = self.behind.as_ref();
+                behind.is_some_and(|behind| behind.knows(&entry.slot))
             };
             if is_concerned && !lies_deeper() && !self.is_dead(&entry) {
                 concerned.add(&traits);
-                if self.disk.is_some() {
+                if self.behind.is_some() {
                     seen.insert(entry.slot);
                 }
             }
@@ -335,33 +359,46 @@ impl Tiered {
             };
             after = last;
             for lying in &page.entries {
-                let traits = lying.traits();
-                let judged = || self.generations.judge(&traits, &lying.inscription());
-                let is_concerned = purges.iter().any(|purge| purge.concerns(&traits));
-                if is_concerned && !seen.contains(&lying.slot) && judged() != Standing::Dead {
-                    concerned.add(&traits);
-                }
+                self.look_at(lying, purges, seen, concerned);
             }
             yield_now().await;
         }
     }
-}
 
-impl Lying {
-    fn traits(&self) -> Traits<'_> {
-        Traits {
-            key: &self.slot.key,
-            upstream: Some(&self.card.upstream),
-            label: &self.card.label,
-            tags: &self.card.tags,
-            made: Some(self.card.made),
-        }
+    /// Counts what purges concern of the entries that lie in Redis.
+    async fn look_at_redis(
+        &self,
+        redis: &Redis,
+        purges: &[Purge],
+        seen: &HashSet<Slot>,
+        concerned: &mut Concerned,
+    ) -> Option<()> {
+        let tag = match purges {
+            [
+                Purge {
+                    selector: Selector::Tag(tag),
+                    ..
+                },
+            ] => Some(tag.as_str()),
+            _ => None,
+        };
+        let looked = redis.look_through(tag, |lying| self.look_at(lying, purges, seen, concerned));
+        looked.await
     }
 
-    fn inscription(&self) -> Inscription {
-        Inscription {
-            pairs: self.card.generations.clone(),
-            softened: self.softened,
+    /// Counts an entry that lies behind the memory, if purges concern it.
+    fn look_at(
+        &self,
+        lying: &Lying,
+        purges: &[Purge],
+        seen: &HashSet<Slot>,
+        concerned: &mut Concerned,
+    ) {
+        let traits = lying.traits();
+        let judged = || self.generations.judge(&traits, &lying.inscription());
+        let is_concerned = purges.iter().any(|purge| purge.concerns(&traits));
+        if is_concerned && !seen.contains(&lying.slot) && judged() != Standing::Dead {
+            concerned.add(&traits);
         }
     }
 }

@@ -1,16 +1,19 @@
-//! The store that the layers know: memory in front, the disk behind it where there is one.
+//! The store that the layers know: memory in front, the disk or Redis behind it where there is one.
 //!
 //! # Scope
-//! Memory is asked first and at once; only what is not there and is known to lie on the disk is worth a wait. What the
-//! disk brings is kept in memory from then on, unless something newer has come meanwhile. What was purged is not found.
+//! Memory is asked first and at once; only what is not there and may lie behind it is worth a wait. What that
+//! brings is kept in memory from then on, unless something newer has come meanwhile. What was purged is not found.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{
     Entry,
-    disk::Disk,
+    behind::Behind,
     generations::{Generations, Standing},
     memory::Memory,
+    trust::Trust,
 };
 use crate::{
     answer::{
@@ -24,26 +27,39 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Tiered {
     pub(super) memory: Memory,
-    pub(super) disk: Option<Disk>,
+    pub(super) behind: Option<Behind>,
     pub(super) generations: Generations,
+    trust: Trust,
     teller: Teller,
 }
 
 impl Tiered {
-    /// Puts `memory` in front of `disk`; `generations` says what was purged in both, `teller` tells
+    /// Puts `memory` in front of `behind`; `generations` says what was purged in both, `teller` tells
     /// entries in other forms.
     pub fn new(
         memory: Memory,
-        disk: Option<Disk>,
+        behind: Option<Behind>,
         generations: Generations,
         teller: Teller,
     ) -> Self {
         Self {
             memory,
-            disk,
+            behind,
             generations,
+            trust: Trust::new(Duration::MAX, Instant::now()),
             teller,
         }
+    }
+
+    /// Has entries count as fresh as long as `trust` says.
+    #[must_use]
+    pub fn trusted(self, trust: Trust) -> Self {
+        Self { trust, ..self }
+    }
+
+    /// Returns how far entries are trusted.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Returns who tells recordings in other forms.
@@ -70,16 +86,18 @@ impl Tiered {
 
     /// Returns whether the entry at `slot` may be found behind the memory.
     pub fn lies_deeper(&self, slot: &Slot) -> bool {
-        self.disk.as_ref().is_some_and(|disk| disk.holds(slot))
+        let behind = self.behind.as_ref();
+        behind.is_some_and(|behind| behind.holds(slot))
     }
 
     /// Returns the entry at `slot`, brought from behind the memory, and where it was: while it was looked for there, it may
-    /// have come to memory. It does not take longer than the disk's budget.
+    /// have come to memory. It does not take longer than the store's budget.
     pub async fn fetch(&self, slot: &Slot) -> Option<(Arc<Entry>, Tier)> {
-        match self.disk.as_ref()?.get(slot).await {
+        let behind = self.behind.as_ref()?;
+        match behind.get(slot).await {
             Some(entry) => {
-                let entry = self.memory.promote(&Arc::new(entry));
-                Some((self.unless_dead(entry)?, Tier::Disk))
+                let entry = self.memory.promote(&entry);
+                Some((self.unless_dead(entry)?, behind.tier()))
             }
             None => Some((self.get(slot)?, Tier::Memory)),
         }
@@ -109,12 +127,12 @@ impl Tiered {
         self.fetch(slot).await
     }
 
-    /// Keeps `entry`, in place of an older one: in memory at once, on the disk soon.
+    /// Keeps `entry`, in place of an older one: in memory at once, behind it soon.
     pub fn put(&self, entry: Entry) {
         let entry = Arc::new(entry);
         self.memory.put(entry.clone());
-        if let Some(disk) = &self.disk {
-            disk.put(entry);
+        if let Some(behind) = &self.behind {
+            behind.put(entry);
         }
     }
 }

@@ -233,3 +233,33 @@ async fn alone_an_upstream_gets_a_second_try_and_a_429_none() {
         .assert_metric("refrain_retries_total", &retried, 1)
         .await;
 }
+
+#[tokio::test]
+async fn an_answer_that_was_kept_while_another_upstream_failed_is_written_down_as_whole() {
+    let refusal = status(503).body("down for maintenance");
+    let house = house_with(
+        &[completion("of one"), refusal.clone()],
+        completion("").cut_before_the_head(),
+    )
+    .await;
+    house.proxy.send(&chat("to be known")).await;
+    let call = chat("hi").header("X-Fallback", "error");
+    let answer = house.proxy.send(&call).await;
+    assert_eq!((answer.status, &answer.body), (503, &refusal.bytes()));
+    let line = house.proxy.call_line(2).await;
+    assert_eq!(line["error"], json!(null), "{line}");
+    assert_eq!(line["retries"], 1, "{line}");
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_answers_says_how_often_it_was_tried() {
+    let dead = || completion("").cut_before_the_head();
+    for call in [chat("hi"), chat("hi").header("X-Fallback", "error")] {
+        let house = house_with(&[completion("of one"), dead()], dead()).await;
+        house.proxy.send(&chat("to be known")).await;
+        house.proxy.send(&call).await;
+        let line = house.proxy.call_line(2).await;
+        assert_eq!(line["retries"], 1, "{line}");
+        assert_eq!(line["retry.reason"], "broken", "{line}");
+    }
+}

@@ -34,6 +34,7 @@ mod overload;
 mod patience;
 mod proof;
 mod purge;
+mod redis;
 mod rehearsal;
 mod routes;
 mod rules;

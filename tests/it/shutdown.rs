@@ -106,7 +106,7 @@ async fn a_call_that_never_ends_is_aborted_when_the_time_to_drain_is_over() {
     assert_eq!(exchange.finish().await.end, End::Aborted);
     let line = proxy.call_line(1).await;
     assert_eq!(
-        line["error.kind"], "client_gone",
+        line["error.kind"], "cut_off",
         "a call cut off leaves its line, too"
     );
     assert_eq!(proxy.exit().await.code(), Some(0));
@@ -132,7 +132,7 @@ async fn a_second_signal_cuts_what_is_under_way_and_every_call_leaves_its_line()
     proxy.logged("stopped by a second signal").await;
     let lines = proxy.call_lines(2).await;
     for line in &lines {
-        assert_eq!(line["error.kind"], "client_gone", "{line}");
+        assert_eq!(line["error.kind"], "cut_off", "{line}");
     }
     assert_eq!(proxy.exit().await.code(), Some(0));
 }

@@ -1,4 +1,4 @@
-"""The container, the compose file and the service unit agree with each other and with Refrain's defaults.
+"""The container, the compose files, the balancer and the service unit agree with each other and with Refrain's defaults.
 
 There is no container engine here: the image is not built. What it would be started with is tried in namespaces instead
 (`rehearsal.py`), the files are read by linters.
@@ -19,6 +19,7 @@ from image import DOCKERFILE, ROOT, Image
 
 REFRAIN = os.environ.get("REFRAIN_BIN", str(ROOT / "target/debug/refrain"))
 UNIT = ROOT / "packaging/refrain.service"
+BALANCER = ROOT / "packaging/haproxy.cfg"
 # src/app.rs: for calls that are cut off to be written down, and for the disk to take what waits.
 AFTER_DRAIN = 1 + 5
 # `systemd-analyze security`, 0 (locked up) to 10 (open to everything).
@@ -39,12 +40,22 @@ def image():
     return Image.read()
 
 
+def services(file):
+    """Returns the services of a compose file, which the parser has accepted."""
+    return compose_spec.PyCompose.from_yaml((ROOT / file).read_text()).to_dict()["services"]
+
+
 @pytest.fixture(scope="module")
 def service():
-    """The one service of the compose file, which the parser has accepted."""
-    services = compose_spec.PyCompose.from_yaml((ROOT / "docker-compose.yml").read_text()).to_dict()["services"]
-    assert list(services) == ["refrain"]
-    return services["refrain"]
+    """The one service of the compose file."""
+    ((name, service),) = services("docker-compose.yml").items()
+    assert name == "refrain"
+    return service
+
+
+@pytest.fixture(scope="module")
+def replicated():
+    return services("docker-compose.replicas.yml")
 
 
 def unit(name):
@@ -109,8 +120,44 @@ def test_the_compose_file_gives_the_image_what_it_needs_and_no_more(image, servi
     assert name.isalnum(), "a named volume, no directory of the host"
 
 
-def test_whoever_ends_the_service_waits_until_calls_have_ended(defaults, service):
-    assert seconds(service["stop_grace_period"]) > longest_end(defaults)
+def test_both_replicas_get_what_the_image_needs_and_share_one_redis(image, replicated):
+    assert sorted(replicated) == ["balancer", "redis", "refrain-1", "refrain-2"]
+    one, two = replicated["refrain-1"], replicated["refrain-2"]
+    assert one == two
+    assert one["environment"]["REFRAIN_STORE__REDIS"] == "redis://redis:6379"
+    assert one["healthcheck"]["test"] == ["CMD", *image.health]
+    assert one["tmpfs"] == image.volumes
+    for service in replicated.values():
+        assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
+        assert "no-new-privileges:true" in service["security_opt"]
+    reachable = [port for service in replicated.values() for port in service.get("ports", [])]
+    assert reachable == ["127.0.0.1:8080:8080"], "the balancer, and from this machine only"
+    redis = replicated["redis"]["command"]
+    assert "--maxmemory-policy volatile-" in redis and "--maxmemory " in redis
+
+
+def test_the_balancer_sees_that_a_replica_goes_before_its_port_is_closed(replicated):
+    check = re.search(r"check inter (\d+s) fall (\d+)", BALANCER.read_text())
+    noticed = seconds(check[1]) * int(check[2])
+    assert seconds(replicated["refrain-1"]["environment"]["REFRAIN_LIMITS__MIN_DRAIN"]) > noticed
+
+
+def test_the_balancer_waits_longer_than_refrain(defaults):
+    minutes = int(re.search(r"timeout server (\d+)m", BALANCER.read_text())[1])
+    upstream = defaults["upstream"][0]["timeouts"]
+    longest = max(int(upstream[timer].removesuffix("m")) for timer in ("first_byte", "idle"))
+    assert minutes > longest
+
+
+def test_the_balancer_has_no_complaint_from_haproxy():
+    haproxy = tool("haproxy", "haproxy")
+    checked = subprocess.run([haproxy, "-c", "-f", BALANCER], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_whoever_ends_the_service_waits_until_calls_have_ended(defaults, service, replicated):
+    for composed in (service, replicated["refrain-1"], replicated["refrain-2"]):
+        assert seconds(composed["stop_grace_period"]) > longest_end(defaults)
     (stop,) = unit("TimeoutStopSec")
     assert seconds(stop) > longest_end(defaults)
 

@@ -362,7 +362,7 @@ fn keys_of_two_secrets_are_unrelated() {
         Secret::random().unwrap().expose(),
         Secret::random().unwrap().expose()
     );
-    let copy = Secret::from_bytes(*other.expose());
+    let copy = Secret::from_bytes(other.expose());
     assert_eq!(
         MATERIAL.key(&copy, Mask::NONE),
         MATERIAL.key(&other, Mask::NONE)

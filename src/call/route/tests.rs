@@ -145,7 +145,9 @@ fn an_addressed_upstream_is_the_only_one() {
     assert_eq!(places(&ways, &at(2, None)), [2]);
     let (kind, message) = refusal(&ways, &at(2, Some("gpt-4o")));
     assert_eq!(kind, Kind::ModelNotFound);
-    assert!(message.contains("`gpt-4o`"), "{message}");
+    for name in ["`gpt-4o`", "`c`", "`/_u/c`"] {
+        assert!(message.contains(name), "{message}");
+    }
     let single = Routes::new(&ways[..1]).route(&at(0, None)).unwrap();
     assert!(single.is_addressed());
 }

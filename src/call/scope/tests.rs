@@ -66,7 +66,7 @@ fn the_table_of_the_module_holds() {
     let user = r#"{"user":"acme"}"#;
     let key = by_key("Bearer sk-1");
     let (alone, member) = (named("web", None), named("web", Some("team")));
-    let team = Scope::of_tenant("team", &secret());
+    let team = Scope::of_named(&Scope::of_tenant("team", &secret()));
 
     for caller in [&key, &alone] {
         assert_eq!(
@@ -176,7 +176,7 @@ fn no_kind_of_scope_meets_another_of_the_same_name() {
         by_key("a").itself(),
         by_key("").itself(),
         named("a", None).itself(),
-        Scope::of_tenant("a", &secret()),
+        Scope::of_named(&Scope::of_tenant("a", &secret())),
         scope_of("shared", &everyone, &[], "{}"),
         scope_of("header:a", &everyone, &[("a", "a")], "{}"),
         scope_of("header:b", &everyone, &[("b", "a")], "{}"),

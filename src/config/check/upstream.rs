@@ -127,7 +127,7 @@ fn check_names(upstreams: &[file::Upstream], findings: &mut Findings) {
                 vec![key, upstream],
                 Complaint::new(
                     format!("`{name}` is the name of an earlier upstream"),
-                    "give each upstream a name of its own",
+                    "give each upstream a `name` of its own; without one it is called `openai`",
                 ),
             );
         }

@@ -100,7 +100,7 @@ headers = "Authorization: Bearer sk-canary"
         error: proxy.toml:5:10: upstream[0].weight: is zero
           hint: write at least 1; for an upstream that only takes over, raise `priority`
         error: proxy.toml:6:12: upstream[0].priority: `-1` does not fit
-          hint: expected a whole number of at most a million, such as `20`
+          hint: expected a whole number from 0 to a million, such as `20`
         error: proxy.toml:7:18: upstream[0].max_concurrent: is zero, so nothing would get through
           hint: write at least 1, or `off`
         error: proxy.toml:8:13: upstream[0].keepalive: `10ms` is less than a second
@@ -124,7 +124,7 @@ headers = "Authorization: Bearer sk-canary"
         error: proxy.toml:18:7: upstream[0].headers.x-e: `x-e` stands there twice
           hint: leave one of the two out
         error: proxy.toml:20:1: upstream[1]: `openai` is the name of an earlier upstream
-          hint: give each upstream a name of its own
+          hint: give each upstream a `name` of its own; without one it is called `openai`
         error: proxy.toml:22:29: upstream[1].headers.Authorization: `authorization` is what `api_key` is sent in
           hint: leave one of the two out
         error: proxy.toml:23:16: upstream[1].models[1]: stands in the list twice
@@ -132,7 +132,7 @@ headers = "Authorization: Bearer sk-canary"
         error: proxy.toml:23:21: upstream[1].models[2]: is empty
           hint: write `*` for any text, or leave it out
         error: proxy.toml:24:18: upstream[1].max_concurrent: `many` does not fit
-          hint: expected `off` or a whole number of at most a million, such as `20`
+          hint: expected `off` or a whole number from 0 to a million, such as `20`
         error: proxy.toml:25:9: upstream[1].hedge: `true` does not fit
           hint: expected `off` or `on`
         error: proxy.toml:28:11: upstream[2].headers: `"..."` does not fit

@@ -241,7 +241,10 @@ impl Circuits {
         let upstream = self.0.options.upstream.as_str();
         let model = of.model.as_deref();
         match to {
-            State::Open => tracing::warn!(upstream, model, why, ?open_for, "circuit tripped"),
+            State::Open => {
+                let open_for = in_tenths(open_for);
+                tracing::warn!(upstream, model, why, ?open_for, "circuit tripped");
+            }
             State::HalfOpen => tracing::info!(upstream, model, "circuit half-open"),
             State::Closed => tracing::info!(upstream, model, "circuit closed"),
         }
@@ -356,6 +359,12 @@ fn chance() -> f64 {
     f64::from(dice) / f64::from(u32::MAX)
 }
 
+/// Returns a time as people read it: to a tenth of a second.
+fn in_tenths(time: Duration) -> Duration {
+    let nanos = time.subsec_nanos();
+    Duration::new(time.as_secs(), nanos - nanos % TENTH)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -368,3 +377,5 @@ const MAX_NAME: usize = 256;
 const REST: &str = "(others)";
 /// Least time between two looks for room.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Nanoseconds of a tenth of a second.
+const TENTH: u32 = 100_000_000;

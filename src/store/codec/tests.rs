@@ -242,3 +242,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_head_is_read_of_an_envelope_that_is_cut_off_behind_it() {
+    let (record, envelope) = (record(), encode(&record()).unwrap());
+    let body = packed(&record.body).unwrap().len();
+    let front = &envelope[..envelope.len() - body];
+    let (slot, card) = decode_head(front).unwrap();
+    assert_eq!(slot, record.slot);
+    assert_eq!(Ok(card), decode_card(&encode_card(&record).unwrap()));
+    assert_eq!(decode_head(&front[..PREFIX + 60]), Err(Damage::Form));
+    assert_eq!(decode_head(b"another program's"), Err(Damage::Magic));
+}
+
+#[test]
+fn the_moment_it_was_made_stands_where_it_is_looked_for() {
+    let envelope = encode(&record()).unwrap();
+    let made = record().made.to_le_bytes();
+    assert_eq!(envelope[MADE..MADE + 8], made);
+}

@@ -15,16 +15,13 @@ mod evict;
 mod file;
 mod generations;
 mod loading;
-mod looks;
 mod present;
 mod proofs;
 mod queue;
 mod reader;
-mod record;
 mod reserve;
 mod sight;
 mod trouble;
-mod working;
 mod writer;
 
 use std::{
@@ -45,21 +42,21 @@ use tokio::{
 
 use self::{
     circuit::Circuit,
-    looks::Looks,
     queue::Queue,
-    reader::{Ask, Failed, Found, Reader},
-    record::restore,
-    working::Working,
+    reader::{Ask, Failed, Reader},
 };
 pub use self::{
     proofs::Proof,
-    reader::{Lying, Page},
+    reader::Page,
     trouble::{Kind, Trouble},
 };
 use super::{
     Entry,
     codec::{self, Damage},
     generations::{self as purges, Generations},
+    looks::Looks,
+    record::{Found, SKEW, Terms, restore},
+    working::Working,
 };
 use crate::call::{
     Slot,
@@ -144,8 +141,8 @@ struct Shared {
     options: Options,
     queue: Queue,
     counts: Counters,
-    working: Working,
-    looks: Looks,
+    working: Working<Kind>,
+    looks: Looks<Found, Failed>,
     /// Counts the databases: a damaged one is followed by another.
     edition: AtomicU64,
 }
@@ -232,7 +229,7 @@ impl Disk {
                 if circuit.succeeded() {
                     tracing::info!("disk store is in time again");
                 }
-                let entry = restore(&*found?, &shared.options, Instant::now(), shared.now());
+                let entry = restore(&*found?, shared.terms(), Instant::now(), shared.now());
                 match &entry {
                     Some(_) => shared.queue.touch(slot),
                     None => shared.queue.remove(slot),
@@ -424,6 +421,13 @@ impl Shared {
         codec::millis(since.unwrap_or_default())
     }
 
+    fn terms(&self) -> Terms<'_> {
+        Terms {
+            generations: &self.options.generations,
+            max_ttl: self.options.max_ttl,
+        }
+    }
+
     /// Returns the most pages that the database may ever have: a transaction grows before it evicts.
     fn pages(&self) -> u64 {
         (self.options.max_size + SLACK) / PAGE
@@ -475,8 +479,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const READERS: usize = 2;
 /// Look-ups that may wait for a reader.
 const ASKS: usize = 256;
-/// How far clocks may be set back without an entry losing its date.
-const SKEW: Duration = Duration::from_secs(5 * 60);
 /// Bytes of a page.
 const PAGE: u64 = 4096;
 /// What a transaction may add before it evicts, bytes.

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     call::{Slot, key::Key},
-    store::codec::{self, Card, Damage, Record},
+    store::{
+        codec::{self, Damage},
+        record::{Found, Lying},
+    },
 };
 
 /// A question to the readers.
@@ -29,25 +32,6 @@ pub(super) enum Ask {
         key: Option<Key>,
         reply: oneshot::Sender<Result<Page, Failed>>,
     },
-}
-
-/// An entry that was found.
-#[derive(Debug)]
-pub(super) struct Found {
-    pub(super) record: Record,
-    /// Whether a soft purge has made it stale.
-    pub(super) softened: bool,
-}
-
-/// An entry that lies on the disk, as far as it can be told without reading it whole.
-#[derive(Clone, Debug)]
-pub struct Lying {
-    /// Its slot.
-    pub slot: Slot,
-    /// Its card.
-    pub card: Card,
-    /// Whether a soft purge has made it stale.
-    pub softened: bool,
 }
 
 /// Some entries that lie on the disk.

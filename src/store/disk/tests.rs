@@ -534,13 +534,17 @@ fn every_failure_has_its_kind() {
 #[tokio::test]
 async fn what_only_a_later_version_writes_is_no_entry() {
     let options = House::new().options();
+    let terms = Terms {
+        generations: &options.generations,
+        max_ttl: options.max_ttl,
+    };
     let record = || Record::of(&entry(1), NOON, vec![(1, 2)]);
     let restored = |record| {
         let found = Found {
             record,
             softened: false,
         };
-        restore(&found, &options, Instant::now(), NOON).is_some()
+        restore(&found, terms, Instant::now(), NOON).is_some()
     };
     assert!(restored(record()));
     assert!(!restored(Record {

@@ -273,6 +273,11 @@ pub(super) fn is_soft(name: &[u8]) -> bool {
     name.first() == Some(&1)
 }
 
+/// Returns whether a name is that of a purge which is tried on each entry.
+pub(super) fn is_tried(name: &[u8]) -> bool {
+    matches!(name.get(1), Some(&(PATTERN | MADE_BEFORE)))
+}
+
 /// Returns whether a name is about an upstream, or a pattern, which may name one.
 pub(super) fn is_about_upstreams(name: &[u8]) -> bool {
     matches!(name.get(1), Some(&(UPSTREAM | PATTERN)))

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Inscription, Standing, Unpurged,
     name::{self, Predicate, Purge, Traits},
+    shared::{Ours, State},
 };
 
 /// Names and their present values.
@@ -21,9 +22,25 @@ pub(super) struct Registry {
     upstreams: u64,
     /// Whether there are names of soft purges.
     softens: bool,
+    era: Era,
+    /// Whatever was made before is dead, milliseconds of Unix time: there was no room for a purge of this moment.
+    before: u64,
 }
 
-/// A purge as the disk keeps it.
+/// The life of the registry that replicas share. What was written in another one may have seen purges that this one does
+/// not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Era {
+    /// Nothing is shared.
+    #[default]
+    Own,
+    /// It is not known yet: no purge is either, so that nothing may be taken in.
+    Unknown,
+    /// This one.
+    Of(u64),
+}
+
+/// A purge as it is kept behind the memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// Its name.
@@ -43,6 +60,8 @@ struct Mark {
     count: u64,
     /// When it was done, milliseconds of Unix time.
     at: u64,
+    /// How it stands with the replicas that share it.
+    state: State,
 }
 
 impl Registry {
@@ -71,22 +90,127 @@ impl Registry {
         if is_full && !is_known {
             return Err(Unpurged::Full);
         }
-        self.set(name, value, at);
+        self.set(Row { name, value, at }, State::Pending);
         Ok(())
     }
 
-    pub(super) fn load(&mut self, rows: impl IntoIterator<Item = Row>) {
-        for Row { name, value, at } in rows {
-            self.set(name, value, at);
+    /// Takes in purges that were written by others, or earlier; `now` is the time of day. What is known already changes
+    /// nothing, and neither does another purge of a name that is still to be written. Returns how many found no room: behind
+    /// each, all is purged that was made before.
+    pub(super) fn load(&mut self, rows: impl IntoIterator<Item = Row>, now: u64) -> u64 {
+        let mut unfit = 0;
+        for row in rows {
+            match self.mark(&row.name) {
+                Some(mark) if mark.value == row.value => self.note(&row, State::Written),
+                Some(mark) if mark.state == State::Pending => {}
+                None if !self.has_room(&row.name) => {
+                    unfit += 1;
+                    // A moment to come would let nothing be kept any more.
+                    self.purge_before(row.at.min(now));
+                }
+                _ => self.set(row, State::Written),
+            }
+        }
+        unfit
+    }
+
+    fn mark(&self, name: &[u8]) -> Option<Mark> {
+        let tried = || self.predicates.iter().find(|(known, ..)| known == name);
+        let named = self.named.get(name).copied();
+        named.or_else(|| tried().map(|(.., mark)| *mark))
+    }
+
+    fn has_room(&self, name: &[u8]) -> bool {
+        let room = if name::is_tried(name) {
+            self.predicates.len() < MOST_PREDICATES
+        } else {
+            self.named.len() < MOST_NAMES
+        };
+        room && name.len() <= LONGEST
+    }
+
+    fn purge_before(&mut self, moment: u64) {
+        if moment > self.before {
+            self.before = moment;
+            self.raise();
         }
     }
 
-    fn set(&mut self, name: Vec<u8>, value: u64, at: u64) {
+    /// Has everything be dead that was seen up to now.
+    pub(super) fn raise(&mut self) {
+        self.epoch += 1;
+        self.floor = self.epoch;
+    }
+
+    pub(super) fn era(&self) -> Era {
+        self.era
+    }
+
+    /// Begins another era: what was written in the one before is dead.
+    pub(super) fn begin(&mut self, era: Era) {
+        if self.era != era {
+            self.era = era;
+            self.epoch += 1;
+        }
+    }
+
+    /// Returns all purges, and how it stands with them.
+    pub(super) fn ours(&self) -> Vec<Ours> {
+        let all = self.all().map(|(name, mark)| Ours {
+            row: row((name, mark)),
+            state: mark.state,
+        });
+        all.collect()
+    }
+
+    /// Returns the purges that stand like this with the others.
+    pub(super) fn in_state(&self, state: State) -> Vec<Row> {
+        let all = self.all().filter(|(_, mark)| mark.state == state);
+        all.map(row).collect()
+    }
+
+    /// Returns the purges up to epoch `swept` that the others have forgotten.
+    pub(super) fn released(&self, swept: u64) -> Vec<Row> {
+        let is_released = |mark: &Mark| mark.state == State::Released && mark.count <= swept;
+        let all = self.all().filter(|(_, mark)| is_released(mark));
+        all.map(row).collect()
+    }
+
+    /// Notes how it stands with these purges, unless their names were purged again.
+    pub(super) fn note_all(&mut self, rows: &[Row], state: State) {
+        for row in rows {
+            self.note(row, state);
+        }
+    }
+
+    fn note(&mut self, row: &Row, state: State) {
+        let Row { name, value, .. } = row;
+        let mark = match self.named.get_mut(name) {
+            Some(mark) => Some(mark),
+            None => {
+                let mut tried = self.predicates.iter_mut();
+                let tried = tried.find(|(known, ..)| known == name);
+                tried.map(|(.., mark)| mark)
+            }
+        };
+        if let Some(mark) = mark.filter(|mark| mark.value == *value) {
+            mark.state = state;
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&Vec<u8>, &Mark)> {
+        let predicates = self.predicates.iter().map(|(name, _, mark)| (name, mark));
+        self.named.iter().chain(predicates)
+    }
+
+    fn set(&mut self, row: Row, state: State) {
+        let Row { name, value, at } = row;
         self.epoch += 1;
         let mark = Mark {
             value,
             count: self.epoch,
             at,
+            state,
         };
         self.softens |= name::is_soft(&name);
         if name::is_about_upstreams(&name) {
@@ -139,6 +263,7 @@ impl Registry {
     /// Returns the pairs of what has seen all purges.
     pub(super) fn pairs(&self, traits: &Traits<'_>) -> Vec<(u64, u64)> {
         let mut pairs = Vec::new();
+        pairs.extend(self.era.pair());
         self.concerning(traits, |name, mark| {
             pairs.push((fingerprint(name), mark.value));
         });
@@ -148,6 +273,10 @@ impl Registry {
     /// Returns what purges have made of what was written with this inscription. A name that is not known any more has
     /// been forgotten, and so has not been purged since.
     pub(super) fn judge(&self, traits: &Traits<'_>, inscription: &Inscription) -> Standing {
+        let is_before = self.before > 0 && traits.made.is_some_and(|made| made <= self.before);
+        if is_before || !self.era.admits(inscription) {
+            return Standing::Dead;
+        }
         let mut standing = if inscription.softened {
             Standing::Stale
         } else {
@@ -163,13 +292,7 @@ impl Registry {
     }
 
     pub(super) fn after(&self, seen: u64) -> Vec<Row> {
-        let predicates = self.predicates.iter().map(|(name, _, mark)| (name, mark));
-        let mut marks: Vec<_> = self
-            .named
-            .iter()
-            .chain(predicates)
-            .filter(|(_, mark)| mark.count > seen)
-            .collect();
+        let mut marks: Vec<_> = self.all().filter(|(_, mark)| mark.count > seen).collect();
         marks.sort_unstable_by_key(|(_, mark)| mark.count);
         marks.into_iter().map(row).collect()
     }
@@ -191,16 +314,34 @@ impl Registry {
     /// Forgets these purges, except for those whose names were purged again.
     pub(super) fn forget(&mut self, rows: &[Row]) {
         for Row { name, value, .. } in rows {
-            let named = self.named.get(name);
-            let tried = self.predicates.iter().find(|(known, ..)| known == name);
-            let mark = named.or(tried.map(|(.., mark)| mark)).copied();
-            if let Some(mark) = mark.filter(|mark| mark.value == *value) {
+            let mark = self.mark(name).filter(|mark| mark.value == *value);
+            if let Some(mark) = mark {
                 self.named.remove(name);
                 self.predicates.retain(|(known, ..)| known != name);
                 self.floor = self.floor.max(mark.count);
             }
         }
         self.softens = self.named.keys().any(|name| name::is_soft(name));
+    }
+}
+
+impl Era {
+    /// Returns what stands for it in an entry.
+    fn pair(self) -> Option<(u64, u64)> {
+        match self {
+            Self::Of(era) => Some((fingerprint(ERA), era)),
+            Self::Own | Self::Unknown => None,
+        }
+    }
+
+    fn admits(self, inscription: &Inscription) -> bool {
+        match self {
+            Self::Own => true,
+            Self::Unknown => false,
+            Self::Of(_) => self
+                .pair()
+                .is_some_and(|pair| inscription.pairs.contains(&pair)),
+        }
     }
 }
 
@@ -228,6 +369,10 @@ fn fingerprint(name: &[u8]) -> u64 {
     u64::from_le_bytes(digest.first_chunk().copied().unwrap_or_default())
 }
 
+/// Stands for the era among names, of which none begins like it.
+pub(super) const ERA: &[u8] = b"era";
+/// Longest name that is taken in, bytes.
+const LONGEST: usize = 4 << 10;
 /// Names that are remembered; each takes some 150 bytes.
 const MOST_NAMES: usize = 1 << 16;
 /// Beyond so many, purges that are bound to a scope find no room: callers do not keep the operator from purging.

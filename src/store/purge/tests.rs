@@ -51,7 +51,7 @@ async fn house_in(folder: TempDir) -> House {
     let (disk, _) = Disk::open(options).await.unwrap();
     let store = Tiered::new(
         Memory::new(1 << 20, 1 << 10),
-        Some(disk),
+        Some(disk.into()),
         generations,
         Teller::new(Tasks::default()),
     );
@@ -108,7 +108,10 @@ fn tag(tag: &str) -> Selector {
 
 impl House {
     fn disk(&self) -> &Disk {
-        self.store.disk.as_ref().unwrap()
+        match self.store.behind.as_ref() {
+            Some(Behind::Disk(disk)) => disk,
+            other => panic!("no disk, but {other:?}"),
+        }
     }
 
     async fn put(&self, number: u8, tag: &str) {

@@ -2,7 +2,9 @@
 //!
 //! What belongs to one call carries its key as the hash tag, so that in a cluster it lies on one node.
 
-use crate::call::Slot;
+use sha2::{Digest, Sha256};
+
+use crate::call::{Slot, key::Key};
 
 /// Makes the names, all of which begin with the operator's prefix.
 #[derive(Clone, Debug)]
@@ -28,9 +30,46 @@ impl Layout {
         self.of(slot, 'l')
     }
 
+    /// Returns the channel that replicas talk over.
+    pub fn channel(&self) -> String {
+        self.fact("news")
+    }
+
     /// Returns where the facts of this name lie: `secret`, `generations`, `proofs`, ...
     pub fn fact(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
+    }
+
+    /// Returns the pattern that the keys of all entries match, and those of nothing else of ours.
+    pub fn entries(&self) -> String {
+        let escaped = self.prefix.chars().flat_map(|character| {
+            let escape = matches!(character, '*' | '?' | '[' | ']' | '^' | '-' | '\\');
+            escape.then_some('\\').into_iter().chain([character])
+        });
+        escaped.chain("e:*".chars()).collect()
+    }
+
+    /// Returns where the entries with this tag are listed. A tag may be long, a key should not.
+    pub fn tag(&self, tag: &str) -> String {
+        let digest = Sha256::digest(tag.as_bytes());
+        let short = digest.iter().take(16);
+        let hex: String = short.map(|byte| format!("{byte:02x}")).collect();
+        format!("{}t:{hex}", self.prefix)
+    }
+
+    /// Returns what stands for `slot` in lists.
+    pub fn member(&self, slot: &Slot) -> Vec<u8> {
+        let Slot { key, delivery } = slot;
+        [key.as_bytes().as_slice(), &delivery.to_be_bytes()].concat()
+    }
+
+    /// Returns the slot that a member of a list stands for.
+    pub fn slot(&self, member: &[u8]) -> Option<Slot> {
+        let (key, delivery) = member.split_first_chunk()?;
+        Some(Slot {
+            key: Key::from_bytes(*key),
+            delivery: u64::from_be_bytes(delivery.try_into().ok()?),
+        })
     }
 
     fn of(&self, slot: &Slot, what: char) -> String {
@@ -42,5 +81,51 @@ impl Layout {
         } else {
             format!("{prefix}{what}:{{{hex}}}:{delivery:x}")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(delivery: u64) -> Slot {
+        Slot {
+            key: Key::from_bytes([7; 32]),
+            delivery,
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_one_call_has_one_hash_tag() {
+        let layout = Layout::new("refrain:");
+        let hex = "07".repeat(32);
+        assert_eq!(layout.entry(&slot(0)), format!("refrain:e:{{{hex}}}"));
+        assert_eq!(layout.lease(&slot(255)), format!("refrain:l:{{{hex}}}:ff"));
+        assert_eq!(layout.fact("secret"), "refrain:secret");
+    }
+
+    #[test]
+    fn a_prefix_is_no_pattern() {
+        assert_eq!(Layout::new("a*[b]:").entries(), r"a\*\[b\]:e:*");
+    }
+
+    #[test]
+    fn a_member_stands_for_its_slot() {
+        let layout = Layout::new("");
+        for delivery in [0, 7, u64::MAX] {
+            let member = layout.member(&slot(delivery));
+            assert_eq!(layout.slot(&member), Some(slot(delivery)));
+        }
+        for foreign in [&b""[..], &[7; 39], &[7; 41]] {
+            assert_eq!(layout.slot(foreign), None);
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_tag_is_short_however_long_the_tag_is() {
+        let layout = Layout::new("refrain:");
+        let (long, other) = (layout.tag(&"x".repeat(128)), layout.tag("y"));
+        assert_ne!(long, other);
+        assert_eq!((long.len(), other.len()), (42, 42));
     }
 }

@@ -3,13 +3,22 @@
 //! # Scope
 //! Redis is semi-trusted: it may be down, slow, empty, or wrong, and none of that fails a call or answers one
 //! wrongly. Who wants something from it goes by [`link`], which waits at most as long as it is told and fails at once
-//! while Redis is away. Names of keys are `layout`'s.
+//! while Redis is away. Names of keys are `layout`'s. Entries are `entries`': written by `writer` from the `queue`, looked
+//! through by `sweep`.
 
+mod entries;
 pub mod layout;
 pub mod link;
+pub mod message;
+mod queue;
+mod script;
+mod sweep;
 pub mod trouble;
+mod value;
+mod writer;
 
 pub use self::{
-    link::Link,
+    entries::{Counts, Options, Redis},
+    link::{Early, Link, Master, hash_slot},
     trouble::{Kind, Trouble},
 };

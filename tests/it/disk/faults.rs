@@ -14,6 +14,7 @@ use super::{Dice, again, ask, assert_hit, echo};
 use crate::support::{
     client::{assert_verdict, chat},
     proxy::{Proxy, proxy},
+    skip,
     upstream::{Reply, completion, upstream},
 };
 
@@ -128,10 +129,7 @@ fn mounts() -> bool {
     let tried = || Command::new("unshare").args(["--mount", "true"]).status();
     let able = geteuid().is_root() && tried().is_ok_and(|status| status.success());
     if !able {
-        #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-        {
-            eprintln!("SKIPPED: needs root and `unshare`, to mount a small file system");
-        }
+        skip("needs root and `unshare`, to mount a small file system");
     }
     able
 }

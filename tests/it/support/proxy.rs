@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     client::{Answer, Exchange, Request, request},
+    redis::Redis,
     spawn,
     upstream::Upstream,
     within,
@@ -33,6 +34,7 @@ pub(crate) struct Setup {
     wrapper: Option<&'static str>,
     user: Option<u32>,
     retries: bool,
+    environment: Vec<(&'static str, String)>,
 }
 
 /// A running proxy. It is killed, by its process id, when it is dropped.
@@ -60,7 +62,7 @@ pub(crate) struct Run {
 
 /// Lines that a process prints, as they come.
 #[derive(Clone)]
-struct Lines {
+pub(super) struct Lines {
     lines: Arc<Mutex<Vec<String>>>,
     /// How many lines there are; it closes with the process's stream.
     count: watch::Receiver<usize>,
@@ -80,6 +82,7 @@ pub(crate) fn proxy_to(base_url: &str) -> Setup {
         wrapper: None,
         user: None,
         retries: false,
+        environment: Vec::new(),
     }
 }
 
@@ -155,6 +158,31 @@ impl Setup {
         ))
     }
 
+    /// Sets a variable of its environment.
+    pub(crate) fn with_env(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
+    /// Has it share this server.
+    pub(crate) fn with_redis(self, server: &Redis) -> Self {
+        let setup = self.with_redis_at(&server.url());
+        match server.ca() {
+            None => setup,
+            Some(ca) => setup.with_env("REFRAIN_STORE__REDIS_CA", ca.to_string_lossy()),
+        }
+    }
+
+    /// Has it share what is at `url`.
+    pub(crate) fn with_redis_at(self, url: &str) -> Self {
+        self.with_env("REFRAIN_STORE__REDIS", url)
+    }
+
+    /// Gives all the store's work for a call this much time; else it has plenty, because a busy machine is no slow disk.
+    pub(crate) fn with_budget(self, budget: &str) -> Self {
+        self.with_env("REFRAIN_STORE__BUDGET", budget)
+    }
+
     /// Starts the binary and waits until it says where it listens.
     pub(crate) async fn start(self) -> Proxy {
         let new_home = || Arc::new(TempDir::new().expect("a temporary directory"));
@@ -167,6 +195,7 @@ impl Setup {
         if !self.retries {
             command.env("REFRAIN_RETRY__ATTEMPTS", "0");
         }
+        command.envs(self.environment);
         if let Some(user) = self.user {
             command.uid(user);
         }
@@ -384,7 +413,8 @@ impl Proxy {
 }
 
 impl Lines {
-    fn of(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
+    /// Reads `stream` line by line.
+    pub(super) fn of(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let (sender, count) = watch::channel(0);
         let kept = lines.clone();
@@ -400,13 +430,18 @@ impl Lines {
         Self { lines, count }
     }
 
-    fn now(&self) -> Vec<String> {
+    /// Returns the lines so far.
+    pub(super) fn now(&self) -> Vec<String> {
         let lines = self.lines.lock();
         lines.expect("lines are never held across a panic").clone()
     }
 
     /// Waits until the lines are as `wanted`; `None` when the stream ends first.
-    async fn until(&self, what: &str, wanted: impl Fn(&[String]) -> bool) -> Option<Vec<String>> {
+    pub(super) async fn until(
+        &self,
+        what: &str,
+        wanted: impl Fn(&[String]) -> bool,
+    ) -> Option<Vec<String>> {
         let mut count = self.count.clone();
         let seen = count.wait_for(|_| wanted(&self.now()));
         let seen = within(what, seen).await.is_ok();

@@ -1,7 +1,8 @@
 //! Look-ups under way, one for each slot: who asks for what is being read already waits for that.
 //!
 //! # Scope
-//! Also tells a disk that is busy from one that hangs: whether anything was read in time meanwhile.
+//! Knows nothing of who reads. Also tells a store that is busy from one that hangs: whether anything was read in time
+//! meanwhile.
 
 use std::{
     collections::{HashMap, hash_map::Entry as Place},
@@ -13,48 +14,47 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::reader::{Failed, Found};
 use crate::call::Slot;
 
 /// The look-ups under way.
-#[derive(Debug, Default)]
-pub(super) struct Looks {
-    waiting: Mutex<HashMap<Slot, Vec<oneshot::Sender<Answer>>>>,
+#[derive(Debug)]
+pub(super) struct Looks<T, E> {
+    waiting: Mutex<HashMap<Slot, Vec<oneshot::Sender<Answer<T, E>>>>>,
     in_time: AtomicU64,
 }
 
-/// What the readers say of a slot.
-pub(super) type Answer = Result<Option<Arc<Found>>, Failed>;
+/// What is said of a slot by who reads.
+pub(super) type Answer<T, E> = Result<Option<Arc<T>>, E>;
 
 /// A part in a look-up.
 #[derive(Debug)]
-pub(super) struct Look {
+pub(super) struct Look<T, E> {
     /// The answer; nothing where whoever was to ask for it has given up.
-    pub(super) answer: oneshot::Receiver<Answer>,
-    /// Whether the readers have to be asked.
+    pub(super) answer: oneshot::Receiver<Answer<T, E>>,
+    /// Whether somebody has to be asked.
     pub(super) is_first: bool,
     /// Whether nobody else waits: of those who wait together one speaks for all.
     pub(super) speaks: bool,
 }
 
-/// The duty to ask the readers; whoever drops it undone leaves it to the others who wait.
+/// The duty to ask; whoever drops it undone leaves it to the others who wait.
 #[derive(Debug)]
-pub(super) struct Duty<'a> {
-    looks: &'a Looks,
+pub(super) struct Duty<'a, T, E> {
+    looks: &'a Looks<T, E>,
     slot: Slot,
     is_done: bool,
 }
 
-impl Looks {
+impl<T, E: Clone> Looks<T, E> {
     /// Takes part in the look-up of `slot`.
-    pub(super) fn join(&self, slot: Slot) -> Look {
+    pub(super) fn join(&self, slot: Slot) -> Look<T, E> {
         let (reply, answer) = oneshot::channel();
         let mut waiting = self.waiting();
         let (is_first, waiters) = match waiting.entry(slot) {
             Place::Occupied(place) => (false, place.into_mut()),
             Place::Vacant(place) => (true, place.insert(Vec::new())),
         };
-        // On a disk that hangs they would gather.
+        // On a store that hangs they would gather.
         if waiters.last().is_some_and(oneshot::Sender::is_closed) {
             waiters.retain(|waiter| !waiter.is_closed());
         }
@@ -68,7 +68,7 @@ impl Looks {
     }
 
     /// Takes on the duty to ask for `slot`.
-    pub(super) fn duty(&self, slot: Slot) -> Duty<'_> {
+    pub(super) fn duty(&self, slot: Slot) -> Duty<'_, T, E> {
         Duty {
             looks: self,
             slot,
@@ -89,7 +89,7 @@ impl Looks {
     }
 
     /// Gives `answer` to all who wait for `slot`; `in_time` tells whether it was read quickly enough.
-    pub(super) fn answer(&self, slot: &Slot, answer: &Answer, in_time: bool) {
+    pub(super) fn answer(&self, slot: &Slot, answer: &Answer<T, E>, in_time: bool) {
         if in_time && answer.is_ok() {
             self.in_time.fetch_add(1, Ordering::Relaxed);
         }
@@ -100,29 +100,40 @@ impl Looks {
         }
     }
 
+    /// Returns how many look-ups were answered in time.
+    pub(super) fn in_time(&self) -> u64 {
+        self.in_time.load(Ordering::Relaxed)
+    }
+}
+
+impl<T, E> Looks<T, E> {
     /// Lets nobody wait for what is being read of `slot`, which is about to be replaced: who waits asks again.
     pub(super) fn forget(&self, slot: &Slot) {
         drop(self.waiting().remove(slot));
     }
 
-    /// Returns how many look-ups were answered in time.
-    pub(super) fn in_time(&self) -> u64 {
-        self.in_time.load(Ordering::Relaxed)
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Slot, Vec<oneshot::Sender<Answer>>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Slot, Vec<oneshot::Sender<Answer<T, E>>>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Duty<'_> {
-    /// Notes that the readers have been asked.
+impl<T, E> Default for Looks<T, E> {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            in_time: AtomicU64::default(),
+        }
+    }
+}
+
+impl<T, E> Duty<'_, T, E> {
+    /// Notes that somebody was asked.
     pub(super) fn done(mut self) {
         self.is_done = true;
     }
 }
 
-impl Drop for Duty<'_> {
+impl<T, E> Drop for Duty<'_, T, E> {
     fn drop(&mut self) {
         if !self.is_done {
             self.looks.forget(&self.slot);

@@ -1,0 +1,153 @@
+//! What replicas tell each other over the channel. Pure.
+//!
+//! ```text
+//! 'p'  value u64  at u64  name       a purge was done
+//! 'a'  subject [32]  score u64       an upstream has accepted or refused a credential
+//! 'd'  key [32]  delivery u64        a flight is over
+//! 's'                                somebody looks for the secret
+//! 'b'  sender u64  number u64        a sign of life
+//! ```
+//!
+//! Numbers are little-endian.
+//!
+//! # Scope
+//! Whatever comes is read as one of these or as nothing. What it says is believed as far as what lies in Redis is.
+
+use crate::{
+    call::{Slot, key::Key},
+    store::generations::Row,
+};
+
+/// A message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A purge was done.
+    Purged(Row),
+    /// An upstream has said something of a credential.
+    Proof {
+        /// What it is about.
+        subject: [u8; 32],
+        /// When, in milliseconds of Unix time, doubled; one more for a refusal.
+        score: u64,
+    },
+    /// The flight for this slot is over.
+    Done(Slot),
+    /// Somebody looks for the secret that replicas share.
+    Wanted,
+    /// A replica hears itself.
+    Beat {
+        /// Which one; random.
+        sender: u64,
+        /// Counts its beats.
+        number: u64,
+    },
+}
+
+impl Message {
+    /// Returns the bytes that travel.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Purged(Row { name, value, at }) => {
+                spelled(PURGED, &[&value.to_le_bytes(), &at.to_le_bytes(), name])
+            }
+            Self::Proof { subject, score } => spelled(PROOF, &[subject, &score.to_le_bytes()]),
+            Self::Done(Slot { key, delivery }) => {
+                spelled(DONE, &[key.as_bytes(), &delivery.to_le_bytes()])
+            }
+            Self::Wanted => spelled(WANTED, &[]),
+            Self::Beat { sender, number } => {
+                spelled(BEAT, &[&sender.to_le_bytes(), &number.to_le_bytes()])
+            }
+        }
+    }
+
+    /// Reads what has come; `None` for what is no message.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (tag, rest) = bytes.split_first()?;
+        let mut rest = Rest(rest);
+        let message = match *tag {
+            PURGED => {
+                let (value, at) = (rest.number()?, rest.number()?);
+                let name = std::mem::take(&mut rest.0).to_vec();
+                Self::Purged(Row { name, value, at })
+            }
+            PROOF => Self::Proof {
+                subject: rest.bytes()?,
+                score: rest.number()?,
+            },
+            DONE => Self::Done(Slot {
+                key: Key::from_bytes(rest.bytes()?),
+                delivery: rest.number()?,
+            }),
+            WANTED => Self::Wanted,
+            BEAT => Self::Beat {
+                sender: rest.number()?,
+                number: rest.number()?,
+            },
+            _ => return None,
+        };
+        rest.0.is_empty().then_some(message)
+    }
+}
+
+/// What is left to be read.
+struct Rest<'a>(&'a [u8]);
+
+impl Rest<'_> {
+    fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*bytes)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        self.bytes().map(u64::from_le_bytes)
+    }
+}
+
+fn spelled(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = vec![tag];
+    bytes.extend(parts.iter().copied().flatten());
+    bytes
+}
+
+const PURGED: u8 = b'p';
+const PROOF: u8 = b'a';
+const DONE: u8 = b'd';
+const WANTED: u8 = b's';
+const BEAT: u8 = b'b';
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn messages() -> impl Strategy<Value = Message> {
+        let purged = (any::<Vec<u8>>(), any::<u64>(), any::<u64>())
+            .prop_map(|(name, value, at)| Message::Purged(Row { name, value, at }));
+        let proof = (any::<[u8; 32]>(), any::<u64>())
+            .prop_map(|(subject, score)| Message::Proof { subject, score });
+        let done = (any::<[u8; 32]>(), any::<u64>()).prop_map(|(key, delivery)| {
+            let key = Key::from_bytes(key);
+            Message::Done(Slot { key, delivery })
+        });
+        let beat = (any::<u64>(), any::<u64>())
+            .prop_map(|(sender, number)| Message::Beat { sender, number });
+        prop_oneof![purged, proof, done, Just(Message::Wanted), beat]
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_is_read_as_it_was_sent(message in messages()) {
+            prop_assert_eq!(Message::decode(&message.encode()), Some(message));
+        }
+
+        #[test]
+        fn whatever_comes_is_a_message_or_nothing(bytes in any::<Vec<u8>>()) {
+            if let Some(message) = Message::decode(&bytes) {
+                prop_assert_eq!(message.encode(), bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The queue by itself, on paused time.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::*;
+use crate::{
+    answer::retold::Retold,
+    call::key::Key,
+    dialect::chat::form::Form,
+    store::{Label, generations::Seen},
+};
+
+fn slot(number: u8) -> Slot {
+    Slot {
+        key: Key::from_bytes([number; 32]),
+        delivery: 0,
+    }
+}
+
+fn entry(slot: Slot, size: usize) -> Arc<Entry> {
+    Arc::new(Entry {
+        slot,
+        form: Form::Plain,
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
+        body: Bytes::from(vec![b'x'; size]),
+        upstream: HeaderValue::from_static("up"),
+        usage: None,
+        made: Instant::now(),
+        lifetime: Duration::from_secs(60),
+        tags: Vec::new(),
+        label: Label::default(),
+        retold: Retold::default(),
+        seen: Seen::default(),
+    })
+}
+
+fn put(queue: &Queue, number: u8, size: usize) -> bool {
+    queue.put(entry(slot(number), size), Instant::now())
+}
+
+/// What waits for a slot, in short: the size of an entry, or nothing where one is about to be deleted.
+fn waiting(queue: &Queue, number: u8) -> Option<Option<usize>> {
+    Some(match queue.waiting(&slot(number))? {
+        Waiting::Entry(entry) => Some(entry.body.len()),
+        Waiting::Nothing => None,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_of_a_slot_is_handed_out_and_found_until_it_is_settled() {
+    let queue = Queue::default();
+    assert!(put(&queue, 1, 10) && put(&queue, 2, 20) && put(&queue, 1, 11));
+    assert_eq!(waiting(&queue, 1), Some(Some(11)));
+    let batch = queue.take().await.unwrap();
+    let slots: Vec<_> = batch.iter().map(|(slot, _)| *slot).collect();
+    assert_eq!(slots, [slot(2), slot(1)]);
+    assert_eq!(waiting(&queue, 1), Some(Some(11)), "under way");
+    queue.settle(Vec::new());
+    assert_eq!(waiting(&queue, 1), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_is_tried_again_unless_something_newer_has_come() {
+    let queue = Queue::default();
+    put(&queue, 1, 10);
+    put(&queue, 2, 20);
+    let batch = queue.take().await.unwrap();
+    put(&queue, 1, 11);
+    assert_eq!(waiting(&queue, 1), Some(Some(11)));
+    queue.settle(batch);
+    let again = queue.take().await.unwrap();
+    let sizes: Vec<_> = again
+        .iter()
+        .map(|(_, job)| match &job.work {
+            Work::Put(put) => put.entry.body.len(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(sizes, [20, 11]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_finds_no_room_leaves_that_what_is_older_is_deleted() {
+    let queue = Queue::default();
+    let large = usize::try_from(MOST_BYTES).unwrap() / 2;
+    assert!(put(&queue, 1, large), "half of it");
+    assert!(!put(&queue, 2, large), "more than the other half");
+    assert_eq!(waiting(&queue, 2), Some(None));
+    assert!(!put(&queue, 1, 2 * large), "the one before has given way");
+    assert_eq!(waiting(&queue, 1), Some(None));
+    assert!(put(&queue, 2, large));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_does_not_wait_for_ever_but_the_deletion_of_what_is_older_does() {
+    let queue = Queue::default();
+    put(&queue, 1, 10);
+    let early = Instant::now();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    put(&queue, 2, 20);
+    assert_eq!(queue.give_up(early), 0);
+    assert_eq!(queue.give_up(Instant::now()), 1);
+    assert_eq!(waiting(&queue, 1), Some(None));
+    assert_eq!(waiting(&queue, 2), Some(Some(20)));
+    tokio::time::advance(LONGEST * 100).await;
+    assert_eq!(queue.give_up(Instant::now()), 1);
+    assert_eq!(queue.give_up(Instant::now()), 0);
+    let works = queue.take().await.unwrap();
+    let is_deletion = |(_, job): &(Slot, Job)| matches!(job.work, Work::Outdate(_));
+    assert!(works.len() == 2 && works.iter().all(is_deletion));
+}
+
+#[tokio::test(start_paused = true)]
+async fn deletions_are_bounded_too() {
+    let queue = Queue::default();
+    let now = Instant::now();
+    let mut key = [0; 32];
+    for number in 0..MOST_DELETIONS as u64 + 100 {
+        key[..8].copy_from_slice(&number.to_le_bytes());
+        let slot = Slot {
+            key: Key::from_bytes(key),
+            delivery: 0,
+        };
+        queue.discard(slot, b"identity", now);
+    }
+    assert_eq!(queue.state().jobs.len(), MOST_DELETIONS);
+    assert!(put(&queue, 255, 10), "entries find their room all the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_entry_does_not_push_one_out() {
+    let queue = Queue::default();
+    put(&queue, 1, 10);
+    queue.discard(slot(1), b"identity", Instant::now());
+    assert_eq!(waiting(&queue, 1), Some(Some(10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_queue_hands_out_what_waits_and_ends() {
+    let queue = Arc::new(Queue::default());
+    put(&queue, 1, 10);
+    queue.close();
+    assert!(!put(&queue, 2, 20), "it takes no more");
+    let batch = queue.take().await.unwrap();
+    assert_eq!(batch.len(), 2);
+    let drained = async {
+        queue.drained().await;
+        assert_eq!(waiting(&queue, 1), None);
+    };
+    let settled = async { queue.settle(Vec::new()) };
+    tokio::join!(drained, settled);
+    assert!(queue.take().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_cleared_is_counted_and_whoever_waits_for_the_end_hears_of_it() {
+    let queue = Queue::default();
+    put(&queue, 1, 10);
+    put(&queue, 2, 20);
+    queue.discard(slot(3), b"", Instant::now());
+    let clear = async { assert_eq!(queue.clear(), 2) };
+    tokio::join!(queue.drained(), clear);
+    assert!(put(&queue, 1, 10), "it is still open");
+}

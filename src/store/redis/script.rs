@@ -1,0 +1,50 @@
+//! The scripts that Redis runs, each about one key: what it does depends on what lies there, and nobody comes between.
+
+use redis::Script;
+
+use super::value;
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    /// Deletes what lies under an entry's key if it is still what was read (its identity), or nothing that an entry could be.
+    pub(super) discard: Script,
+    /// Marks an entry as stale if it is still what was read (its identity).
+    pub(super) soften: Script,
+    /// Deletes an entry that was made before a moment, milliseconds of Unix time.
+    pub(super) outdate: Script,
+    /// Adds an entry (member, when it ends) to the index of a tag, and drops from it what has ended (by now). The index
+    /// ends with its last entry.
+    pub(super) index: Script,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        let (from, to) = (value::IDENTITY, value::IDENTITY_END);
+        let (made, made_end) = (value::MADE, value::MADE + 7);
+        Self {
+            discard: Script::new(&format!(
+                "if redis.call('TYPE', KEYS[1]).ok == 'string'
+                    and redis.call('GETRANGE', KEYS[1], {from}, {to}) ~= ARGV[1] then return 0 end
+                return redis.call('UNLINK', KEYS[1])"
+            )),
+            soften: Script::new(&format!(
+                "if redis.call('GETRANGE', KEYS[1], {from}, {to}) ~= ARGV[1] then return 0 end
+                redis.call('SETRANGE', KEYS[1], 0, '\\1')
+                return 1"
+            )),
+            outdate: Script::new(&format!(
+                "local made = redis.call('GETRANGE', KEYS[1], {made}, {made_end})
+                if #made < 8 or struct.unpack('<I8', made) >= tonumber(ARGV[1]) then return 0 end
+                return redis.call('UNLINK', KEYS[1])"
+            )),
+            index: Script::new(
+                "redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+                redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
+                local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
+                if last[2] then redis.call('PEXPIREAT', KEYS[1], last[2]) end
+                return 0",
+            ),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The writer: carries out what waits in the queue, many jobs at once, one about each slot at a time.
+//!
+//! # Scope
+//! While Redis is away what waits stays in the queue for a while. What failed for a reason that passes is tried again,
+//! what failed for another is lost and counted.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Kind, Trouble,
+    entries::{Redis, Shared},
+    queue::{Batch, Job, LONGEST, Put, Work},
+    value,
+};
+use crate::{
+    call::Slot,
+    store::{
+        Entry,
+        codec::{self, Record},
+    },
+};
+
+impl Redis {
+    /// Writes what waits, until the queue is closed and empty.
+    pub async fn write_behind(self) {
+        let shared = &*self.0;
+        while let Some(batch) = shared.next().await {
+            let left = shared.carry_out(batch).await;
+            let has_failed = !left.is_empty();
+            shared.queue.settle(left);
+            if has_failed {
+                shared.rest().await;
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Returns what is to be done next, once Redis is there and there is something.
+    async fn next(&self) -> Option<Batch> {
+        while !self.link.is_reachable() && !self.queue.is_closed() {
+            self.rest().await;
+        }
+        if !self.link.is_reachable() {
+            self.lose(self.queue.clear());
+        }
+        self.queue.take().await
+    }
+
+    /// Waits for a moment, and gives up what has waited for too long.
+    async fn rest(&self) {
+        sleep(PAUSE).await;
+        if let Some(moment) = Instant::now().checked_sub(LONGEST) {
+            self.lose(self.queue.give_up(moment));
+        }
+    }
+
+    /// Carries out all jobs of `batch`; returns those that are to be tried again.
+    async fn carry_out(&self, batch: Batch) -> Batch {
+        let jobs = batch.into_iter().map(|(slot, job)| async move {
+            let trouble = self.carry_out_one(&slot, &job.work).await.err()?;
+            Some((slot, self.after(job, trouble.kind)?))
+        });
+        join_all(jobs).await.into_iter().flatten().collect()
+    }
+
+    async fn carry_out_one(&self, slot: &Slot, work: &Work) -> Result<(), Trouble> {
+        let key = self.layout.entry(slot);
+        let mut invocation = match work {
+            Work::Put(put) => return self.write(&key, put).await,
+            Work::Outdate(moment) => self.scripts.outdate.arg(self.wall(*moment)),
+            Work::Discard(identity) => self.scripts.discard.arg(identity.as_slice()),
+        };
+        invocation.key(&key);
+        self.link.run(&key, &invocation, PATIENCE).await
+    }
+
+    /// Returns what is to be done after a job has failed.
+    fn after(&self, job: Job, kind: Kind) -> Option<Job> {
+        if passes(kind) && !self.queue.is_closed() {
+            return Some(job);
+        }
+        let Work::Put(Put { entry, .. }) = &job.work else {
+            return None;
+        };
+        self.lose(1);
+        let work = Work::Outdate(entry.made);
+        (!self.queue.is_closed()).then_some(Job { work, ..job })
+    }
+
+    /// Writes an entry, unless it was purged or has ended meanwhile.
+    async fn write(&self, key: &str, put: &Put) -> Result<(), Trouble> {
+        let entry = &put.entry;
+        let left = self.left(entry);
+        let Some(value) = self.value(entry).await.filter(|_| left > 0) else {
+            return Ok(());
+        };
+        if value.len() as u64 > value::limit(self.options.max_entry) {
+            self.lose(1);
+            return Ok(());
+        }
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg(value).arg("PX").arg(left);
+        let () = self.link.ask(key, &command, PATIENCE).await?;
+        self.counts.written.fetch_add(1, Ordering::Relaxed);
+        self.add_to_indexes(entry, left).await;
+        Ok(())
+    }
+
+    /// Returns the value of an entry; nothing if it was purged meanwhile, or cannot be written.
+    async fn value(&self, entry: &Entry) -> Option<Vec<u8>> {
+        let inscription = self.options.generations.inscribe(entry)?;
+        let record = Record::of(entry, self.wall(entry.made), inscription.pairs);
+        let encode = move || value::encode(&record, inscription.softened).ok();
+        self.run(entry.body.len(), encode).await.flatten()
+    }
+
+    /// Returns for how long an entry is to be kept from now on, milliseconds.
+    fn left(&self, entry: &Entry) -> u64 {
+        let lifetime = entry.lifetime.min(self.options.max_ttl);
+        let end = entry.made + lifetime + self.options.keep_stale;
+        codec::millis(end.saturating_duration_since(Instant::now()))
+    }
+
+    /// Has the entry found by its tags, as well as that goes: what is not found by them is found by looking at everything.
+    async fn add_to_indexes(&self, entry: &Entry, left: u64) {
+        let (member, now) = (self.layout.member(&entry.slot), self.now());
+        for tag in &entry.tags {
+            let key = self.layout.tag(tag);
+            let mut invocation = self.scripts.index.arg(member.as_slice());
+            invocation.arg(now.saturating_add(left)).arg(now).key(&key);
+            let added: Result<(), Trouble> = self.link.run(&key, &invocation, PATIENCE).await;
+            if let Err(trouble) = added {
+                tracing::debug!(error = %trouble, "entry not added to the index of its tag");
+                return;
+            }
+        }
+    }
+
+    fn lose(&self, entries: u64) {
+        self.counts.dropped.fetch_add(entries, Ordering::Relaxed);
+    }
+}
+
+/// Returns whether a failure of this kind passes by itself.
+fn passes(kind: Kind) -> bool {
+    match kind {
+        Kind::Away | Kind::Timeout | Kind::Io | Kind::Readonly | Kind::Refused => true,
+        Kind::Denied | Kind::Full | Kind::Type => false,
+    }
+}
+
+/// For one write.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks for Redis, or two tries.
+const PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,3 @@
+//! Replicas share what they answered through Redis, and whatever Redis does, no call pays for it.
+
+mod servers;
