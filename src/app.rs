@@ -32,6 +32,7 @@ use crate::{
     },
     ledger::{
         Ledger, clock,
+        journal::{Archive, Journal},
         log::Log,
         metrics::{Metrics, Readings},
         panics,
@@ -73,8 +74,9 @@ pub struct App {
     end: End,
     drain: Duration,
     min_drain: Duration,
-    disk: Option<Disk>,
-    redis: Option<Shared>,
+    /// What stands behind the memory.
+    behind: Option<Behind>,
+    journal: Journal,
     ledger: Ledger,
 }
 
@@ -86,7 +88,7 @@ const LINGER: Duration = Duration::from_secs(60);
 const CUT: Duration = Duration::from_secs(1);
 /// What a tape that records no more holds for its slowest reader, bytes.
 const WINDOW: u64 = 256 << 10;
-/// For the disk to take what still waits for it, at the end.
+/// For what stands behind the memory to take what still waits for it, at the end.
 const FLUSH: Duration = Duration::from_secs(5);
 /// The tapes' part of the memory, as a divisor.
 const TAPES: u64 = 4;
@@ -111,10 +113,12 @@ impl App {
             Some(redis) => Some(Behind::Redis(redis.entries.clone())),
             None => disk.clone().map(Behind::Disk),
         };
+        let archive = behind.as_ref().map(Archive::from);
+        let journal = Journal::new(ledger.totals().clone(), archive, clock::wall)?;
         let prover = prover(config, &kept, behind.clone(), &tasks);
         let store = Tiered::new(
             memory.clone(),
-            behind,
+            behind.clone(),
             generations,
             Teller::new(tasks.clone()),
         );
@@ -132,7 +136,7 @@ impl App {
             ledger: ledger.clone(),
             memory,
             disk: disk.clone(),
-            redis: redis.clone(),
+            redis,
             refused,
             tapes: tapes.clone(),
             flights: flights.clone(),
@@ -178,8 +182,8 @@ impl App {
             end: End::default(),
             drain: config.limits.drain,
             min_drain: config.limits.min_drain.min(config.limits.drain),
-            disk,
-            redis,
+            behind,
+            journal: journal.clone(),
             ledger,
         };
         let proxies = app.bind(config).await?;
@@ -188,6 +192,7 @@ impl App {
         app.listen_for_calls(proxies, &edge, deadlines(&config.limits), connections);
         app.keepers.spawn_until_stop(tapes.look_after());
         app.keepers.spawn_until_stop(purger.look_after());
+        app.keepers.spawn_until_stop(journal.look_after());
         app.readiness.ready();
         Ok(app)
     }
@@ -240,6 +245,7 @@ impl App {
             metrics: Arc::new(move || metrics.render()),
             troubles: Arc::new(move || gauges.troubles()),
             purger,
+            journal: self.journal.clone(),
             guard: Arc::new(admin::guard::Guard {
                 token: config.admin.token.clone(),
                 is_loopback: address.ip().is_loopback(),
@@ -256,7 +262,7 @@ impl App {
 
     /// Returns whether answers are also kept on the disk.
     pub fn has_disk(&self) -> bool {
-        self.disk.is_some()
+        matches!(self.behind, Some(Behind::Disk(_)))
     }
 
     /// Drains: says that it is not ready, accepts no more calls after `[limits] min_drain`, and waits for those under way,
@@ -276,30 +282,39 @@ impl App {
             self.end.cut.cancel();
             self.tasks.finish(CUT).await;
         }
-        if let Some(disk) = &self.disk
-            && !disk.close(FLUSH).await
-        {
-            tracing::warn!("disk store not closed in time");
+        // The last calls are counted by now.
+        if !self.write_totals(FLUSH).await {
+            tracing::warn!("counters of the last seconds lost: the store does not take them");
         }
-        if let Some(redis) = &self.redis
-            && !redis.entries.close(FLUSH).await
+        if let Some(behind) = &self.behind
+            && !behind.close(FLUSH).await
         {
-            tracing::warn!("redis has not taken everything in time");
+            tracing::warn!(store = behind.tier().as_str(), "store not closed in time");
         }
         self.keepers.finish(Duration::ZERO).await;
         drained
     }
 
-    /// Cuts off the calls under way and ends, within a second: each leaves its line, the disk takes what it can.
+    /// Cuts off the calls under way and ends, within a second: each leaves its line, what stands behind the memory takes what it can.
     pub async fn cut(&self) {
         self.end.stop.cancel();
         self.ledger.cuts_off();
         self.end.cut.cancel();
         let written = self.tasks.finish(CUT);
-        match &self.disk {
-            Some(disk) => drop(tokio::join!(written, disk.close(CUT))),
-            None => drop(written.await),
-        }
+        let kept = async {
+            self.write_totals(CUT / 2).await;
+            match &self.behind {
+                Some(behind) => behind.close(CUT / 2).await,
+                None => true,
+            }
+        };
+        tokio::join!(written, kept);
+    }
+
+    /// Has the store take the counters; returns whether it did, within `patience`.
+    async fn write_totals(&self, patience: Duration) -> bool {
+        let flushed = tokio::time::timeout(patience, self.journal.flush()).await;
+        flushed.unwrap_or(false)
     }
 }
 
@@ -348,6 +363,7 @@ impl Gauges {
             log_dropped: self.ledger.log().dropped(),
             purges: self.purger.counts(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
+            redis: self.redis.as_ref().map(Shared::counts).unwrap_or_default(),
             proofs: self.proofs.counts(),
             upstreams: self.ways.readings(),
             connections: self.connections.open(),

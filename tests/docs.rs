@@ -12,10 +12,11 @@ use refrain::{
     guard::{breaker, circuit::State, tally::Tally},
     ledger::{
         clock,
+        journal::Cover,
         line::Line,
         metrics::{Metrics, Readings, Upstream},
     },
-    store::{codec::Damage, disk, proofs::Event, purge::Selector},
+    store::{codec::Damage, disk, proofs::Event, purge::Selector, redis},
     upstream::headers,
 };
 
@@ -229,6 +230,11 @@ fn every_value_of_a_label_is_documented() {
         values("### Values of `kind` of `refrain_disk_errors_total`"),
         kinds
     );
+    let kinds = redis::Kind::ALL.map(redis::Kind::as_str);
+    assert_eq!(
+        values("### Values of `kind` of `refrain_redis_errors_total`"),
+        kinds
+    );
     assert_eq!(
         values("### Values of `kind` of `refrain_purges_total`"),
         Selector::KINDS
@@ -248,6 +254,8 @@ fn every_value_of_a_label_is_documented() {
         values("### Values of `to` of `refrain_circuit_transitions_total`"),
         states
     );
+    let covers = Cover::ALL.map(Cover::as_str);
+    assert_eq!(values("### Values of `covers`"), covers);
 }
 
 #[test]
