@@ -74,9 +74,9 @@ pub struct App {
     end: End,
     drain: Duration,
     min_drain: Duration,
-    disk: Option<Disk>,
+    /// What stands behind the memory.
+    behind: Option<Behind>,
     journal: Journal,
-    redis: Option<Shared>,
     ledger: Ledger,
 }
 
@@ -88,7 +88,7 @@ const LINGER: Duration = Duration::from_secs(60);
 const CUT: Duration = Duration::from_secs(1);
 /// What a tape that records no more holds for its slowest reader, bytes.
 const WINDOW: u64 = 256 << 10;
-/// For the stores to take what still waits for them, at the end.
+/// For what stands behind the memory to take what still waits for it, at the end.
 const FLUSH: Duration = Duration::from_secs(5);
 /// The tapes' part of the memory, as a divisor.
 const TAPES: u64 = 4;
@@ -118,7 +118,7 @@ impl App {
         let prover = prover(config, &kept, behind.clone(), &tasks);
         let store = Tiered::new(
             memory.clone(),
-            behind,
+            behind.clone(),
             generations,
             Teller::new(tasks.clone()),
         );
@@ -136,7 +136,7 @@ impl App {
             ledger: ledger.clone(),
             memory,
             disk: disk.clone(),
-            redis: redis.clone(),
+            redis,
             refused,
             tapes: tapes.clone(),
             flights: flights.clone(),
@@ -182,9 +182,8 @@ impl App {
             end: End::default(),
             drain: config.limits.drain,
             min_drain: config.limits.min_drain.min(config.limits.drain),
-            disk,
+            behind,
             journal: journal.clone(),
-            redis,
             ledger,
         };
         let proxies = app.bind(config).await?;
@@ -263,7 +262,7 @@ impl App {
 
     /// Returns whether answers are also kept on the disk.
     pub fn has_disk(&self) -> bool {
-        self.disk.is_some()
+        matches!(self.behind, Some(Behind::Disk(_)))
     }
 
     /// Drains: says that it is not ready, accepts no more calls after `[limits] min_drain`, and waits for those under way,
@@ -287,21 +286,16 @@ impl App {
         if !self.write_totals(FLUSH).await {
             tracing::warn!("counters of the last seconds lost: the store does not take them");
         }
-        if let Some(disk) = &self.disk
-            && !disk.close(FLUSH).await
+        if let Some(behind) = &self.behind
+            && !behind.close(FLUSH).await
         {
-            tracing::warn!("disk store not closed in time");
-        }
-        if let Some(redis) = &self.redis
-            && !redis.entries.close(FLUSH).await
-        {
-            tracing::warn!("redis has not taken everything in time");
+            tracing::warn!(store = behind.tier().as_str(), "store not closed in time");
         }
         self.keepers.finish(Duration::ZERO).await;
         drained
     }
 
-    /// Cuts off the calls under way and ends, within a second: each leaves its line, the disk takes what it can.
+    /// Cuts off the calls under way and ends, within a second: each leaves its line, what stands behind the memory takes what it can.
     pub async fn cut(&self) {
         self.end.stop.cancel();
         self.ledger.cuts_off();
@@ -309,8 +303,8 @@ impl App {
         let written = self.tasks.finish(CUT);
         let kept = async {
             self.write_totals(CUT / 2).await;
-            match &self.disk {
-                Some(disk) => disk.close(CUT / 2).await,
+            match &self.behind {
+                Some(behind) => behind.close(CUT / 2).await,
                 None => true,
             }
         };
@@ -369,6 +363,7 @@ impl Gauges {
             log_dropped: self.ledger.log().dropped(),
             purges: self.purger.counts(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
+            redis: self.redis.as_ref().map(Shared::counts).unwrap_or_default(),
             proofs: self.proofs.counts(),
             upstreams: self.ways.readings(),
             connections: self.connections.open(),

@@ -6,7 +6,7 @@ use super::keep_stale;
 use crate::{
     answer::tasks::Tasks,
     config::Config,
-    ledger::clock,
+    ledger::{clock, metrics::redis::Counts},
     store::{
         generations::Generations,
         redis::{Link, Options, Redis, layout::Layout},
@@ -43,5 +43,13 @@ impl Shared {
         let entries = Redis::new(link.clone(), layout, options);
         keepers.spawn_until_stop(entries.clone().write_behind());
         Some(Self { link, entries })
+    }
+
+    /// Returns what was done so far.
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            link: self.link.counts(),
+            entries: self.entries.counts(),
+        }
     }
 }

@@ -9,6 +9,7 @@ mod calls;
 mod circuits;
 mod disk;
 mod proofs;
+pub mod redis;
 mod series;
 mod text;
 mod tries;
@@ -62,6 +63,8 @@ pub struct Readings {
     pub purges: [u64; Selector::KINDS.len()],
     /// What the disk tier has done.
     pub disk: store::disk::Counts,
+    /// What was done with Redis.
+    pub redis: redis::Counts,
     /// What upstreams have said of credentials.
     pub proofs: store::proofs::Counts,
     /// What came of the tries of calls.
@@ -153,6 +156,7 @@ impl Readings {
             log_dropped,
             purges,
             ref disk,
+            ref redis,
             ref proofs,
             ref circuits,
             ref upstreams,
@@ -230,6 +234,7 @@ impl Readings {
         let kinds = Selector::KINDS.into_iter().zip(purges);
         text::family(&mut out, "purges", help, "kind", kinds);
         disk::write(&mut out, disk);
+        redis::write(&mut out, redis);
         proofs::write(&mut out, proofs);
         circuits::write(&mut out, circuits);
         upstreams::write(&mut out, upstreams);

@@ -32,7 +32,7 @@ impl Behind {
     pub fn holds(&self, slot: &Slot) -> bool {
         match self {
             Self::Disk(disk) => disk.holds(slot),
-            Self::Redis(redis) => redis.is_worth_asking(),
+            Self::Redis(redis) => redis.reaches(slot),
         }
     }
 

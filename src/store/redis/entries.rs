@@ -17,12 +17,13 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use redis::Cmd;
 use tokio::time::{Instant, timeout};
 
 use super::{
     Kind, Link,
     layout::Layout,
-    queue::{Queue, Waiting},
+    queue::{Follower, Queue, Waiting},
     script::Scripts,
     value,
 };
@@ -117,9 +118,10 @@ impl Redis {
         }))
     }
 
-    /// Returns whether it makes sense to ask for an entry.
-    pub fn is_worth_asking(&self) -> bool {
-        self.0.link.is_reachable()
+    /// Returns whether the entry of `slot` is worth asking for.
+    pub fn reaches(&self, slot: &Slot) -> bool {
+        let Shared { link, layout, .. } = &*self.0;
+        link.reaches(&layout.entry(slot))
     }
 
     /// Returns the entry of `slot`, if it comes in time.
@@ -150,6 +152,12 @@ impl Redis {
             counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
         looks.forget(&slot);
+    }
+
+    /// Has `command` about `key` run behind the entry of `slot` that was put before; at once, if that is written by now.
+    pub fn follow(&self, slot: Slot, key: String, command: Cmd) {
+        let follower = Follower { key, command };
+        self.0.queue.follow(slot, follower, Instant::now());
     }
 
     /// Takes no more entries and waits until what waits was written or dropped; returns whether that was so within `patience`.

@@ -6,7 +6,7 @@
 //! while Redis is away. Names of keys are `layout`'s. Entries are `entries`': written by `writer` from the `queue`, looked
 //! through by `sweep`.
 
-mod entries;
+pub mod entries;
 pub mod layout;
 pub mod link;
 pub mod message;
@@ -19,7 +19,7 @@ mod value;
 mod writer;
 
 pub use self::{
-    entries::{Counts, Options, Redis},
+    entries::{Options, Redis},
     link::{Early, Link, Master, hash_slot},
     totals::Totals,
     trouble::{Kind, Trouble},

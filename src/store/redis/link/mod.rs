@@ -171,11 +171,11 @@ impl Link {
         self.inner().is_up()
     }
 
-    /// Returns whether any server can be asked: of a cluster, a part may be away.
-    pub fn is_reachable(&self) -> bool {
+    /// Returns whether the server that `key` lies on can be asked.
+    pub fn reaches(&self, key: &str) -> bool {
         let table = self.inner().table.load();
-        let mut nodes = table.nodes().iter();
-        nodes.any(|node| node.is_up())
+        let node = table.of_key(key.as_bytes());
+        node.is_some_and(|node| node.is_up())
     }
 
     /// Returns every server that keys lie on, whether it can be asked or not.
