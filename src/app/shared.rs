@@ -11,7 +11,7 @@ use crate::{
     store::{
         generations::Generations,
         redis::{
-            Link, Options, Redis,
+            Channel, Link, Options, Redis, Trouble,
             layout::Layout,
             lease::{Leases, Scripts},
         },
@@ -23,6 +23,7 @@ use crate::{
 pub(super) struct Shared {
     pub(super) link: Link,
     pub(super) entries: Redis,
+    pub(super) channel: Channel,
     /// `None` where replicas do not wait for each other.
     pub(super) fleet: Option<Fleet>,
 }
@@ -36,7 +37,8 @@ impl Shared {
         keepers: &Tasks,
     ) -> Option<Self> {
         let redis = config.store.redis.clone()?;
-        let (layout, budget) = (Layout::new(&redis.prefix), redis.budget);
+        let layout = Layout::new(&redis.prefix).in_database(redis.address.database);
+        let budget = redis.budget;
         let link = Link::start(redis, keepers, |_| async { Ok(()) }).await;
         let options = Options {
             max_entry: config.cache.max_entry,
@@ -47,12 +49,16 @@ impl Shared {
             generations,
             tasks: tasks.clone(),
         };
+        let channel = Channel::new(link.clone(), &layout);
+        keepers.spawn_until_stop(channel.clone().listen());
         let entries = Redis::new(link.clone(), layout.clone(), options);
         keepers.spawn_until_stop(entries.clone().write_behind());
         let fleet = config.coalesce.wait.map(|wait| {
             let scripts = Scripts::new(link.clone(), layout, entries.clone());
+            let leases = Leases::new(Box::new(scripts), tasks.clone());
+            keepers.spawn_until_stop(leases.clone().listen(channel.ears()));
             Fleet::new(Terms {
-                leases: Leases::new(Box::new(scripts), tasks.clone()),
+                leases,
                 wait,
                 budget,
             })
@@ -60,14 +66,25 @@ impl Shared {
         Some(Self {
             link,
             entries,
+            channel,
             fleet,
         })
+    }
+
+    /// Returns what is wrong, if anything is.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let is_deaf = !self.channel.is_hearing();
+        let deaf = || is_deaf.then(|| "redis: news of other replicas are not heard".to_owned());
+        let away = self.link.trouble();
+        let told = |trouble: Trouble| format!("redis: {}: {trouble}", trouble.kind.as_str());
+        away.map(told).or_else(deaf)
     }
 
     /// Returns what was done so far.
     pub(super) fn counts(&self) -> Counts {
         Counts {
             link: self.link.counts(),
+            hearing: self.channel.is_hearing(),
             entries: self.entries.counts(),
         }
     }

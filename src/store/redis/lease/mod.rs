@@ -25,7 +25,11 @@ pub use self::{
     waiters::Waiter,
     wire::{Asked, Asking, Release, Wire},
 };
-use super::trouble::{Kind, Trouble};
+use super::{
+    channel::{Ears, Heard},
+    message::Message,
+    trouble::{Kind, Trouble},
+};
 use crate::{answer::tasks::Tasks, call::Slot, dialect::chat::form::Form};
 
 /// The leases of all replicas, as this one sees them; clones share them.
@@ -111,14 +115,21 @@ impl Leases {
         self.0.waiters.wait(slot)
     }
 
+    /// Hears of the ends of flights, as long as there is a channel.
+    pub async fn listen(self, mut ears: Ears) {
+        while let Some(heard) = ears.next().await {
+            match heard {
+                Heard::Message(Message::Done(slot)) => self.ended(&slot),
+                // An end may have been missed.
+                Heard::Back => self.0.waiters.tell_all(),
+                Heard::Message(_) | Heard::Lost => {}
+            }
+        }
+    }
+
     /// Hears that a flight for `slot` has ended somewhere.
     pub fn ended(&self, slot: &Slot) {
         self.0.waiters.tell(slot);
-    }
-
-    /// Hears that news may have been lost.
-    pub fn missed(&self) {
-        self.0.waiters.tell_all();
     }
 
     /// Gives a lease back, behind its entry if there is one. What fails ends by itself, when its time is over.

@@ -95,7 +95,7 @@ fn give_back(layout: &Layout, release: &Release) -> (String, Cmd) {
         .arg(release.claim.as_bytes())
         .arg(rest)
         .arg(millis(APART_FOR))
-        .arg(layout.fact("news"))
+        .arg(layout.channel())
         .arg(Message::Done(release.slot).encode());
     (key, command)
 }
