@@ -530,7 +530,7 @@ async fn the_last_of_an_answer_is_handed_out_once_the_keeper_has_decided() {
                 next(&mut follower).now_or_never().is_some()
             };
             came.store(has_come, Ordering::Relaxed);
-            Ok(())
+            Ok(Some(()))
         });
         let (tape, mut leader) = tapes.record(source, keep, true);
         *follower.lock().unwrap() = tape.join(true);
