@@ -378,9 +378,7 @@ impl Gauges {
     fn troubles(&self) -> Vec<String> {
         let troubles = self.ways.circuits().flat_map(Circuits::troubles);
         let troubles = troubles.map(|trouble| trouble.to_string());
-        let redis = self.redis.as_ref();
-        let redis = redis.and_then(|redis| redis.link.trouble());
-        let redis = redis.map(|trouble| format!("redis: {}: {trouble}", trouble.kind.as_str()));
+        let redis = self.redis.as_ref().and_then(Shared::trouble);
         troubles.chain(redis).collect()
     }
 }

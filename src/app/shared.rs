@@ -9,7 +9,7 @@ use crate::{
     ledger::{clock, metrics::redis::Counts},
     store::{
         generations::Generations,
-        redis::{Link, Options, Redis, layout::Layout},
+        redis::{Channel, Link, Options, Redis, Trouble, layout::Layout},
     },
 };
 
@@ -18,6 +18,7 @@ use crate::{
 pub(super) struct Shared {
     pub(super) link: Link,
     pub(super) entries: Redis,
+    pub(super) channel: Channel,
 }
 
 impl Shared {
@@ -29,7 +30,8 @@ impl Shared {
         keepers: &Tasks,
     ) -> Option<Self> {
         let redis = config.store.redis.clone()?;
-        let (layout, budget) = (Layout::new(&redis.prefix), redis.budget);
+        let layout = Layout::new(&redis.prefix).in_database(redis.address.database);
+        let budget = redis.budget;
         let link = Link::start(redis, keepers, |_| async { Ok(()) }).await;
         let options = Options {
             max_entry: config.cache.max_entry,
@@ -40,15 +42,31 @@ impl Shared {
             generations,
             tasks: tasks.clone(),
         };
+        let channel = Channel::new(link.clone(), &layout);
+        keepers.spawn_until_stop(channel.clone().listen());
         let entries = Redis::new(link.clone(), layout, options);
         keepers.spawn_until_stop(entries.clone().write_behind());
-        Some(Self { link, entries })
+        Some(Self {
+            link,
+            entries,
+            channel,
+        })
+    }
+
+    /// Returns what is wrong, if anything is.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let is_deaf = !self.channel.is_hearing();
+        let deaf = || is_deaf.then(|| "redis: news of other replicas are not heard".to_owned());
+        let away = self.link.trouble();
+        let told = |trouble: Trouble| format!("redis: {}: {trouble}", trouble.kind.as_str());
+        away.map(told).or_else(deaf)
     }
 
     /// Returns what was done so far.
     pub(super) fn counts(&self) -> Counts {
         Counts {
             link: self.link.counts(),
+            hearing: self.channel.is_hearing(),
             entries: self.entries.counts(),
         }
     }

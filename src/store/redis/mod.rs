@@ -6,6 +6,7 @@
 //! while Redis is away. Names of keys are `layout`'s. Entries are `entries`': written by `writer` from the `queue`, looked
 //! through by `sweep`.
 
+pub mod channel;
 pub mod entries;
 pub mod layout;
 pub mod link;
@@ -19,6 +20,7 @@ mod value;
 mod writer;
 
 pub use self::{
+    channel::{Channel, Ears, Heard},
     entries::{Options, Redis},
     link::{Early, Link, Master, hash_slot},
     totals::Totals,
