@@ -7,12 +7,16 @@
 //! through by `sweep`.
 
 mod entries;
+mod generations;
 pub mod layout;
 pub mod link;
 pub mod message;
+mod proofs;
 mod queue;
 mod script;
+mod secret;
 mod sweep;
+pub mod sync;
 pub mod trouble;
 mod value;
 mod writer;
