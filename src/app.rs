@@ -53,6 +53,7 @@ use crate::{
         memory::Memory,
         proofs::Proofs,
         purge::Purger,
+        redis::Link,
         tiered::Tiered,
     },
 };
@@ -103,6 +104,8 @@ impl App {
             kept,
             refused,
         } = open_disk(config, generations.clone()).await?;
+        let keepers = Tasks::default();
+        let redis = link(config, &keepers).await;
         let behind = disk.clone().map(Behind::Disk);
         let prover = prover(config, &kept, behind.clone(), &tasks);
         let store = Tiered::new(
@@ -125,6 +128,7 @@ impl App {
             ledger: ledger.clone(),
             memory,
             disk: disk.clone(),
+            redis,
             refused,
             tapes: tapes.clone(),
             flights: flights.clone(),
@@ -166,7 +170,7 @@ impl App {
             admin: None,
             readiness,
             tasks,
-            keepers: Tasks::default(),
+            keepers,
             end: End::default(),
             drain: config.limits.drain,
             min_drain: config.limits.min_drain.min(config.limits.drain),
@@ -303,6 +307,7 @@ struct Gauges {
     ledger: Ledger,
     memory: Memory,
     disk: Option<Disk>,
+    redis: Option<Link>,
     /// What stands for a disk that there is not.
     refused: Counts,
     tapes: Tapes,
@@ -346,8 +351,17 @@ impl Gauges {
     /// Returns what does not work, a line each.
     fn troubles(&self) -> Vec<String> {
         let troubles = self.ways.circuits().flat_map(Circuits::troubles);
-        troubles.map(|trouble| trouble.to_string()).collect()
+        let troubles = troubles.map(|trouble| trouble.to_string());
+        let redis = self.redis.as_ref().and_then(Link::trouble);
+        let redis = redis.map(|trouble| format!("redis: {}: {trouble}", trouble.kind.as_str()));
+        troubles.chain(redis).collect()
     }
+}
+
+/// Connects to the Redis that replicas share, if there is to be one; it may come later.
+async fn link(config: &Config, keepers: &Tasks) -> Option<Link> {
+    let redis = config.store.redis.clone()?;
+    Some(Link::start(redis, keepers, |_| async { Ok(()) }).await)
 }
 
 /// Opens the disk tier, if there is to be one; a disk that cannot be used is a warning and no more.

@@ -33,6 +33,9 @@ pub struct ServeArgs {
     /// Send calls here: what an SDK would be given as its base URL
     #[arg(long, value_name = "URL")]
     pub upstream: Option<String>,
+    /// Share answers with other replicas in this Redis: redis://[user:password@]host[:6379]
+    #[arg(long, value_name = "URL")]
+    pub redis: Option<String>,
     /// Write log lines as text or JSON; `auto` is text on a terminal
     #[arg(long, value_name = "FORMAT", value_parser = ["auto", "text", "json"])]
     pub log_format: Option<String>,
@@ -137,6 +140,9 @@ fn banner(config: &Config, app: &App) -> String {
 fn tiers(config: &Config, has_disk: bool) -> String {
     let size = |bytes| bytesize::ByteSize(bytes).display().iec();
     let memory = format!("memory, at most {}", size(config.store.memory));
+    if let Some(redis) = &config.store.redis {
+        return format!("{memory}; {}", redis.address);
+    }
     match &config.store.disk {
         Some(disk) if has_disk => {
             let (path, bound) = (disk.path.display(), size(disk.max_size));
@@ -160,6 +166,7 @@ impl ServeArgs {
             ("--listen", "listen", self.listen.clone()),
             ("--admin", "admin.listen", one(&self.admin)),
             ("--upstream", "upstream.base_url", one(&self.upstream)),
+            ("--redis", "store.redis", one(&self.redis)),
             ("--log-format", "log.format", one(&self.log_format)),
             ("--log-level", "log.level", one(&self.log_level)),
         ];
@@ -182,6 +189,7 @@ mod tests {
             listen: vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()],
             admin: Some("off".to_owned()),
             upstream: Some("http://localhost:11434".to_owned()),
+            redis: Some("redis://:canary@h/1".to_owned()),
             log_format: Some("json".to_owned()),
             log_level: Some("debug".to_owned()),
             ..ServeArgs::default()
@@ -197,6 +205,9 @@ mod tests {
             config.first_upstream().base_url.to_string(),
             "http://localhost:11434/v1"
         );
+        let redis = config.store.redis.as_ref().unwrap();
+        assert_eq!(redis.address.to_string(), "redis://h:6379/1");
+        assert!(!format!("{config:?}").contains("canary"));
         assert_eq!(config.log.format, LogFormat::Json);
         assert_eq!(config.log.level, "debug");
     }

@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 
 pub(super) use self::cache::keyable_header;
 use super::{
-    Admin, Config, KEEPABLE, Key, Log, MAX_BODY, Store, Token, address, file,
+    Admin, ApiKey, Config, KEEPABLE, Key, Log, MAX_BODY, Store, Token, address, file,
     load::Files,
     problem::Complaint,
     read::{hint_for, item_key},
@@ -72,7 +72,8 @@ pub(super) fn check(
         "admin.token",
         Token::resolved(file.admin.token.clone(), &surroundings.env),
     );
-    let disk = store::disk(&file, surroundings.state.clone(), &mut findings);
+    let redis = store::redis(&file.store, surroundings, &mut findings);
+    let disk = store::disk(&file, redis.as_ref(), surroundings, &mut findings);
     let upstreams = upstream::upstreams(file.upstream, surroundings, &mut findings);
     let limits = limits::limits(file.limits, file.key.max_body, &mut findings);
     let retry = failure::retry(&file.retry, &mut findings);
@@ -89,7 +90,7 @@ pub(super) fn check(
         &cors,
         &mut findings,
     );
-    let key = key(file.key, &mut findings);
+    let key = key(file.key, &surroundings.env, &mut findings);
     let log = log(file.log, &mut findings);
     let config = upstreams.map(|upstreams| Config {
         listen: file.listen,
@@ -104,7 +105,11 @@ pub(super) fn check(
         cache,
         rules,
         key,
-        store: Store { memory, disk },
+        store: Store {
+            memory,
+            disk,
+            redis,
+        },
         limits,
         cors,
         callers,
@@ -215,7 +220,8 @@ fn check_listeners(file: &file::File, findings: &mut Findings) {
     }
 }
 
-fn key(key: file::Key, findings: &mut Findings) -> Key {
+fn key(key: file::Key, env: &Environment, findings: &mut Findings) -> Key {
+    let secret = findings.unless_ok("key.secret", secret(key.secret, env));
     findings.distinct("key.keep", &key.keep, String::eq);
     for (i, field) in key.keep.iter().enumerate() {
         if !KEEPABLE.contains(&field.as_str()) {
@@ -249,10 +255,26 @@ fn key(key: file::Key, findings: &mut Findings) -> Key {
     }
     Key {
         version: key.version,
+        secret: secret.flatten(),
         keep: key.keep,
         fold_openai_defaults: key.fold_openai_defaults,
         max_body: key.max_body.0,
     }
+}
+
+/// Reads the secret of `[key]`: whoever guesses it can test guesses of credentials against what the store holds.
+fn secret(written: ApiKey, env: &Environment) -> Result<Option<ApiKey>, Complaint> {
+    let secret = written.resolved(env)?;
+    let is_short = |secret: &ApiKey| secret.expose().len() < LEAST_SECRET;
+    if secret.as_ref().is_some_and(is_short) {
+        return Err(Complaint::new(
+            "is too short for a secret",
+            format!(
+                "expected at least {LEAST_SECRET} visible ASCII characters, such as `openssl rand -hex 32` prints"
+            ),
+        ));
+    }
+    Ok(secret)
 }
 
 fn log(log: file::Log, findings: &mut Findings) -> Log {
@@ -292,5 +314,7 @@ const OFF: &str = "off";
 /// An entry takes at most one part in this many of the memory tier.
 const MEMORY_SHARE: u64 = 4;
 const LONGEST_VERSION: usize = 256;
+/// Fewest characters of the secret.
+const LEAST_SECRET: usize = 32;
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

@@ -82,6 +82,7 @@ pub(super) struct Cache {
 #[serde(deny_unknown_fields, default, expecting = "a section, `[key]`")]
 pub(super) struct Key {
     pub(super) version: String,
+    pub(super) secret: ApiKey,
     pub(super) keep: Vec<String>,
     pub(super) fold_openai_defaults: bool,
     pub(super) max_body: Size,
@@ -96,6 +97,9 @@ pub(super) struct Store {
     pub(super) path: String,
     pub(super) max_size: Size,
     pub(super) budget: Span,
+    pub(super) redis: ApiKey,
+    pub(super) prefix: String,
+    pub(super) redis_ca: String,
 }
 
 /// `[limits]`.
@@ -207,6 +211,7 @@ impl Default for Key {
     fn default() -> Self {
         Self {
             version: String::new(),
+            secret: ApiKey::none(),
             keep: Vec::new(),
             fold_openai_defaults: false,
             max_body: mebibytes(16),
@@ -221,6 +226,9 @@ impl Default for Store {
             path: "auto".to_owned(),
             max_size: Size(4 << 30),
             budget: milliseconds(50),
+            redis: ApiKey::none(),
+            prefix: "refrain:".to_owned(),
+            redis_ca: String::new(),
         }
     }
 }

@@ -1,10 +1,14 @@
 //! `[key]`: what the key of a call is made of.
 
+use super::ApiKey;
+
 /// `[key]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// The operator's own version; changing it starts an empty key space.
     pub version: String,
+    /// What keys are made with; `None` for what the store keeps.
+    pub secret: Option<ApiKey>,
     /// Fields that are keyed although they are on the dialect's ignore list.
     pub keep: Vec<String>,
     /// Whether a field at OpenAI's documented default equals its absence.

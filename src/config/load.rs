@@ -107,6 +107,7 @@ impl Files {
     fn add_named_by(&mut self, file: &File) {
         let tls = file.upstream.iter().map(|upstream| &upstream.tls);
         let paths = tls.flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]);
+        let paths = paths.chain([&file.store.redis_ca]);
         for path in paths.filter(|path| !path.is_empty()) {
             if !self.0.contains_key(path) {
                 self.0.insert(path.clone(), content(path));

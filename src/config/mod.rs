@@ -32,6 +32,7 @@ mod problem;
 mod proof;
 mod ratio;
 mod read;
+mod redis;
 mod rule;
 mod scope;
 mod secret;
@@ -61,6 +62,7 @@ pub use self::{
     problem::{Complaint, Place, Problem, Problems, Warning},
     proof::Proof,
     ratio::Ratio,
+    redis::{Host, Password, Redis, RedisAddress, Servers},
     rule::{DIALECTS, MAX_NAME, MAX_TAGS, Match, Rule, Temperature, Timer, Timers},
     scope::{Pointer, Scope},
     secret::ApiKey,

@@ -2,13 +2,17 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use super::Redis;
+
 /// `[store]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
     /// Bound of the memory tier, open tapes included, bytes.
     pub memory: u64,
-    /// The disk tier; `None` when switched off, or where there is no place for it.
+    /// The disk tier; `None` when switched off, where there is no place for it, or beside Redis.
     pub disk: Option<Disk>,
+    /// The Redis tier; `None` when switched off.
+    pub redis: Option<Redis>,
 }
 
 /// The disk tier of `[store]`.

@@ -22,6 +22,7 @@ mod record;
 pub mod redis;
 pub mod tiered;
 pub mod trust;
+mod working;
 
 use std::time::Duration;
 

@@ -1,9 +1,7 @@
 //! `[store]`: tiers that entries fit into, and what `auto` stands for.
 
-use std::path::PathBuf;
-
-use super::{Findings, MEMORY_SHARE, OFF, Size, file};
-use crate::config::Disk;
+use super::{Findings, MEMORY_SHARE, OFF, Size, Surroundings, file};
+use crate::config::{Disk, Redis, RedisAddress, problem::Complaint, tls::roots};
 
 /// Returns the bound of the memory tier, after checking that entries fit into it.
 ///
@@ -38,10 +36,11 @@ pub(super) fn memory(file: &file::File, container: Option<u64>, findings: &mut F
     written.map_or_else(|| auto_memory(container), |memory| memory.0)
 }
 
-/// Returns the disk tier, if there is to be one.
+/// Returns the disk tier, if there is to be one. Redis stands in its place.
 pub(super) fn disk(
     file: &file::File,
-    state: Option<PathBuf>,
+    redis: Option<&Redis>,
+    surroundings: &Surroundings,
     findings: &mut Findings,
 ) -> Option<Disk> {
     let file::Store {
@@ -60,6 +59,16 @@ pub(super) fn disk(
     if path == OFF {
         return None;
     }
+    if redis.is_some() {
+        if path != AUTO {
+            findings.warn(
+                &["store.path", "store.redis"],
+                "is not used: with `store.redis` answers are kept there",
+                "leave the one or the other out",
+            );
+        }
+        return None;
+    }
     findings.positive(
         "store.budget",
         *budget,
@@ -76,7 +85,7 @@ pub(super) fn disk(
         );
     }
     let path = match path.as_str() {
-        AUTO => state?.join(DATABASE),
+        AUTO => surroundings.state.as_ref()?.join(DATABASE),
         path => path.into(),
     };
     Some(Disk {
@@ -84,6 +93,63 @@ pub(super) fn disk(
         max_size: max_size.0,
         budget: budget.0,
     })
+}
+
+/// Returns the Redis tier, if there is to be one.
+pub(super) fn redis(
+    store: &file::Store,
+    surroundings: &Surroundings,
+    findings: &mut Findings,
+) -> Option<Redis> {
+    let ca = ca(&store.redis_ca, surroundings, findings);
+    if !is_prefix(&store.prefix) {
+        findings.add(
+            "store.prefix",
+            format!("`{}` is no prefix", store.prefix),
+            "expected 1 to 64 letters, digits, `:`, `.`, `_`, `-` or `/`",
+        );
+    }
+    let read = RedisAddress::read(store.redis.expose(), &surroundings.env);
+    let address = findings.unless_ok("store.redis", read)?;
+    if !store.redis_ca.is_empty() && !address.as_ref().is_some_and(|address| address.tls) {
+        findings.clash(
+            ["store.redis_ca", "store.redis"],
+            "means nothing without a `rediss://` in `store.redis`",
+            "write `rediss://`, or leave `redis_ca` out",
+        );
+    }
+    let address = address?;
+    findings.positive(
+        "store.budget",
+        store.budget,
+        "for no Redis, leave `redis` out",
+    );
+    Some(Redis {
+        address,
+        prefix: store.prefix.clone(),
+        ca,
+        budget: store.budget.0,
+    })
+}
+
+/// Returns the certificates that the file at `path` holds, as they stand there.
+fn ca(path: &str, surroundings: &Surroundings, findings: &mut Findings) -> Option<Vec<u8>> {
+    if path.is_empty() {
+        return None;
+    }
+    let read = surroundings.files.get(path).and_then(|pem| {
+        let told = |complaint: Complaint| {
+            Complaint::new(format!("`{path}` {}", complaint.what), complaint.hint)
+        };
+        roots(pem).map_err(told).map(|_| pem.to_vec())
+    });
+    findings.unless_ok("store.redis_ca", read)
+}
+
+/// Returns whether names of keys can begin with `prefix`: nothing in it means anything to Redis, a cluster or a pattern.
+fn is_prefix(prefix: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b":._-/".contains(&byte);
+    (1..=64).contains(&prefix.len()) && prefix.bytes().all(is_plain)
 }
 
 /// Returns the bound of the memory tier that `auto` stands for: 256 MiB, at most 40 % of the container's limit.

@@ -22,7 +22,6 @@ mod reader;
 mod reserve;
 mod sight;
 mod trouble;
-mod working;
 mod writer;
 
 use std::{
@@ -45,7 +44,6 @@ use self::{
     circuit::Circuit,
     queue::Queue,
     reader::{Ask, Failed, Reader},
-    working::Working,
 };
 pub use self::{
     proofs::Proof,
@@ -58,6 +56,7 @@ use super::{
     generations::{self as purges, Generations},
     looks::Looks,
     record::{Found, SKEW, Terms, restore},
+    working::Working,
 };
 use crate::call::{
     Slot,
@@ -142,7 +141,7 @@ struct Shared {
     options: Options,
     queue: Queue,
     counts: Counters,
-    working: Working,
+    working: Working<Kind>,
     looks: Looks<Found, Failed>,
     /// Counts the databases: a damaged one is followed by another.
     edition: AtomicU64,

@@ -85,7 +85,9 @@ impl Hash {
     /// Reads all but the purges.
     pub(super) async fn head(&self, to: To<'_>) -> Result<Theirs, Trouble> {
         let mut read = Cmd::new();
-        read.arg("HMGET").arg(&self.key).arg(&[ERA, CHANGES, FORGOTTEN]);
+        read.arg("HMGET")
+            .arg(&self.key)
+            .arg(&[ERA, CHANGES, FORGOTTEN]);
         let (era, changes, forgotten): (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>) =
             to.ask(&self.key, &read).await?;
         Ok(Theirs {
@@ -108,7 +110,10 @@ impl Hash {
             let page = page.iter().filter_map(|(name, value)| row(name, value));
             rows.extend(page.map(|row| (row.name.clone(), row)));
             if rows.len() > MOST {
-                return Err(Trouble::new(Kind::Type, "more purges than replicas remember"));
+                return Err(Trouble::new(
+                    Kind::Type,
+                    "more purges than replicas remember",
+                ));
             }
             cursor = next;
             if cursor == 0 {

@@ -23,6 +23,6 @@ mod writer;
 
 pub use self::{
     entries::{Counts, Options, Redis},
-    link::Link,
+    link::{Early, Link, Master, hash_slot},
     trouble::{Kind, Trouble},
 };

@@ -71,12 +71,7 @@ impl Set {
         Ok(())
     }
 
-    async fn write(
-        &self,
-        to: To<'_>,
-        page: &[([u8; 32], Score)],
-        now: u64,
-    ) -> Result<(), Trouble> {
+    async fn write(&self, to: To<'_>, page: &[([u8; 32], Score)], now: u64) -> Result<(), Trouble> {
         let oldest = now.saturating_sub(codec::millis(self.keep)) * 2;
         let mut script = self.add.key(&self.key);
         script.arg(&self.channel).arg(oldest);
@@ -178,7 +173,12 @@ mod tests {
 
     #[test]
     fn a_proof_is_read_as_it_is_written() {
-        for proof in [of(0, false), of(0, true), of(1_234, false), of(86_400_000, true)] {
+        for proof in [
+            of(0, false),
+            of(0, true),
+            of(1_234, false),
+            of(86_400_000, true),
+        ] {
             #[expect(clippy::cast_precision_loss, reason = "it is below 2^53")]
             let score = score(&proof, NOW) as f64;
             assert_eq!(read_proof(&[7; 32], score, NOW), Some(proof));
@@ -210,7 +210,13 @@ mod tests {
         for number in 0..=MOST as u64 {
             let mut subject = [0; 32];
             subject[..8].copy_from_slice(&number.to_le_bytes());
-            set.put(&Proof { subject, ..of(0, false) }, NOW);
+            set.put(
+                &Proof {
+                    subject,
+                    ..of(0, false)
+                },
+                NOW,
+            );
         }
         assert_eq!(set.waiting().len(), MOST);
     }

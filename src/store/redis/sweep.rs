@@ -88,7 +88,7 @@ impl Redis {
         tag: Option<&str>,
         mut each: impl FnMut(&Lying),
     ) -> Option<()> {
-        let masters = self.0.link.masters().await.ok()?;
+        let masters = self.0.link.masters().ok()?;
         let lists = match tag {
             Some(tag) => vec![List::Tag(tag)],
             None => masters.iter().map(List::Master).collect(),
@@ -110,7 +110,7 @@ impl Shared {
     async fn sweep_all(&self) -> Result<u64, Trouble> {
         let mut found = 0;
         let mut kept = Instant::now();
-        for master in self.link.masters().await? {
+        for master in self.link.masters()? {
             let mut walk = self.walk(List::Master(&master));
             while let Some(heads) = walk.next().await? {
                 found += self.settle(&heads).await?;

@@ -249,7 +249,9 @@ impl Inner {
         if agreed.await? {
             self.secrets.fetch_add(1, Ordering::Relaxed);
             if is_agreed {
-                tracing::warn!("another key secret was found in redis: what was cached is not found any more");
+                tracing::warn!(
+                    "another key secret was found in redis: what was cached is not found any more"
+                );
             }
         }
         self.state().is_agreed = true;
@@ -323,7 +325,8 @@ impl Inner {
         self.proofs.flush(to, now).await?;
         if self.lacks_proofs.swap(false, Ordering::Relaxed) {
             let loaded = self.proofs.load(to, now, |proof| proofs.learn(proof)).await;
-            self.lacks_proofs.fetch_or(loaded.is_err(), Ordering::Relaxed);
+            self.lacks_proofs
+                .fetch_or(loaded.is_err(), Ordering::Relaxed);
             loaded?;
         }
         Ok(())

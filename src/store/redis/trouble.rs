@@ -75,9 +75,12 @@ impl From<RedisError> for Trouble {
         Self {
             kind: kind(&error),
             // What Redis says may repeat arguments; its code does not.
-            what: error
-                .code()
-                .map_or_else(|| error.category().to_owned(), str::to_owned),
+            what: match (error.code(), error.kind()) {
+                (Some(code), _) => code.to_owned(),
+                // That is what the system says.
+                (None, ErrorKind::Io) => error.to_string(),
+                (None, _) => error.category().to_owned(),
+            },
         }
     }
 }

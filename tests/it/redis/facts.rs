@@ -162,7 +162,9 @@ async fn after_a_flush_a_third_replica_shares_with_the_others() {
     assert_eq!(before.len(), 64);
     server.cli(&["FLUSHALL"]).await;
     let c = replica(&up, &server).start().await;
-    server.until(&["GET", "refrain:secret"], |now| now == before).await;
+    server
+        .until(&["GET", "refrain:secret"], |now| now == before)
+        .await;
     let first = a.send(&tagged("hi")).await;
     written(&server, 1).await;
     for other in [&b, &c] {
@@ -189,7 +191,11 @@ async fn a_purge_holds_though_the_hash_that_keeps_it_is_deleted() {
     for replica in [&a, &b, &c] {
         is_gone(replica, "hi").await;
     }
-    server.until(&["HEXISTS", "refrain:generations", "era"], |there| there == "1").await;
+    server
+        .until(&["HEXISTS", "refrain:generations", "era"], |there| {
+            there == "1"
+        })
+        .await;
     for replica in [&a, &b, &c] {
         is_gone(replica, "hi").await;
     }
@@ -227,7 +233,9 @@ async fn a_purge_that_no_message_told_of_is_found_by_the_check() {
     let mut set = redis::cmd("HSET");
     set.arg("refrain:generations").arg(&[0_u8, 0, 0]).arg(row);
     let _: i64 = server.ask(&set).await;
-    server.cli(&["HINCRBY", "refrain:generations", "changes", "1"]).await;
+    server
+        .cli(&["HINCRBY", "refrain:generations", "changes", "1"])
+        .await;
     is_gone(&b, "hi").await;
 }
 
@@ -237,14 +245,31 @@ async fn foreign_facts_fail_no_call() {
         return;
     };
     server.cli(&["SET", "refrain:secret", "no secret"]).await;
-    server.cli(&["HSET", "refrain:generations", "era", "x", "changes", "y", "z", "1"]).await;
-    server.cli(&["ZADD", "refrain:proofs", "inf", "nobody"]).await;
+    server
+        .cli(&[
+            "HSET",
+            "refrain:generations",
+            "era",
+            "x",
+            "changes",
+            "y",
+            "z",
+            "1",
+        ])
+        .await;
+    server
+        .cli(&["ZADD", "refrain:proofs", "inf", "nobody"])
+        .await;
     let up = counting().await;
     let a = replica(&up, &server).start().await;
     assert_verdict(&a.send(&tagged("hi")).await, "MISS");
     assert!(is_hit(&a.send(&tagged("hi")).await));
-    server.until(&["STRLEN", "refrain:secret"], |length| length == "64").await;
-    server.cli(&["DEL", "refrain:secret", "refrain:generations"]).await;
+    server
+        .until(&["STRLEN", "refrain:secret"], |length| length == "64")
+        .await;
+    server
+        .cli(&["DEL", "refrain:secret", "refrain:generations"])
+        .await;
     server.cli(&["LPUSH", "refrain:secret", "x"]).await;
     server.cli(&["SET", "refrain:generations", "x"]).await;
     assert!(is_hit(&a.send(&tagged("hi")).await));
@@ -277,13 +302,22 @@ async fn a_key_that_one_replica_sees_refused_is_refused_on_the_others() {
         true => reply(r#"{"error":{"message":"no"}}"#).status(401),
     });
     let up = up.start().await;
-    let replica = || replica(&up, &server).honest().with("[cache]\nscope = \"shared\"");
+    let replica = || {
+        replica(&up, &server)
+            .honest()
+            .with("[cache]\nscope = \"shared\"")
+    };
     let (a, b) = tokio::join!(replica().start(), replica().start());
     let by = |prompt: &str| tagged(prompt).with_bearer("sk-a");
     assert_verdict(&a.send(&by("hi")).await, "MISS");
     written(&server, 1).await;
     // What A was told of the key, B knows.
-    until(&b, &by("hi").header("Cache-Control", "only-if-cached"), is_hit).await;
+    until(
+        &b,
+        &by("hi").header("Cache-Control", "only-if-cached"),
+        is_hit,
+    )
+    .await;
     assert_eq!(up.count(), 1);
     is_revoked.store(true, Ordering::Relaxed);
     assert_eq!(a.send(&by("ho")).await.status, 401);
@@ -291,7 +325,11 @@ async fn a_key_that_one_replica_sees_refused_is_refused_on_the_others() {
     assert_eq!(refused.status, 401);
     assert_eq!(refused.expect("x-cache-reason"), "unproven");
     let c = replica().start().await;
-    assert_eq!(c.send(&by("hi")).await.status, 401, "who comes later knows it, too");
+    assert_eq!(
+        c.send(&by("hi")).await.status,
+        401,
+        "who comes later knows it, too"
+    );
 }
 
 #[tokio::test]
@@ -326,7 +364,10 @@ async fn a_replica_may_trust_its_memory_for_ever() {
         return;
     };
     let up = counting().await;
-    let b = replica(&up, &server).with("[store]\ntrust = \"off\"").start().await;
+    let b = replica(&up, &server)
+        .with("[store]\ntrust = \"off\"")
+        .start()
+        .await;
     b.send(&chat("hi")).await;
     server.kill().await;
     // By then it knows that it is cut off.

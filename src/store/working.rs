@@ -1,4 +1,4 @@
-//! Whether the disk works, and whether that is news for the operator. Pure but for its lock.
+//! Whether what stands behind the memory works, and whether that is news for the operator. Pure but for its lock.
 //!
 //! A disk at its limit takes a small batch after it has refused a large one, again and again: that is one trouble, and is
 //! told once.
@@ -11,25 +11,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Kind;
-
-/// What the last batch told.
+/// What the last try told; `K` is a kind of failure.
 #[derive(Debug)]
-pub(super) struct Working {
+pub(super) struct Working<K> {
     up: AtomicBool,
-    told: Mutex<Option<Told>>,
+    told: Mutex<Option<Told<K>>>,
 }
 
 /// The last failure that the operator was told of.
 #[derive(Debug)]
-struct Told {
-    kind: Kind,
+struct Told<K> {
+    kind: K,
     at: Instant,
     /// Whether nothing better was told since.
     down: bool,
 }
 
-impl Default for Working {
+impl<K> Default for Working<K> {
     fn default() -> Self {
         Self {
             up: AtomicBool::new(true),
@@ -38,8 +36,8 @@ impl Default for Working {
     }
 }
 
-impl Working {
-    /// Returns whether the last batch was written.
+impl<K: PartialEq> Working<K> {
+    /// Returns whether the last try was a success.
     pub(super) fn up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
     }
@@ -55,7 +53,7 @@ impl Working {
     }
 
     /// Notes a failure at `now`; returns whether it is news.
-    pub(super) fn fails(&self, kind: Kind, now: Instant) -> bool {
+    pub(super) fn fails(&self, kind: K, now: Instant) -> bool {
         self.up.store(false, Ordering::Relaxed);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = told.as_ref().is_some_and(|told| {
@@ -72,12 +70,12 @@ impl Working {
     }
 }
 
-/// How long a failure of the same kind is no news, although the disk worked in between.
+/// How long a failure of the same kind is no news, although it worked in between.
 const QUIET: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::disk::Kind, *};
 
     #[test]
     fn a_disk_that_comes_and_goes_is_told_once_a_minute() {

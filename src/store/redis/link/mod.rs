@@ -1,0 +1,395 @@
+//! The link to Redis: one connection to each server that all share, given up when it breaks or keeps silent, made anew
+//! behind the calls.
+//!
+//! ```text
+//! ask ──▶ table: which server has the key ──▶ its connection ──▶ reply, within the caller's patience
+//!                     │                └── none: fails at once
+//! keeper ── connects, looks over, greets ──▶ lets all others in
+//! ```
+//!
+//! # Scope
+//! An ask waits for at most as long as its caller says, and not at all while there is no connection: that is the
+//! circuit. Nobody who answers a call makes a connection or tries one. Nothing is asked twice, but what a cluster sends
+//! on to another of its servers.
+
+mod circuit;
+mod connect;
+mod counts;
+mod hash_slot;
+mod info;
+mod keeper;
+mod node;
+mod table;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use redis::{
+    Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation,
+    ServerErrorKind, aio::MultiplexedConnection,
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use self::{
+    counts::Counters,
+    node::{Entrance, Live, Node},
+    table::Table,
+};
+pub use self::{counts::Counts, hash_slot::hash_slot};
+use super::trouble::{Kind, Trouble};
+use crate::{
+    answer::tasks::Tasks,
+    config::{Host, Redis, Servers},
+    store::working::Working,
+};
+
+/// The link; clones share it. It ends with the last of them.
+#[derive(Clone)]
+pub struct Link(Arc<Handle>);
+
+/// The link as whoever looks over a new connection has it, before all others.
+#[derive(Clone)]
+pub struct Early(Arc<Inner>);
+
+/// A server that keys lie on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Master(Option<Host>);
+
+struct Handle {
+    inner: Arc<Inner>,
+    /// Ends the keeper.
+    _stop: DropGuard,
+}
+
+struct Inner {
+    redis: Redis,
+    table: ArcSwap<Table>,
+    counters: Counters,
+    working: Working<Kind>,
+    /// What was wrong last, for who asks whether all is well.
+    trouble: Mutex<Option<Trouble>>,
+    /// The policy that the operator was told of.
+    policy: Mutex<Option<String>>,
+    /// Whether it is a cluster, as the operator or a server said.
+    in_cluster: AtomicBool,
+    /// Whether the cluster has said that the table is old.
+    is_old: AtomicBool,
+    /// Wakes the keeper.
+    wake: Notify,
+    /// How many rounds the keeper has made.
+    rounds: watch::Sender<u64>,
+}
+
+/// What Redis is asked.
+#[derive(Clone, Copy)]
+enum Question<'a> {
+    Command(&'a Cmd),
+    Pipeline(&'a Pipeline),
+    Script(&'a ScriptInvocation<'a>),
+}
+
+impl Link {
+    /// Begins to connect, and goes on for as long as it takes. Returns when there is a connection, after the first try that
+    /// failed, or after a second.
+    ///
+    /// Every new connection is shown to `greeting` first; where that fails it is given up.
+    pub async fn start<F>(
+        redis: Redis,
+        tasks: &Tasks,
+        greeting: impl Fn(Early) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), Trouble>> + Send + 'static,
+    {
+        let stop = CancellationToken::new();
+        let inner = Arc::new(Inner::new(redis));
+        let mut rounds = inner.rounds.subscribe();
+        let (ended, keeper) = (stop.clone(), keeper::keep(inner.clone(), greeting));
+        tasks.spawn_until_stop(async move {
+            ended.run_until_cancelled(keeper).await;
+        });
+        // An error says that the keeper has ended already: the process does.
+        let _ = timeout(START, rounds.wait_for(|rounds| *rounds > 0)).await;
+        Self(Arc::new(Handle {
+            inner,
+            _stop: stop.drop_guard(),
+        }))
+    }
+
+    /// Sends a command about `key` and returns the reply.
+    pub async fn ask<T: FromRedisValue>(
+        &self,
+        key: &str,
+        command: &Cmd,
+        patience: Duration,
+    ) -> Result<T, Trouble> {
+        let question = Question::Command(command);
+        self.inner()
+            .ask(key, question, patience, Entrance::Main)
+            .await
+    }
+
+    /// Sends commands whose keys all lie in the hash slot of `key`, in one go and in order, and returns the replies.
+    pub async fn ask_all<T: FromRedisValue>(
+        &self,
+        key: &str,
+        commands: &Pipeline,
+        patience: Duration,
+    ) -> Result<T, Trouble> {
+        let question = Question::Pipeline(commands);
+        self.inner()
+            .ask(key, question, patience, Entrance::Main)
+            .await
+    }
+
+    /// Runs a script whose keys all lie in the hash slot of `key`, and returns its result.
+    pub async fn run<T: FromRedisValue>(
+        &self,
+        key: &str,
+        script: &ScriptInvocation<'_>,
+        patience: Duration,
+    ) -> Result<T, Trouble> {
+        let question = Question::Script(script);
+        self.inner()
+            .ask(key, question, patience, Entrance::Main)
+            .await
+    }
+
+    /// Returns whether every server that keys lie on can be asked.
+    pub fn is_up(&self) -> bool {
+        self.inner().is_up()
+    }
+
+    /// Returns every server that keys lie on, whether it can be asked or not.
+    pub fn masters(&self) -> Result<Vec<Master>, Trouble> {
+        let table = self.inner().table.load();
+        let masters = table.nodes().iter().map(|node| Master(node.host.clone()));
+        let masters: Vec<_> = masters.collect();
+        if masters.is_empty() {
+            return Err(Trouble::new(Kind::Away, "no server is known"));
+        }
+        Ok(masters)
+    }
+
+    /// Sends a command to one server: for SCAN, and for what goes by server.
+    pub async fn ask_master<T: FromRedisValue>(
+        &self,
+        master: &Master,
+        command: &Cmd,
+        patience: Duration,
+    ) -> Result<T, Trouble> {
+        let inner = self.inner();
+        let node = inner.table.load().at(master.0.as_ref()).cloned();
+        let question = Question::Command(command);
+        inner.put(node, question, patience, Entrance::Main).await
+    }
+
+    /// Returns what was done so far.
+    pub fn counts(&self) -> Counts {
+        let inner = self.inner();
+        let servers = inner.table.load().nodes().len();
+        inner.counters.read(self.is_up(), servers)
+    }
+
+    /// Returns what is wrong, if anything is.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let trouble = || keeper::locked(&self.inner().trouble).clone();
+        (!self.is_up())
+            .then(|| trouble().unwrap_or_else(|| Trouble::new(Kind::Away, "not connected yet")))
+    }
+
+    fn inner(&self) -> &Arc<Inner> {
+        &self.0.inner
+    }
+}
+
+impl Early {
+    /// Sends a command about `key` and returns the reply.
+    pub async fn ask<T: FromRedisValue>(
+        &self,
+        key: &str,
+        command: &Cmd,
+        patience: Duration,
+    ) -> Result<T, Trouble> {
+        let question = Question::Command(command);
+        self.0.ask(key, question, patience, Entrance::Early).await
+    }
+
+    /// Sends commands whose keys all lie in the hash slot of `key`, in one go and in order, and returns the replies.
+    pub async fn ask_all<T: FromRedisValue>(
+        &self,
+        key: &str,
+        commands: &Pipeline,
+        patience: Duration,
+    ) -> Result<T, Trouble> {
+        let question = Question::Pipeline(commands);
+        self.0.ask(key, question, patience, Entrance::Early).await
+    }
+
+    /// Runs a script whose keys all lie in the hash slot of `key`, and returns its result.
+    pub async fn run<T: FromRedisValue>(
+        &self,
+        key: &str,
+        script: &ScriptInvocation<'_>,
+        patience: Duration,
+    ) -> Result<T, Trouble> {
+        let question = Question::Script(script);
+        self.0.ask(key, question, patience, Entrance::Early).await
+    }
+}
+
+impl Inner {
+    fn new(redis: Redis) -> Self {
+        let in_cluster = matches!(redis.address.servers, Servers::Cluster(_));
+        Self {
+            redis,
+            table: ArcSwap::from_pointee(Table::of_one()),
+            counters: Counters::default(),
+            working: Working::default(),
+            trouble: Mutex::default(),
+            policy: Mutex::default(),
+            in_cluster: AtomicBool::new(in_cluster),
+            is_old: AtomicBool::new(in_cluster),
+            wake: Notify::new(),
+            rounds: watch::Sender::new(0),
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        let table = self.table.load();
+        let mut nodes = table.nodes().iter();
+        !table.nodes().is_empty() && nodes.all(|node| node.is_up())
+    }
+
+    async fn ask<T: FromRedisValue>(
+        &self,
+        key: &str,
+        question: Question<'_>,
+        patience: Duration,
+        entrance: Entrance,
+    ) -> Result<T, Trouble> {
+        let node = self.table.load().of_key(key.as_bytes()).cloned();
+        self.put(node, question, patience, entrance).await
+    }
+
+    /// Puts a question to a server, and notes what comes of it.
+    async fn put<T: FromRedisValue>(
+        &self,
+        node: Option<Arc<Node>>,
+        question: Question<'_>,
+        patience: Duration,
+        entrance: Entrance,
+    ) -> Result<T, Trouble> {
+        let at = node.and_then(|node| Some((node.connection(entrance)?, node)));
+        let Some((live, node)) = at else {
+            self.counters.failed(Kind::Away);
+            return Err(Trouble::new(Kind::Away, "there is no connection"));
+        };
+        let begun = Instant::now();
+        let patience = patience.min(connect::MOST_PATIENCE);
+        let reply = timeout(patience, question.put(live.connection())).await;
+        self.counters.asked(begun.elapsed());
+        let trouble = match reply {
+            Ok(Ok(reply)) => {
+                live.replied();
+                return Ok(reply);
+            }
+            Ok(Err(error)) => self.judge(&node, &live, error),
+            Err(_) => self.late(&node, &live),
+        };
+        self.counters.failed(trouble.kind);
+        Err(trouble)
+    }
+
+    fn late(&self, node: &Node, live: &Arc<Live>) -> Trouble {
+        let trouble = Trouble::new(Kind::Timeout, "no reply in time");
+        if live.was_late() {
+            self.give_up(node, live, &trouble);
+        }
+        trouble
+    }
+
+    /// Decides what an error means for the connection that it came by.
+    fn judge(&self, node: &Node, live: &Arc<Live>, error: RedisError) -> Trouble {
+        if error.is_timeout() {
+            return self.late(node, live);
+        }
+        let (is_lost, is_misled) = (is_lost(&error), is_misled(&error));
+        let trouble = Trouble::from(error);
+        if is_lost {
+            self.give_up(node, live, &trouble);
+        } else {
+            live.replied();
+        }
+        if is_misled {
+            self.is_old.store(true, Ordering::Relaxed);
+            self.wake.notify_one();
+        }
+        trouble
+    }
+
+    fn give_up(&self, node: &Node, live: &Arc<Live>, trouble: &Trouble) {
+        if node.give_up(live, trouble.kind, Instant::now(), keeper::dice()) {
+            tracing::debug!(reason = trouble.kind.as_str(), error = %trouble, "redis connection given up");
+            *keeper::locked(&self.trouble) = Some(trouble.clone());
+            self.is_old.store(true, Ordering::Relaxed);
+            self.wake.notify_one();
+        }
+    }
+}
+
+impl Question<'_> {
+    async fn put<T: FromRedisValue>(self, mut to: MultiplexedConnection) -> RedisResult<T> {
+        match self {
+            Self::Command(command) => command.query_async(&mut to).await,
+            Self::Pipeline(commands) => commands.query_async(&mut to).await,
+            Self::Script(script) => script.invoke_async(&mut to).await,
+        }
+    }
+}
+
+/// Returns whether nothing more will come of a connection after `error`: it is broken, or leads to a server that takes no
+/// writes any more, beside which there may be one that does.
+fn is_lost(error: &RedisError) -> bool {
+    let readonly = ErrorKind::Server(ServerErrorKind::ReadOnly);
+    error.is_connection_dropped() || error.is_unrecoverable_error() || error.kind() == readonly
+}
+
+/// Returns whether another server of the cluster was to be asked.
+fn is_misled(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::ClusterDown)
+    )
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Link({}, up: {})",
+            self.inner().redis.address,
+            self.is_up()
+        )
+    }
+}
+
+impl fmt::Debug for Early {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Early({})", self.0.redis.address)
+    }
+}
+
+/// For the first try, before the start goes on without.
+const START: Duration = Duration::from_secs(1);
