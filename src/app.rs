@@ -1,12 +1,13 @@
 //! Builds what the layers need, hands it to [`stack`](crate::stack), runs the listeners and ends them.
 
+mod shared;
 mod ways;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 
-use self::ways::Ways;
+use self::{shared::Shared, ways::Ways};
 use crate::{
     admin::{self, Readiness, Views},
     answer::{
@@ -53,8 +54,8 @@ use crate::{
         memory::Memory,
         proofs::Proofs,
         purge::Purger,
-        redis::Link,
         tiered::Tiered,
+        trust::Trust,
     },
 };
 
@@ -73,7 +74,8 @@ pub struct App {
     end: End,
     drain: Duration,
     min_drain: Duration,
-    disk: Option<Disk>,
+    /// What stands behind the memory.
+    behind: Option<Behind>,
     ledger: Ledger,
 }
 
@@ -85,7 +87,7 @@ const LINGER: Duration = Duration::from_secs(60);
 const CUT: Duration = Duration::from_secs(1);
 /// What a tape that records no more holds for its slowest reader, bytes.
 const WINDOW: u64 = 256 << 10;
-/// For the disk to take what still waits for it, at the end.
+/// For what stands behind the memory to take what still waits for it, at the end.
 const FLUSH: Duration = Duration::from_secs(5);
 /// The tapes' part of the memory, as a divisor.
 const TAPES: u64 = 4;
@@ -105,15 +107,21 @@ impl App {
             refused,
         } = open_disk(config, generations.clone()).await?;
         let keepers = Tasks::default();
-        let redis = link(config, &keepers).await;
-        let behind = disk.clone().map(Behind::Disk);
-        let prover = prover(config, &kept, behind.clone(), &tasks);
+        let trust = Trust::new(config.store.trust, Instant::now());
+        let secret = secret(config, &kept);
+        let shared = Shared::join(config, &secret, &generations, &trust, &keepers, &tasks).await;
+        let behind = match &shared {
+            Some(shared) => Some(Behind::Redis(shared.redis.clone())),
+            None => disk.clone().map(Behind::Disk),
+        };
+        let prover = prover(config, &secret, &kept.proofs, behind.clone(), &tasks);
         let store = Tiered::new(
             memory.clone(),
-            behind,
+            behind.clone(),
             generations,
             Teller::new(tasks.clone()),
-        );
+        )
+        .trusted(trust);
         let lacks_disk = disk.is_none() && config.store.disk.is_some();
         let purger = Purger::new(store.clone(), lacks_disk);
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
@@ -128,13 +136,14 @@ impl App {
             ledger: ledger.clone(),
             memory,
             disk: disk.clone(),
-            redis,
+            shared: shared.clone(),
             refused,
             tapes: tapes.clone(),
             flights: flights.clone(),
             proofs: prover.proofs().clone(),
             purger: purger.clone(),
         };
+        let proofs = prover.proofs().clone();
         let own = Own {
             purger: purger.clone(),
             flights: flights.clone(),
@@ -154,10 +163,10 @@ impl App {
             ),
             ledger: ledger.clone(),
             own,
-            callers: Callers::new(&config.callers, &kept.secret),
+            callers: Callers::new(&config.callers, &secret),
             guard: guard(config),
             cors: Cors::new(&config.cors),
-            keying: Keying::new(config, kept.secret, policy.clone()),
+            keying: Keying::new(config, secret, policy.clone()),
             policy,
             budget: Budget::new(config.limits.buffered),
             pause: config.limits.body,
@@ -174,7 +183,7 @@ impl App {
             end: End::default(),
             drain: config.limits.drain,
             min_drain: config.limits.min_drain.min(config.limits.drain),
-            disk,
+            behind,
             ledger,
         };
         let proxies = app.bind(config).await?;
@@ -183,6 +192,9 @@ impl App {
         app.listen_for_calls(proxies, &edge, deadlines(&config.limits), connections);
         app.keepers.spawn_until_stop(tapes.look_after());
         app.keepers.spawn_until_stop(purger.look_after());
+        if let Some(shared) = shared {
+            shared.look_after(proofs, &app.keepers);
+        }
         app.readiness.ready();
         Ok(app)
     }
@@ -251,7 +263,7 @@ impl App {
 
     /// Returns whether answers are also kept on the disk.
     pub fn has_disk(&self) -> bool {
-        self.disk.is_some()
+        matches!(self.behind, Some(Behind::Disk(_)))
     }
 
     /// Drains: says that it is not ready, accepts no more calls after `[limits] min_drain`, and waits for those under way,
@@ -271,23 +283,23 @@ impl App {
             self.end.cut.cancel();
             self.tasks.finish(CUT).await;
         }
-        if let Some(disk) = &self.disk
-            && !disk.close(FLUSH).await
+        if let Some(behind) = &self.behind
+            && !behind.close(FLUSH).await
         {
-            tracing::warn!("disk store not closed in time");
+            tracing::warn!(store = behind.tier().as_str(), "store not closed in time");
         }
         self.keepers.finish(Duration::ZERO).await;
         drained
     }
 
-    /// Cuts off the calls under way and ends, within a second: each leaves its line, the disk takes what it can.
+    /// Cuts off the calls under way and ends, within a second: each leaves its line, what stands behind the memory takes what it can.
     pub async fn cut(&self) {
         self.end.stop.cancel();
         self.ledger.cuts_off();
         self.end.cut.cancel();
         let written = self.tasks.finish(CUT);
-        match &self.disk {
-            Some(disk) => drop(tokio::join!(written, disk.close(CUT))),
+        match &self.behind {
+            Some(behind) => drop(tokio::join!(written, behind.close(CUT))),
             None => drop(written.await),
         }
     }
@@ -307,7 +319,7 @@ struct Gauges {
     ledger: Ledger,
     memory: Memory,
     disk: Option<Disk>,
-    redis: Option<Link>,
+    shared: Option<Shared>,
     /// What stands for a disk that there is not.
     refused: Counts,
     tapes: Tapes,
@@ -327,6 +339,7 @@ struct Opened {
 impl Gauges {
     fn render(&self) -> String {
         let (led, followers) = self.flights.counts();
+        let shared = self.shared.as_ref();
         self.ledger.metrics().render(&Readings {
             entries: self.memory.entries(),
             entry_bytes: self.memory.bytes(),
@@ -338,6 +351,12 @@ impl Gauges {
             log_dropped: self.ledger.log().dropped(),
             purges: self.purger.counts(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
+            redis: shared
+                .map(|shared| shared.redis.counts())
+                .unwrap_or_default(),
+            facts: shared
+                .map(|shared| shared.facts.counts())
+                .unwrap_or_default(),
             proofs: self.proofs.counts(),
             upstreams: self.ways.readings(),
             connections: self.connections.open(),
@@ -352,16 +371,20 @@ impl Gauges {
     fn troubles(&self) -> Vec<String> {
         let troubles = self.ways.circuits().flat_map(Circuits::troubles);
         let troubles = troubles.map(|trouble| trouble.to_string());
-        let redis = self.redis.as_ref().and_then(Link::trouble);
+        let redis = self.shared.as_ref();
+        let redis = redis.and_then(|shared| shared.link.trouble());
         let redis = redis.map(|trouble| format!("redis: {}: {trouble}", trouble.kind.as_str()));
         troubles.chain(redis).collect()
     }
 }
 
-/// Connects to the Redis that replicas share, if there is to be one; it may come later.
-async fn link(config: &Config, keepers: &Tasks) -> Option<Link> {
-    let redis = config.store.redis.clone()?;
-    Some(Link::start(redis, keepers, |_| async { Ok(()) }).await)
+/// Returns what keys are made with: what the operator says, else what is kept.
+fn secret(config: &Config, kept: &Kept) -> Secret {
+    let configured = config.key.secret.as_ref();
+    configured.map_or_else(
+        || kept.secret.clone(),
+        |text| Secret::of_text(text.expose()),
+    )
 }
 
 /// Opens the disk tier, if there is to be one; a disk that cannot be used is a warning and no more.
@@ -416,7 +439,13 @@ fn judges(config: &Config) -> Vec<usize> {
 }
 
 /// Makes who asks the upstreams about credentials, with what they have said before.
-fn prover(config: &Config, kept: &Kept, behind: Option<Behind>, tasks: &Tasks) -> Prover {
+fn prover(
+    config: &Config,
+    secret: &Secret,
+    kept: &[disk::Proof],
+    behind: Option<Behind>,
+    tasks: &Tasks,
+) -> Prover {
     // Another place under the same name has said nothing yet.
     let place =
         |upstream: &config::Upstream| vec![upstream.name.clone(), upstream.base_url.to_string()];
@@ -424,7 +453,7 @@ fn prover(config: &Config, kept: &Kept, behind: Option<Behind>, tasks: &Tasks) -
     let places: Vec<_> = config.upstreams.iter().map(place).collect();
     let ttl = config.cache.proof_ttl;
     Prover::new(prover::Options {
-        proofs: Proofs::new(kept.secret.clone(), &places, ttl, behind, &kept.proofs),
+        proofs: Proofs::new(secret.clone(), &places, ttl, behind, kept),
         names: config.upstreams.iter().map(name).collect(),
         asked_by: config.upstreams.iter().map(asked_by).collect(),
         terms: Terms {

@@ -8,7 +8,9 @@ mod apologies;
 mod calls;
 mod circuits;
 mod disk;
+mod facts;
 mod proofs;
+mod redis;
 mod series;
 mod text;
 mod tries;
@@ -62,6 +64,10 @@ pub struct Readings {
     pub purges: [u64; Selector::KINDS.len()],
     /// What the disk tier has done.
     pub disk: store::disk::Counts,
+    /// What was done about entries in Redis.
+    pub redis: store::redis::entries::Counts,
+    /// What happened to what replicas agree on.
+    pub facts: store::redis::sync::Counts,
     /// What upstreams have said of credentials.
     pub proofs: store::proofs::Counts,
     /// What came of the tries of calls.
@@ -153,6 +159,8 @@ impl Readings {
             log_dropped,
             purges,
             ref disk,
+            ref redis,
+            ref facts,
             ref proofs,
             ref circuits,
             ref upstreams,
@@ -230,6 +238,8 @@ impl Readings {
         let kinds = Selector::KINDS.into_iter().zip(purges);
         text::family(&mut out, "purges", help, "kind", kinds);
         disk::write(&mut out, disk);
+        redis::write(&mut out, redis);
+        facts::write(&mut out, facts);
         proofs::write(&mut out, proofs);
         circuits::write(&mut out, circuits);
         upstreams::write(&mut out, upstreams);

@@ -4,9 +4,9 @@
 //! Redis is semi-trusted: it may be down, slow, empty, or wrong, and none of that fails a call or answers one
 //! wrongly. Who wants something from it goes by [`link`], which waits at most as long as it is told and fails at once
 //! while Redis is away. Names of keys are `layout`'s. Entries are `entries`': written by `writer` from the `queue`, looked
-//! through by `sweep`.
+//! through by `sweep`. What replicas agree on beside entries is [`sync`]'s.
 
-mod entries;
+pub mod entries;
 mod generations;
 pub mod layout;
 pub mod link;
@@ -22,7 +22,8 @@ mod value;
 mod writer;
 
 pub use self::{
-    entries::{Counts, Options, Redis},
+    entries::{Options, Redis},
+    layout::Layout,
     link::{Early, Link, Master, hash_slot},
     trouble::{Kind, Trouble},
 };

@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::{
-    Link,
+    Link, Redis,
     generations::{Hash, Over},
     layout::Layout,
     link::Early,
@@ -188,8 +188,7 @@ impl Facts {
         self.0.hurry();
     }
 
-    /// Tells the others of what was purged here; returns whether it is written down.
-    pub async fn save(&self, link: &Link) -> bool {
+    async fn save(&self, link: &Link) -> bool {
         let saved = self.0.write_pending(To::Link(link)).await;
         if let Err(trouble) = &saved {
             tracing::debug!(error = %trouble, "purges not shared yet");
@@ -197,14 +196,12 @@ impl Facts {
         saved.is_ok()
     }
 
-    /// Has the others forget these purges, behind which nothing is left; returns whether that was done.
-    pub async fn forget(&self, link: &Link, rows: &[Row]) -> bool {
+    async fn forget(&self, link: &Link, rows: &[Row]) -> bool {
         let forgotten = self.0.hash.forget(To::Link(link), rows).await;
         forgotten.is_ok()
     }
 
-    /// Has the others know `proof`, soon and in the background.
-    pub fn keep_proof(&self, proof: &Proof) {
+    fn keep_proof(&self, proof: &Proof) {
         let now = self.0.options.generations.now();
         self.0.proofs.put(proof, now);
         self.0.wake.notify_one();
@@ -219,6 +216,23 @@ impl Facts {
             reads: load(&self.0.reads),
             unfit: load(&self.0.unfit),
         }
+    }
+}
+
+impl Redis {
+    /// Tells the other replicas of what was purged here; returns whether it is written down.
+    pub async fn save(&self) -> bool {
+        self.0.facts.save(&self.0.link).await
+    }
+
+    /// Has all replicas forget these purges, behind which nothing is left; returns whether that was done.
+    pub async fn forget(&self, rows: &[Row]) -> bool {
+        self.0.facts.forget(&self.0.link, rows).await
+    }
+
+    /// Has the other replicas know `proof`, soon and in the background.
+    pub fn keep_proof(&self, proof: &Proof) {
+        self.0.facts.keep_proof(proof);
     }
 }
 

@@ -171,6 +171,13 @@ impl Link {
         self.inner().is_up()
     }
 
+    /// Returns whether the server that `key` lies on can be asked.
+    pub fn reaches(&self, key: &str) -> bool {
+        let table = self.inner().table.load();
+        let node = table.of_key(key.as_bytes());
+        node.is_some_and(|node| node.is_up())
+    }
+
     /// Returns every server that keys lie on, whether it can be asked or not.
     pub fn masters(&self) -> Result<Vec<Master>, Trouble> {
         let table = self.inner().table.load();
