@@ -7,7 +7,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, time::Instant};
 
-use self::{shared::Shared, ways::Ways};
+use self::{
+    shared::{Agreed, Shared},
+    ways::Ways,
+};
 use crate::{
     admin::{self, Readiness, Views},
     answer::{
@@ -109,9 +112,19 @@ impl App {
         let keepers = Tasks::default();
         let trust = Trust::new(config.store.trust, Instant::now());
         let secret = secret(config, &kept);
-        let shared = Shared::join(config, &secret, &generations, &trust, &keepers, &tasks).await;
-        let behind = match &shared {
-            Some(shared) => Some(Behind::Redis(shared.redis.clone())),
+        let redis = Shared::connect(
+            config,
+            Agreed {
+                secret: secret.clone(),
+                generations: generations.clone(),
+                trust: trust.clone(),
+            },
+            &tasks,
+            &keepers,
+        );
+        let redis = redis.await;
+        let behind = match &redis {
+            Some(redis) => Some(Behind::Redis(redis.entries.clone())),
             None => disk.clone().map(Behind::Disk),
         };
         let prover = prover(config, &secret, &kept.proofs, behind.clone(), &tasks);
@@ -130,20 +143,22 @@ impl App {
         let ways = Ways::new(config);
         let upstreams = ways.upstreams(config, &policy, &prover)?;
         let connections = Connections::new(config.limits.connections);
+        if let Some(redis) = &redis {
+            redis.look_after(prover.proofs().clone(), &keepers);
+        }
         let readings = Gauges {
             ways,
             connections: connections.clone(),
             ledger: ledger.clone(),
             memory,
             disk: disk.clone(),
-            shared: shared.clone(),
+            redis,
             refused,
             tapes: tapes.clone(),
             flights: flights.clone(),
             proofs: prover.proofs().clone(),
             purger: purger.clone(),
         };
-        let proofs = prover.proofs().clone();
         let own = Own {
             purger: purger.clone(),
             flights: flights.clone(),
@@ -192,9 +207,6 @@ impl App {
         app.listen_for_calls(proxies, &edge, deadlines(&config.limits), connections);
         app.keepers.spawn_until_stop(tapes.look_after());
         app.keepers.spawn_until_stop(purger.look_after());
-        if let Some(shared) = shared {
-            shared.look_after(proofs, &app.keepers);
-        }
         app.readiness.ready();
         Ok(app)
     }
@@ -319,7 +331,7 @@ struct Gauges {
     ledger: Ledger,
     memory: Memory,
     disk: Option<Disk>,
-    shared: Option<Shared>,
+    redis: Option<Shared>,
     /// What stands for a disk that there is not.
     refused: Counts,
     tapes: Tapes,
@@ -339,7 +351,6 @@ struct Opened {
 impl Gauges {
     fn render(&self) -> String {
         let (led, followers) = self.flights.counts();
-        let shared = self.shared.as_ref();
         self.ledger.metrics().render(&Readings {
             entries: self.memory.entries(),
             entry_bytes: self.memory.bytes(),
@@ -351,12 +362,7 @@ impl Gauges {
             log_dropped: self.ledger.log().dropped(),
             purges: self.purger.counts(),
             disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
-            redis: shared
-                .map(|shared| shared.redis.counts())
-                .unwrap_or_default(),
-            facts: shared
-                .map(|shared| shared.facts.counts())
-                .unwrap_or_default(),
+            redis: self.redis.as_ref().map(Shared::counts).unwrap_or_default(),
             proofs: self.proofs.counts(),
             upstreams: self.ways.readings(),
             connections: self.connections.open(),
@@ -371,8 +377,8 @@ impl Gauges {
     fn troubles(&self) -> Vec<String> {
         let troubles = self.ways.circuits().flat_map(Circuits::troubles);
         let troubles = troubles.map(|trouble| trouble.to_string());
-        let redis = self.shared.as_ref();
-        let redis = redis.and_then(|shared| shared.link.trouble());
+        let redis = self.redis.as_ref();
+        let redis = redis.and_then(|redis| redis.link.trouble());
         let redis = redis.map(|trouble| format!("redis: {}: {trouble}", trouble.kind.as_str()));
         troubles.chain(redis).collect()
     }
@@ -381,10 +387,8 @@ impl Gauges {
 /// Returns what keys are made with: what the operator says, else what is kept.
 fn secret(config: &Config, kept: &Kept) -> Secret {
     let configured = config.key.secret.as_ref();
-    configured.map_or_else(
-        || kept.secret.clone(),
-        |text| Secret::of_text(text.expose()),
-    )
+    let configured = configured.map(|text| Secret::of_text(text.expose()));
+    configured.unwrap_or_else(|| kept.secret.clone())
 }
 
 /// Opens the disk tier, if there is to be one; a disk that cannot be used is a warning and no more.

@@ -15,7 +15,7 @@ use refrain::{
         line::Line,
         metrics::{Metrics, Readings, Upstream},
     },
-    store::{codec::Damage, disk, proofs::Event, purge::Selector},
+    store::{codec::Damage, disk, proofs::Event, purge::Selector, redis},
     upstream::headers,
 };
 
@@ -227,6 +227,11 @@ fn every_value_of_a_label_is_documented() {
     let kinds = disk::Kind::ALL.map(disk::Kind::as_str);
     assert_eq!(
         values("### Values of `kind` of `refrain_disk_errors_total`"),
+        kinds
+    );
+    let kinds = redis::Kind::ALL.map(redis::Kind::as_str);
+    assert_eq!(
+        values("### Values of `kind` of `refrain_redis_errors_total`"),
         kinds
     );
     assert_eq!(

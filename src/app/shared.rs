@@ -1,4 +1,4 @@
-//! The tier that replicas share, and what they agree on.
+//! What replicas share, where there is a Redis: the link to it, what goes by it, and what they agree on.
 
 use std::sync::Arc;
 
@@ -6,82 +6,100 @@ use super::keep_stale;
 use crate::{
     answer::tasks::Tasks,
     call::key::Secret,
-    config::{Config, Redis as Settings},
-    ledger::clock,
+    config::Config,
+    ledger::{clock, metrics::redis::Counts},
     store::{
         generations::Generations,
         proofs::Proofs,
         redis::{
-            self, Layout, Link, Redis,
+            Link, Options, Redis,
+            layout::Layout,
             sync::{self, Facts},
         },
         trust::Trust,
     },
 };
 
-/// What this replica shares with others; clones share it.
+/// What is shared; clones share it, too.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     pub(super) link: Link,
-    pub(super) facts: Facts,
-    pub(super) redis: Redis,
+    pub(super) entries: Redis,
+    facts: Facts,
+}
+
+/// What this replica has to agree on with others.
+pub(super) struct Agreed {
+    pub(super) secret: Secret,
+    pub(super) generations: Generations,
+    pub(super) trust: Trust,
 }
 
 impl Shared {
-    /// Joins the replicas that share a Redis, if there is to be one; it may come later.
-    pub(super) async fn join(
+    /// Connects to Redis, if there is to be one; it may come later. `keepers` run what goes on as long as the process.
+    pub(super) async fn connect(
         config: &Config,
-        secret: &Secret,
-        generations: &Generations,
-        trust: &Trust,
-        keepers: &Tasks,
+        agreed: Agreed,
         tasks: &Tasks,
+        keepers: &Tasks,
     ) -> Option<Self> {
-        let settings = config.store.redis.as_ref()?;
-        let layout = Layout::new(&settings.prefix);
-        let facts = sync::Options {
-            secret: secret.clone(),
-            is_configured: config.key.secret.is_some(),
-            generations: generations.clone(),
-            trust: trust.clone(),
-            // Past both, nobody is served because of it.
-            keep_proofs: config
-                .cache
-                .proof_ttl
-                .saturating_add(config.cache.stale_if_error),
-        };
-        let facts = Facts::new(layout.clone(), facts);
+        let redis = config.store.redis.clone()?;
+        let (layout, budget) = (Layout::new(&redis.prefix), redis.budget);
+        let generations = agreed.generations.clone();
+        let facts = Facts::new(layout.clone(), of(agreed, config));
         let greeter = facts.clone();
         let greeting = move |early| {
             let greeter = greeter.clone();
             async move { greeter.greet(&early).await }
         };
-        let link = Link::start(settings.clone(), keepers, greeting).await;
-        let entries = entries(config, settings, generations, tasks);
-        let redis = Redis::new(link.clone(), layout, facts.clone(), entries);
-        Some(Self { link, facts, redis })
+        let link = Link::start(redis, keepers, greeting).await;
+        let options = Options {
+            max_entry: config.cache.max_entry,
+            max_ttl: config.cache.max_ttl,
+            keep_stale: keep_stale(config),
+            budget,
+            clock: Arc::new(clock::wall),
+            generations,
+            tasks: tasks.clone(),
+        };
+        let entries = Redis::new(link.clone(), layout, facts.clone(), options);
+        keepers.spawn_until_stop(entries.clone().write_behind());
+        Some(Self {
+            link,
+            entries,
+            facts,
+        })
     }
 
-    /// Has everything written and heard that is shared, as long as the keepers do.
-    pub(super) fn look_after(self, proofs: Proofs, keepers: &Tasks) {
-        keepers.spawn_until_stop(self.redis.write_behind());
-        keepers.spawn_until_stop(self.facts.look_after(self.link, proofs));
+    /// Stays in agreement with the others, also about `proofs`, as long as the keepers run.
+    pub(super) fn look_after(&self, proofs: Proofs, keepers: &Tasks) {
+        let facts = self.facts.clone();
+        keepers.spawn_until_stop(facts.look_after(self.link.clone(), proofs));
+    }
+
+    /// Returns what was done so far.
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            link: self.link.counts(),
+            entries: self.entries.counts(),
+            facts: self.facts.counts(),
+        }
     }
 }
 
-fn entries(
-    config: &Config,
-    settings: &Settings,
-    generations: &Generations,
-    tasks: &Tasks,
-) -> redis::Options {
-    redis::Options {
-        max_entry: config.cache.max_entry,
-        max_ttl: config.cache.max_ttl,
-        keep_stale: keep_stale(config),
-        budget: settings.budget,
-        clock: Arc::new(clock::wall),
-        generations: generations.clone(),
-        tasks: tasks.clone(),
+fn of(agreed: Agreed, config: &Config) -> sync::Options {
+    let Agreed {
+        secret,
+        generations,
+        trust,
+    } = agreed;
+    let (ttl, hold) = (config.cache.proof_ttl, config.cache.stale_if_error);
+    sync::Options {
+        secret,
+        is_configured: config.key.secret.is_some(),
+        generations,
+        trust,
+        // Past both, nobody is served because of it.
+        keep_proofs: ttl.saturating_add(hold),
     }
 }

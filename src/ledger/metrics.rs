@@ -10,7 +10,7 @@ mod circuits;
 mod disk;
 mod facts;
 mod proofs;
-mod redis;
+pub mod redis;
 mod series;
 mod text;
 mod tries;
@@ -64,10 +64,8 @@ pub struct Readings {
     pub purges: [u64; Selector::KINDS.len()],
     /// What the disk tier has done.
     pub disk: store::disk::Counts,
-    /// What was done about entries in Redis.
-    pub redis: store::redis::entries::Counts,
-    /// What happened to what replicas agree on.
-    pub facts: store::redis::sync::Counts,
+    /// What was done with Redis.
+    pub redis: redis::Counts,
     /// What upstreams have said of credentials.
     pub proofs: store::proofs::Counts,
     /// What came of the tries of calls.
@@ -160,7 +158,6 @@ impl Readings {
             purges,
             ref disk,
             ref redis,
-            ref facts,
             ref proofs,
             ref circuits,
             ref upstreams,
@@ -239,7 +236,6 @@ impl Readings {
         text::family(&mut out, "purges", help, "kind", kinds);
         disk::write(&mut out, disk);
         redis::write(&mut out, redis);
-        facts::write(&mut out, facts);
         proofs::write(&mut out, proofs);
         circuits::write(&mut out, circuits);
         upstreams::write(&mut out, upstreams);

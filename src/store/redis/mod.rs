@@ -23,7 +23,6 @@ mod writer;
 
 pub use self::{
     entries::{Options, Redis},
-    layout::Layout,
     link::{Early, Link, Master, hash_slot},
     trouble::{Kind, Trouble},
 };

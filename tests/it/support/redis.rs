@@ -33,7 +33,7 @@ use tokio::{
 use super::{proxy::Lines, skip, tls::Authority, within};
 
 pub(crate) use self::{
-    cluster::cluster,
+    cluster::{Cluster, cluster},
     sentinel::{follower, sentinels},
 };
 
@@ -285,11 +285,11 @@ impl Redis {
 
     fn url_of(&self, credential: Option<(&str, &str)>) -> String {
         let scheme = self.plan.tls.as_ref().map_or("redis", |_| "rediss");
-        let (addr, credential) = (
-            self.addr,
-            credential.map(|(user, word)| format!("{user}:{word}@")),
-        );
-        format!("{scheme}://{}{addr}", credential.unwrap_or_default())
+        let credential = credential.map(|(user, password)| {
+            let (user, password) = (escaped(user), escaped(password));
+            format!("{user}:{password}@")
+        });
+        format!("{scheme}://{}{}", credential.unwrap_or_default(), self.addr)
     }
 
     /// Returns the test's own connection, made where there is none.
@@ -320,6 +320,15 @@ fn command(words: &[&str]) -> Cmd {
         command.arg(word);
     }
     command
+}
+
+/// Returns `text` as it stands in an address.
+fn escaped(text: &str) -> String {
+    let bytes = text.bytes().map(|byte| match byte {
+        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    });
+    bytes.collect()
 }
 
 fn trusting(ca: &Path) -> TlsCertificates {
