@@ -111,6 +111,27 @@ impl Set {
         Ok(())
     }
 
+    /// Reads the proofs that were given lately, and hands each to `known`: messages may have been lost.
+    pub(super) async fn read_latest(
+        &self,
+        to: To<'_>,
+        now: u64,
+        known: impl Fn(&Proof),
+    ) -> Result<(), Trouble> {
+        let since = now.saturating_sub(codec::millis(LATELY)) * 2;
+        let mut read = Cmd::new();
+        read.arg("ZREVRANGEBYSCORE").arg(&self.key);
+        read.arg("+inf").arg(since).arg("WITHSCORES");
+        read.arg("LIMIT").arg(0).arg(MOST_LATELY);
+        let latest: Vec<(Vec<u8>, f64)> = to.ask(&self.key, &read).await?;
+        for (member, score) in latest {
+            if let Some(proof) = read_proof(&member, score, now) {
+                known(&proof);
+            }
+        }
+        Ok(())
+    }
+
     fn take_back(&self, proofs: impl IntoIterator<Item = ([u8; 32], Score)>) {
         let mut waiting = self.waiting();
         for (subject, score) in proofs {
@@ -154,6 +175,10 @@ fn score(proof: &Proof, now: u64) -> Score {
 
 /// Proofs that are read or written at a time.
 const PAGE: usize = 200;
+/// What was given so long ago has been read by now, unless clocks differ by more.
+const LATELY: Duration = Duration::from_secs(10);
+/// Proofs that are read so at most; what is beyond is read with the next connection.
+const MOST_LATELY: usize = 10_000;
 /// Below, every whole number is a float: 2^53.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 

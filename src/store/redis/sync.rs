@@ -159,12 +159,13 @@ impl Facts {
                 () = sleep_until(due) => {}
                 () = self.0.wake.notified() => {}
             }
-            // What fails now is done after the next greeting.
-            let _ = self.0.share_proofs(&link, &proofs).await;
             let now = Instant::now();
-            if self.0.is_urgent.swap(false, Ordering::Relaxed) || now >= due {
+            let is_due = self.0.is_urgent.swap(false, Ordering::Relaxed) || now >= due;
+            if is_due {
                 due = now + self.0.check(&link).await;
             }
+            // What fails now is done after the next greeting.
+            let _ = self.0.share_proofs(&link, &proofs, is_due).await;
         }
     }
 
@@ -334,14 +335,25 @@ impl Inner {
         }
     }
 
-    async fn share_proofs(&self, link: &Link, proofs: &Proofs) -> Result<(), Trouble> {
+    /// Writes the proofs that wait and reads those that others have written: all where some may have been missed, else, if
+    /// that `is_due`, the latest.
+    async fn share_proofs(
+        &self,
+        link: &Link,
+        proofs: &Proofs,
+        is_due: bool,
+    ) -> Result<(), Trouble> {
         let (to, now) = (To::Link(link), self.options.generations.now());
         self.proofs.flush(to, now).await?;
+        let learn = |proof: &Proof| proofs.learn(proof);
         if self.lacks_proofs.swap(false, Ordering::Relaxed) {
-            let loaded = self.proofs.load(to, now, |proof| proofs.learn(proof)).await;
-            self.lacks_proofs
-                .fetch_or(loaded.is_err(), Ordering::Relaxed);
-            loaded?;
+            let loaded = self.proofs.load(to, now, learn).await;
+            let has_failed = loaded.is_err();
+            self.lacks_proofs.fetch_or(has_failed, Ordering::Relaxed);
+            return loaded;
+        }
+        if is_due {
+            self.proofs.read_latest(to, now, learn).await?;
         }
         Ok(())
     }
