@@ -12,7 +12,7 @@ use crate::{
         generations::Generations,
         proofs::Proofs,
         redis::{
-            Link, Options, Redis,
+            Channel, Link, Options, Redis, Trouble,
             layout::Layout,
             sync::{self, Facts},
         },
@@ -25,6 +25,7 @@ use crate::{
 pub(super) struct Shared {
     pub(super) link: Link,
     pub(super) entries: Redis,
+    pub(super) channel: Channel,
     facts: Facts,
 }
 
@@ -44,7 +45,8 @@ impl Shared {
         keepers: &Tasks,
     ) -> Option<Self> {
         let redis = config.store.redis.clone()?;
-        let (layout, budget) = (Layout::new(&redis.prefix), redis.budget);
+        let layout = Layout::new(&redis.prefix).in_database(redis.address.database);
+        let budget = redis.budget;
         let generations = agreed.generations.clone();
         let facts = Facts::new(layout.clone(), of(agreed, config));
         let greeter = facts.clone();
@@ -62,11 +64,14 @@ impl Shared {
             generations,
             tasks: tasks.clone(),
         };
+        let channel = Channel::new(link.clone(), &layout);
+        keepers.spawn_until_stop(channel.clone().listen());
         let entries = Redis::new(link.clone(), layout, facts.clone(), options);
         keepers.spawn_until_stop(entries.clone().write_behind());
         Some(Self {
             link,
             entries,
+            channel,
             facts,
         })
     }
@@ -74,13 +79,25 @@ impl Shared {
     /// Stays in agreement with the others, also about `proofs`, as long as the keepers run.
     pub(super) fn look_after(&self, proofs: Proofs, keepers: &Tasks) {
         let facts = self.facts.clone();
+        let listening = facts.clone().listen(self.channel.clone(), proofs.clone());
+        keepers.spawn_until_stop(listening);
         keepers.spawn_until_stop(facts.look_after(self.link.clone(), proofs));
+    }
+
+    /// Returns what is wrong, if anything is.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let is_deaf = !self.channel.is_hearing();
+        let deaf = || is_deaf.then(|| "redis: news of other replicas are not heard".to_owned());
+        let away = self.link.trouble();
+        let told = |trouble: Trouble| format!("redis: {}: {trouble}", trouble.kind.as_str());
+        away.map(told).or_else(deaf)
     }
 
     /// Returns what was done so far.
     pub(super) fn counts(&self) -> Counts {
         Counts {
             link: self.link.counts(),
+            hearing: self.channel.is_hearing(),
             entries: self.entries.counts(),
             facts: self.facts.counts(),
         }

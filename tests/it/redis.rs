@@ -3,12 +3,16 @@
 mod canary;
 mod cluster;
 mod facts;
+mod faults;
 mod load;
 mod network;
 mod outage;
+mod purge;
 mod refusals;
 mod sentinel;
+mod servers;
 mod shared;
+mod totals;
 mod values;
 
 use crate::support::{

@@ -11,6 +11,8 @@ use crate::store::{
 pub struct Counts {
     /// By the link.
     pub link: link::Counts,
+    /// Whether news of other replicas are heard.
+    pub hearing: bool,
     /// About entries.
     pub entries: entries::Counts,
     /// About what replicas agree on.
@@ -21,6 +23,7 @@ pub struct Counts {
 pub(super) fn write(out: &mut String, counts: &Counts) {
     let Counts {
         link,
+        hearing,
         entries,
         facts: agreed,
     } = counts;
@@ -30,6 +33,12 @@ pub(super) fn write(out: &mut String, counts: &Counts) {
             "gauge",
             "Whether Redis can be asked",
             u64::from(link.up),
+        ),
+        (
+            "redis_hearing",
+            "gauge",
+            "Whether news of other replicas are heard",
+            u64::from(*hearing),
         ),
         (
             "redis_asks",
@@ -70,6 +79,8 @@ pub(super) fn write(out: &mut String, counts: &Counts) {
     ];
     text::rows(out, &rows);
     facts::write(out, agreed);
+    let help = "How long was waited for replies of Redis, all asks together";
+    text::seconds(out, "redis_ask_seconds", help, link.took);
     let errors = Kind::ALL.map(Kind::as_str).into_iter().zip(link.troubles);
     let help = "Commands to Redis that failed, by kind";
     text::family(out, "redis_errors", help, "kind", errors);

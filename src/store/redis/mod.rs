@@ -6,6 +6,7 @@
 //! while Redis is away. Names of keys are `layout`'s. Entries are `entries`': written by `writer` from the `queue`, looked
 //! through by `sweep`. What replicas agree on beside entries is [`sync`]'s.
 
+pub mod channel;
 pub mod entries;
 mod generations;
 pub mod layout;
@@ -17,12 +18,15 @@ mod script;
 mod secret;
 mod sweep;
 pub mod sync;
+mod totals;
 pub mod trouble;
 mod value;
 mod writer;
 
 pub use self::{
+    channel::{Channel, Ears, Heard},
     entries::{Options, Redis},
     link::{Early, Link, Master, hash_slot},
+    totals::Totals,
     trouble::{Kind, Trouble},
 };

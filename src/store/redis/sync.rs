@@ -28,7 +28,8 @@ use tokio::{
 };
 
 use super::{
-    Link, Redis,
+    Channel, Link, Redis,
+    channel::Heard,
     generations::{Hash, Over},
     layout::Layout,
     link::Early,
@@ -169,8 +170,21 @@ impl Facts {
         }
     }
 
+    /// Listens to what the others say, for ever.
+    pub async fn listen(self, channel: Channel, proofs: Proofs) {
+        let mut ears = channel.ears();
+        self.hears(channel.is_hearing());
+        while let Some(heard) = ears.hear().await {
+            match heard {
+                Heard::Message(message) => self.hear(&message, &proofs),
+                Heard::Lost => self.hears(false),
+                Heard::Back => self.hears(true),
+            }
+        }
+    }
+
     /// Believes a message.
-    pub fn hear(&self, message: &Message, proofs: &Proofs) {
+    fn hear(&self, message: &Message, proofs: &Proofs) {
         match message {
             Message::Purged(row) => self.0.hear_of(row),
             Message::Proof { subject, score } => {
@@ -183,7 +197,7 @@ impl Facts {
     }
 
     /// Notes whether messages come. Where they began or ceased to, some were missed.
-    pub fn hears(&self, hears: bool) {
+    fn hears(&self, hears: bool) {
         self.0.is_deaf.store(!hears, Ordering::Relaxed);
         self.0.lacks_proofs.store(true, Ordering::Relaxed);
         self.0.hurry();
