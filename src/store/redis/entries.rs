@@ -307,6 +307,3 @@ impl fmt::Debug for Redis {
 
 /// What is packed and unpacked in less time than it takes to hand it to another thread and back, about.
 const LARGE: usize = 64 << 10;
-
-#[cfg(test)]
-mod tests;
