@@ -109,6 +109,7 @@ pub(super) struct Store {
     pub(super) redis: ApiKey,
     pub(super) prefix: String,
     pub(super) redis_ca: String,
+    pub(super) trust: Off<Span>,
 }
 
 /// `[limits]`.
@@ -247,6 +248,7 @@ impl Default for Store {
             redis: ApiKey::none(),
             prefix: "refrain:".to_owned(),
             redis_ca: String::new(),
+            trust: Off::At(seconds(30)),
         }
     }
 }

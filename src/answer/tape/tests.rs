@@ -518,7 +518,7 @@ async fn the_last_of_an_answer_is_handed_out_once_the_keeper_has_decided() {
         let content = Full::new(Bytes::from_static(body.as_bytes()));
         let content = content.map_err(|never| match never {}).boxed_unsync();
         let listener = Listener::Whole { wants_json: false };
-        let source = Box::pin(async move { Ok((head(true), content, listener)) });
+        let source = Box::pin(async move { Ok(Some((head(true), content, listener))) });
         let follower = Arc::new(Mutex::new(None::<Reader>));
         let early = Arc::new(AtomicBool::new(true));
         let (follows, came) = (follower.clone(), early.clone());
@@ -530,7 +530,7 @@ async fn the_last_of_an_answer_is_handed_out_once_the_keeper_has_decided() {
                 next(&mut follower).now_or_never().is_some()
             };
             came.store(has_come, Ordering::Relaxed);
-            Ok(Some(()))
+            Ok(())
         });
         let (tape, mut leader) = tapes.record(source, keep, true);
         *follower.lock().unwrap() = tape.join(true);

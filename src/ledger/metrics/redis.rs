@@ -1,9 +1,9 @@
 //! What was done with Redis, and about the entries there.
 
-use super::text;
+use super::{facts, text};
 use crate::store::{
     codec::Damage,
-    redis::{Kind, entries, link},
+    redis::{Kind, entries, link, sync},
 };
 
 /// What was done with Redis; nothing where there is none.
@@ -15,6 +15,8 @@ pub struct Counts {
     pub hearing: bool,
     /// About entries.
     pub entries: entries::Counts,
+    /// About what replicas agree on.
+    pub facts: sync::Counts,
 }
 
 /// Writes what was done with Redis.
@@ -23,6 +25,7 @@ pub(super) fn write(out: &mut String, counts: &Counts) {
         link,
         hearing,
         entries,
+        facts: agreed,
     } = counts;
     let rows = [
         (
@@ -75,6 +78,7 @@ pub(super) fn write(out: &mut String, counts: &Counts) {
         ),
     ];
     text::rows(out, &rows);
+    facts::write(out, agreed);
     let help = "How long was waited for replies of Redis, all asks together";
     text::seconds(out, "redis_ask_seconds", help, link.took);
     let errors = Kind::ALL.map(Kind::as_str).into_iter().zip(link.troubles);

@@ -62,10 +62,9 @@ impl Layout {
 
     /// Returns where the entries with this tag are listed. A tag may be long, a key should not.
     pub fn tag(&self, tag: &str) -> String {
-        let digest = Sha256::digest(tag.as_bytes());
-        let short = digest.iter().take(16);
-        let hex: String = short.map(|byte| format!("{byte:02x}")).collect();
-        format!("{}t:{hex}", self.prefix)
+        let digest: [u8; 32] = Sha256::digest(tag.as_bytes()).into();
+        let short = digest.first_chunk().copied().unwrap_or_default();
+        format!("{}t:{:032x}", self.prefix, u128::from_be_bytes(short))
     }
 
     /// Returns what stands for `slot` in lists.

@@ -258,24 +258,21 @@ impl State {
     /// done if there is none newer.
     fn put_back(&mut self, slot: Slot, mut job: Job) {
         self.followers += job.followers.len();
-        match self.jobs.get_mut(&slot) {
-            Some(newer) => {
-                job.followers.append(&mut newer.followers);
-                newer.followers = job.followers;
-                if newer.work.is_none()
-                    && let Some(work) = job.work
-                {
-                    self.add(slot, work, job.since);
-                }
+        let Some(newer) = self.jobs.get_mut(&slot) else {
+            let work = job.work.take().filter(|work| self.has_room(work));
+            if let Some(work) = &work {
+                self.count(work);
             }
-            None => {
-                let work = job.work.take().filter(|work| self.has_room(work));
-                if let Some(work) = &work {
-                    self.count(work);
-                }
-                self.jobs.insert(slot, Job { work, ..job });
-                self.order.push_back(slot);
-            }
+            self.jobs.insert(slot, Job { work, ..job });
+            self.order.push_back(slot);
+            return;
+        };
+        job.followers.append(&mut newer.followers);
+        newer.followers = job.followers;
+        if newer.work.is_none()
+            && let Some(work) = job.work
+        {
+            self.add(slot, work, job.since);
         }
     }
 

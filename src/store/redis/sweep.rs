@@ -262,7 +262,7 @@ impl Walk<'_> {
         command.arg(&key).arg(cursor).arg("COUNT").arg(PAGE);
         let (next, members): (u64, Vec<(Vec<u8>, f64)>) =
             link.ask(&key, &command, PATIENCE).await?;
-        let slots = members.iter().flat_map(|(member, _)| layout.slot(member));
+        let slots = members.iter().filter_map(|(member, _)| layout.slot(member));
         Ok((next, slots.map(|slot| layout.entry(&slot)).collect()))
     }
 }
