@@ -32,6 +32,7 @@ use crate::{
     },
     ledger::{
         Ledger, clock,
+        journal::{Archive, Journal},
         log::Log,
         metrics::{Metrics, Readings},
         panics,
@@ -75,6 +76,7 @@ pub struct App {
     min_drain: Duration,
     /// What stands behind the memory.
     behind: Option<Behind>,
+    journal: Journal,
     ledger: Ledger,
 }
 
@@ -111,6 +113,8 @@ impl App {
             Some(redis) => Some(Behind::Redis(redis.entries.clone())),
             None => disk.clone().map(Behind::Disk),
         };
+        let archive = behind.as_ref().map(Archive::from);
+        let journal = Journal::new(ledger.totals().clone(), archive, clock::wall)?;
         let prover = prover(config, &kept, behind.clone(), &tasks);
         let store = Tiered::new(
             memory.clone(),
@@ -179,6 +183,7 @@ impl App {
             drain: config.limits.drain,
             min_drain: config.limits.min_drain.min(config.limits.drain),
             behind,
+            journal: journal.clone(),
             ledger,
         };
         let proxies = app.bind(config).await?;
@@ -187,6 +192,7 @@ impl App {
         app.listen_for_calls(proxies, &edge, deadlines(&config.limits), connections);
         app.keepers.spawn_until_stop(tapes.look_after());
         app.keepers.spawn_until_stop(purger.look_after());
+        app.keepers.spawn_until_stop(journal.look_after());
         app.readiness.ready();
         Ok(app)
     }
@@ -239,6 +245,7 @@ impl App {
             metrics: Arc::new(move || metrics.render()),
             troubles: Arc::new(move || gauges.troubles()),
             purger,
+            journal: self.journal.clone(),
             guard: Arc::new(admin::guard::Guard {
                 token: config.admin.token.clone(),
                 is_loopback: address.ip().is_loopback(),
@@ -275,6 +282,10 @@ impl App {
             self.end.cut.cancel();
             self.tasks.finish(CUT).await;
         }
+        // The last calls are counted by now.
+        if !self.write_totals(FLUSH).await {
+            tracing::warn!("counters of the last seconds lost: the store does not take them");
+        }
         if let Some(behind) = &self.behind
             && !behind.close(FLUSH).await
         {
@@ -290,10 +301,20 @@ impl App {
         self.ledger.cuts_off();
         self.end.cut.cancel();
         let written = self.tasks.finish(CUT);
-        match &self.behind {
-            Some(behind) => drop(tokio::join!(written, behind.close(CUT))),
-            None => drop(written.await),
-        }
+        let kept = async {
+            self.write_totals(CUT / 2).await;
+            match &self.behind {
+                Some(behind) => behind.close(CUT / 2).await,
+                None => true,
+            }
+        };
+        tokio::join!(written, kept);
+    }
+
+    /// Has the store take the counters; returns whether it did, within `patience`.
+    async fn write_totals(&self, patience: Duration) -> bool {
+        let flushed = tokio::time::timeout(patience, self.journal.flush()).await;
+        flushed.unwrap_or(false)
     }
 }
 

@@ -12,6 +12,7 @@ use refrain::{
     guard::{breaker, circuit::State, tally::Tally},
     ledger::{
         clock,
+        journal::Cover,
         line::Line,
         metrics::{Metrics, Readings, Upstream},
     },
@@ -253,6 +254,8 @@ fn every_value_of_a_label_is_documented() {
         values("### Values of `to` of `refrain_circuit_transitions_total`"),
         states
     );
+    let covers = Cover::ALL.map(Cover::as_str);
+    assert_eq!(values("### Values of `covers`"), covers);
 }
 
 #[test]

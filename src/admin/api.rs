@@ -3,20 +3,21 @@
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{DefaultBodyLimit, Query, Request, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{get, post},
 };
 
-use super::{Views, purge};
+use super::{Views, purge, stats};
 use crate::{call::content, dialect::envelope::error_body, store::purge::Refused};
 
 /// Makes the routes below `/api`.
 pub(super) fn router(views: Views) -> Router<Views> {
     Router::new()
         .route("/purge", post(run_purge))
+        .route("/stats", get(show_stats))
         .layer(DefaultBodyLimit::max(LARGEST))
         .layer(middleware::from_fn_with_state(views, guarded))
 }
@@ -50,6 +51,19 @@ async fn run_purge(State(views): State<Views>, headers: HeaderMap, body: Bytes) 
     match views.purger.run(&order).await {
         Ok(outcome) => answer(StatusCode::OK, purge::told(&order, &outcome)),
         Err(refused) => refusal(status_of(refused), &refused.to_string(), "busy"),
+    }
+}
+
+async fn show_stats(
+    State(views): State<Views>,
+    query: Result<Query<stats::Wish>, QueryRejection>,
+) -> Response {
+    match stats::days(query.map(|Query(wish)| wish)) {
+        Ok(days) => answer(
+            StatusCode::OK,
+            stats::told(&views.journal.report(days).await),
+        ),
+        Err(bad) => refusal(StatusCode::BAD_REQUEST, &bad, "bad_request"),
     }
 }
 

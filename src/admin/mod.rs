@@ -7,6 +7,7 @@
 pub mod api;
 pub mod guard;
 pub mod purge;
+mod stats;
 
 use std::sync::{
     Arc,
@@ -22,7 +23,7 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::guard::Guard;
-use crate::store::purge::Purger;
+use crate::{ledger::journal::Journal, store::purge::Purger};
 
 /// Whether calls should be sent here; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +40,8 @@ pub struct Views {
     pub troubles: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Purges entries.
     pub purger: Purger,
+    /// Tells what was counted.
+    pub journal: Journal,
     /// Who may use `/api`.
     pub guard: Arc<Guard>,
 }

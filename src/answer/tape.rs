@@ -248,7 +248,7 @@ impl Reader {
         loop {
             {
                 let mut state = self.shared.state();
-                if let Some(head) = state.head.clone() {
+                if let Some(head) = state.head() {
                     state.served(self.id);
                     return Poll::Ready(Ok(head));
                 }

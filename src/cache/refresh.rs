@@ -55,6 +55,8 @@ pub struct Refreshed {
     pub caller: Caller,
     /// What it is known by.
     pub keyed: Arc<Keyed>,
+    /// The caller's own key space; empty for none.
+    pub namespace: String,
     /// The operator's rule for it, if there is one.
     pub rule: Option<Arc<Rule>>,
     /// When it began.
@@ -173,6 +175,7 @@ impl Refreshed {
             dialect: call.dialect,
             caller: call.caller.clone(),
             keyed,
+            namespace: call.plan.namespace.clone(),
             rule: call.rule.clone(),
             started: Instant::now(),
             first_byte: None,

@@ -11,8 +11,10 @@ pub mod health;
 pub mod mock;
 pub mod purge;
 pub mod serve;
+pub mod stats;
 
 mod client;
+mod operator;
 mod signals;
 
 use std::{
@@ -25,7 +27,7 @@ use clap::{Args, Parser, Subcommand};
 use self::failure::Failure;
 pub use self::{
     check::Check, demo::Demo, hash_key::HashKey, health::Health, mock::Mock, purge::Purge,
-    serve::ServeArgs,
+    serve::ServeArgs, stats::Stats,
 };
 use crate::config::{self, Config, Flag, Problems, Sources};
 
@@ -64,6 +66,8 @@ pub enum Command {
     Mock(Mock),
     /// Have a running Refrain forget answers
     Purge(Purge),
+    /// Show what was counted: calls, hits, tokens spent and saved
+    Stats(Stats),
 }
 
 /// Which configuration file is read.
@@ -92,6 +96,7 @@ impl Command {
             Self::Health(health) => health.run().await,
             Self::Mock(mock) => Ok(mock.run().await?),
             Self::Purge(purge) => Ok(purge.run().await?),
+            Self::Stats(stats) => stats.run().await,
         }
     }
 }
@@ -175,6 +180,7 @@ mod tests {
       health    Ask a running Refrain whether it is ready
       mock      Be an OpenAI-shaped upstream, for trying things out
       purge     Have a running Refrain forget answers
+      stats     Show what was counted: calls, hits, tokens spent and saved
 
     Options:
           --config <FILE>        Read the settings of this file; without it, no file is read [env: REFRAIN_CONFIG]

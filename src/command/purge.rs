@@ -1,20 +1,10 @@
 //! `refrain purge`: has a running Refrain forget answers, by its admin listener.
-//!
-//! # Scope
-//! Address and token are the configuration's, as file and environment give it, unless flags name them; where both flags
-//! are given, no configuration is read.
 
 use std::{fmt::Write as _, time::Duration};
 
 use serde_json::{Map, Value};
 
-use super::{
-    ConfigArgs,
-    client::client,
-    failure::Failure,
-    health::{admin, origin, root_cause},
-    print,
-};
+use super::{operator::Operator, print};
 
 /// Have a running Refrain forget answers
 #[derive(clap::Args, Clone, Debug)]
@@ -28,7 +18,7 @@ Examples:
 )]
 pub struct Purge {
     #[command(flatten)]
-    config: ConfigArgs,
+    operator: Operator,
     /// Purge everything
     #[arg(long, group = "selector")]
     all: bool,
@@ -65,12 +55,6 @@ pub struct Purge {
     /// Let answers be stale instead of gone
     #[arg(long)]
     soft: bool,
-    /// Ask this admin listener, whatever the configuration says
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// Its token; without it, the configuration's, which `REFRAIN_ADMIN__TOKEN` can be
-    #[arg(long, value_name = "TOKEN")]
-    token: Option<String>,
 }
 
 impl Purge {
@@ -79,46 +63,12 @@ impl Purge {
     /// # Errors
     /// When Refrain does not answer, or refuses, and when the configuration is wrong.
     pub async fn run(self) -> anyhow::Result<()> {
-        let (admin, token) = self.whom()?;
-        let url = format!("{admin}/api/purge");
-        let told = self.ask(&url, token.as_deref()).await?;
+        let post = |client: &reqwest::Client, url: &str| client.post(url).json(&self.body());
+        let asked = self
+            .operator
+            .ask("/api/purge", post, TIMEOUT, "nothing purged");
+        let told = asked.await?;
         Ok(print(&self.said(&told))?)
-    }
-
-    /// Returns the origin of the admin listener, and its token.
-    fn whom(&self) -> anyhow::Result<(String, Option<String>)> {
-        if let (Some(url), Some(token)) = (&self.url, &self.token) {
-            return Ok((origin(url), Some(token.clone())));
-        }
-        let config = self.config.load(Vec::new())?;
-        let origin = match &self.url {
-            Some(url) => origin(url),
-            None => admin(&config)?,
-        };
-        let configured = config.admin.token.as_ref();
-        let configured = configured.map(|token| token.expose().to_owned());
-        Ok((origin, self.token.clone().or(configured)))
-    }
-
-    async fn ask(&self, url: &str, token: Option<&str>) -> Result<Value, Failure> {
-        let unreachable = |error: reqwest::Error| {
-            Failure::new(format!("no answer from `{url}`: {}", root_cause(&error))).hint(
-                "is `refrain` running, and is this its `[admin] listen`? `--url` names another address",
-            )
-        };
-        let mut request = client(TIMEOUT)?.post(url).json(&self.body());
-        if let Some(token) = token.filter(|token| !token.is_empty()) {
-            request = request.bearer_auth(token);
-        }
-        let response = request.send().await.map_err(unreachable)?;
-        let is_done = response.status().is_success();
-        let told = response.json::<Value>().await.map_err(unreachable)?;
-        if is_done {
-            return Ok(told);
-        }
-        let message = told.pointer("/error/message").and_then(Value::as_str);
-        let message = message.unwrap_or("the answer is not Refrain's");
-        Err(Failure::new(format!("nothing purged: {message}")))
     }
 
     fn body(&self) -> Value {

@@ -5,12 +5,15 @@
 
 pub mod clock;
 mod date;
+pub mod journal;
 pub mod line;
 pub mod log;
 pub mod metrics;
 mod object;
 pub mod panics;
 pub mod refresh;
+pub mod report;
+pub mod totals;
 
 use std::{
     cell::RefCell,
@@ -23,7 +26,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures_util::FutureExt;
@@ -34,6 +37,7 @@ use self::{
     line::Line,
     log::Log,
     metrics::{Ended, Metrics},
+    totals::Totals,
 };
 use crate::{
     answer::{
@@ -43,8 +47,9 @@ use crate::{
     },
     call::{Call, Keyed, caller::Caller, key::Hex},
     config::Rule,
-    dialect::{Dialect, usage::Usage},
+    dialect::{Dialect, chat::request::Request, usage::Usage},
     error::{Error, Kind, Tries},
+    store::totals::{Counts, Day, Place, What},
 };
 
 /// Where calls are written down; clones share it.
@@ -55,6 +60,7 @@ pub struct Ledger(Arc<Books>);
 struct Books {
     log: Log,
     metrics: Metrics,
+    totals: Totals,
     /// Whether calls are being cut off: what ends now has not been left by its client.
     cuts: AtomicBool,
 }
@@ -100,6 +106,9 @@ pub struct Record {
     ledger: Ledger,
     facts: Arc<Facts>,
     keyed: Option<Arc<Keyed>>,
+    /// What the call asks for, where it has no key.
+    read: Option<Arc<Request>>,
+    namespace: String,
     rule: Option<Arc<Rule>>,
     status: Option<StatusCode>,
     served: Option<Served>,
@@ -134,6 +143,9 @@ thread_local! {
 /// Bytes that room is kept for; an everyday line takes 650.
 const KEPT: usize = 4 << 10;
 
+/// What went wrong where a client hung up.
+const GONE: &str = "client_gone";
+
 /// Status of a call whose client hung up before there was one (nginx's word for it).
 const CLIENT_GONE: u16 = 499;
 
@@ -143,8 +155,14 @@ impl Ledger {
         Self(Arc::new(Books {
             log,
             metrics,
+            totals: Totals::default(),
             cuts: AtomicBool::new(false),
         }))
+    }
+
+    /// Returns the counters that last.
+    pub fn totals(&self) -> &Totals {
+        &self.0.totals
     }
 
     /// Returns the metrics.
@@ -186,6 +204,9 @@ impl Ledger {
             ledger: self.clone(),
             facts,
             keyed: call.and_then(|call| call.keyed.as_ref().ok().cloned()),
+            read: call.and_then(|call| call.read.clone()),
+            // Most have none, which takes no room.
+            namespace: call.map_or_else(String::new, |call| call.plan.namespace.clone()),
             rule: call.and_then(|call| call.rule.clone()),
             status: None,
             served: None,
@@ -331,7 +352,7 @@ impl Record {
             if self.ledger.0.cuts.load(Ordering::Relaxed) {
                 "cut_off"
             } else {
-                "client_gone"
+                GONE
             }
         };
         self.error.or_else(|| (!self.complete).then(broken_off))
@@ -365,6 +386,42 @@ impl Record {
         }
     }
 
+    /// Adds the call to the counters that last.
+    fn add_up(&self, date: SystemTime) {
+        let mut counts = Counts::default();
+        counts.add(What::of(self.verdict()), 1);
+        counts.add(What::Errors, u64::from(self.has_failed()));
+        if let Some(usage) = self.usage {
+            let (input, output) = match self.verdict() {
+                Some(Verdict::Hit | Verdict::Stale | Verdict::Collapsed) => {
+                    (What::SavedInput, What::SavedOutput)
+                }
+                _ => (What::SpentInput, What::SpentOutput),
+            };
+            counts.add(input, usage.input_tokens);
+            counts.add(output, usage.output_tokens);
+        }
+        let asked = self.keyed.as_deref().map(|keyed| &keyed.request);
+        let asked = asked.or(self.read.as_deref());
+        let place = Place::new(
+            self.dialect(),
+            asked.map_or("", |request| &request.model),
+            &self.namespace,
+        );
+        let totals = self.ledger.totals();
+        totals.count(Day::of(date), place, &counts);
+    }
+
+    /// Returns whether the call failed, by whosever fault but its client's leaving.
+    fn has_failed(&self) -> bool {
+        let is_error = self.error().is_some_and(|error| error != GONE);
+        is_error || self.status.is_some_and(|status| status.is_server_error())
+    }
+
+    fn dialect(&self) -> &'static str {
+        self.facts.dialect.map_or("other", Dialect::as_str)
+    }
+
     /// Returns what Refrain itself took of a call's time, where that can be told apart: who followed another call, and
     /// who got no answer, waited for an upstream that was not this call's to measure.
     fn overhead(&self, total: Duration, upstream: Option<Duration>) -> Option<Duration> {
@@ -378,7 +435,7 @@ impl Record {
         }
     }
 
-    fn write(&self, now: Instant) {
+    fn write(&self, now: Instant, date: SystemTime) {
         let keyed = self.keyed.as_deref();
         let key = keyed.map(|keyed| keyed.slot.key.short());
         let caller = self.facts.caller.shown();
@@ -388,12 +445,12 @@ impl Record {
         let failed = of_answer.or(self.tries);
         let kept = led.and(self.summary).map(|summary| summary.kept);
         let line = Line {
-            timestamp: clock::wall(),
+            timestamp: date,
             level: "INFO",
             message: "call",
             id: self.facts.id.to_str().unwrap_or_default(),
             caller: caller.as_str(),
-            dialect: self.facts.dialect.map_or("other", Dialect::as_str),
+            dialect: self.dialect(),
             model: keyed.map(|keyed| keyed.request.model.as_str()),
             method: self.facts.method.as_str(),
             path: self.facts.target.path(),
@@ -420,10 +477,11 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let now = Instant::now();
+        let (now, date) = (Instant::now(), clock::wall());
         self.count(now);
+        self.add_up(date);
         if tracing::enabled!(tracing::Level::INFO) {
-            self.write(now);
+            self.write(now, date);
         }
     }
 }

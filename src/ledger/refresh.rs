@@ -2,7 +2,12 @@
 
 use super::{Ledger, clock, line::Line};
 use crate::{
-    answer::tape::Summary, cache::refresh::Refreshed, call::key::Hex, dialect::Dialect, error::Kind,
+    answer::tape::Summary,
+    cache::refresh::Refreshed,
+    call::key::Hex,
+    dialect::Dialect,
+    error::Kind,
+    store::totals::{Counts, Day, Place, What},
 };
 
 /// What came of a refresh, for the metrics.
@@ -49,9 +54,25 @@ impl Ledger {
             Outcome::of(refreshed),
             upstream.filter(|time| !time.is_zero()),
         );
+        self.add_up(refreshed);
         if tracing::enabled!(tracing::Level::INFO) {
             self.write_refresh(refreshed);
         }
+    }
+
+    /// Adds its tokens to the counters that last: they were spent, though on no client's call.
+    fn add_up(&self, refreshed: &Refreshed) {
+        let usage = refreshed.summary.and_then(|summary| summary.usage);
+        let Some(usage) = usage else { return };
+        let mut counts = Counts::default();
+        counts.add(What::SpentInput, usage.input_tokens);
+        counts.add(What::SpentOutput, usage.output_tokens);
+        let place = Place::new(
+            refreshed.dialect.map_or("other", Dialect::as_str),
+            &refreshed.keyed.request.model,
+            &refreshed.namespace,
+        );
+        self.totals().count(Day::of(clock::wall()), place, &counts);
     }
 
     fn write_refresh(&self, refreshed: &Refreshed) {

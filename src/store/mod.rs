@@ -6,6 +6,8 @@
 //! [`proofs`] keeps what upstreams have said about credentials.
 //! [`generations`] says what was purged, [`purge`] does it on request and clears up behind it.
 //!
+//! [`totals`] are the counters that last.
+//!
 //! A store keeps and finds; whether an entry may be served is `cache::freshness`'s decision, whether an answer becomes
 //! an entry `cache::storable`'s.
 
@@ -21,6 +23,7 @@ pub mod purge;
 mod record;
 pub mod redis;
 pub mod tiered;
+pub mod totals;
 pub mod trust;
 mod working;
 

@@ -42,6 +42,7 @@ mod scope;
 mod shutdown;
 mod stale;
 mod stand_in;
+mod stats;
 mod steer;
 mod storable;
 mod stream;

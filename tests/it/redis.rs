@@ -2,12 +2,16 @@
 
 mod canary;
 mod cluster;
+mod faults;
 mod load;
 mod network;
 mod outage;
+mod purge;
 mod refusals;
 mod sentinel;
+mod servers;
 mod shared;
+mod totals;
 mod values;
 
 use crate::support::{

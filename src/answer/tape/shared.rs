@@ -59,6 +59,7 @@ impl Shared {
 
     fn step(&self, seat: &mut Seat, cx: &mut Context<'_>) -> Poll<()> {
         let news = ready!(seat.poll(cx));
+        self.state().is_closing = seat.is_at_end();
         self.tell(seat, news);
         if seat.is_at_end() {
             let end = seat.finish();

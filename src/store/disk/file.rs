@@ -20,6 +20,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 use super::{
     generations, proofs,
     sight::{APPLICATION, HEAD, Sight, sight},
+    totals,
     trouble::{Kind, Trouble},
 };
 use crate::call::{Slot, key::Key, key::Secret};
@@ -82,6 +83,7 @@ impl Place {
         keep_private(&self.path)?;
         proofs::create(&connection)?;
         generations::create(&connection)?;
+        totals::create(&connection)?;
         connection.pragma_update(None, "max_page_count", pages.cast_signed())?;
         let secret = read_secret(&connection)?;
         Ok(Opened { connection, secret })

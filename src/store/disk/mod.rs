@@ -21,6 +21,7 @@ mod queue;
 mod reader;
 mod reserve;
 mod sight;
+mod totals;
 mod trouble;
 mod writer;
 
@@ -56,6 +57,7 @@ use super::{
     generations::{self as purges, Generations},
     looks::Looks,
     record::{Found, SKEW, Terms, restore},
+    totals::{Batch, Day, Stored},
     working::Working,
 };
 use crate::call::{
@@ -293,17 +295,42 @@ impl Disk {
 
     /// Writes down what was purged; returns whether that was done.
     pub async fn save(&self) -> bool {
-        self.errand(Vec::new()).await
+        self.errand(Vec::new(), None).await
     }
 
     /// Deletes these purges; returns whether that was done.
     pub async fn forget(&self, rows: Vec<purges::Row>) -> bool {
-        self.errand(rows).await
+        self.errand(rows, None).await
     }
 
-    async fn errand(&self, forget: Vec<purges::Row>) -> bool {
+    /// Adds a batch of counters, once; returns whether that was done.
+    pub async fn keep_totals(&self, batch: Arc<Batch>) -> bool {
+        self.errand(Vec::new(), Some(batch)).await
+    }
+
+    /// Returns the counters from `first` to `last`, as `writer` asks for them; `None` when the disk fails or is too busy.
+    pub async fn totals(&self, first: Day, last: Day, writer: u64) -> Option<Stored> {
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            let ask = Ask::Totals {
+                first,
+                last,
+                writer,
+                reply,
+            };
+            self.0.asks.send(ask).await.ok()?;
+            answer.await.ok()?.ok()
+        };
+        timeout(PATIENCE, asked).await.ok()?
+    }
+
+    async fn errand(&self, forget: Vec<purges::Row>, totals: Option<Arc<Batch>>) -> bool {
         let (reply, done) = oneshot::channel();
-        self.0.shared.queue.run(queue::Errand { forget, reply });
+        self.0.shared.queue.run(queue::Errand {
+            forget,
+            totals,
+            reply,
+        });
         matches!(timeout(PATIENCE, done).await, Ok(Ok(true)))
     }
 

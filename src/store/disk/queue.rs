@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::{present::Present, proofs::Line};
 use crate::{
     call::Slot,
-    store::{Entry, generations::Row},
+    store::{Entry, generations::Row, totals},
 };
 
 /// The jobs that wait for the writer.
@@ -35,7 +35,7 @@ struct State {
     proofs: HashMap<[u8; 32], Line>,
     /// What the writer has taken and not settled.
     under_way: HashSet<Slot>,
-    /// What is to be done about purges.
+    /// What somebody waits for.
     errands: Vec<Errand>,
     /// Bytes of the entries that wait.
     bytes: u64,
@@ -86,11 +86,13 @@ pub(super) struct Put {
     weight: u64,
 }
 
-/// Something for the writer to do about purges; whatever was purged and is not yet written down is written with it.
+/// Something for the writer to do at once; whatever was purged and is not yet written down is written with it.
 #[derive(Debug)]
 pub(super) struct Errand {
     /// The purges to be deleted.
     pub(super) forget: Vec<Row>,
+    /// The counters to be added.
+    pub(super) totals: Option<Arc<totals::Batch>>,
     /// Told whether it was done.
     pub(super) reply: oneshot::Sender<bool>,
 }
@@ -102,7 +104,7 @@ pub(super) struct Batch {
     pub(super) jobs: Vec<(Slot, Job)>,
     /// What is to be written of proofs.
     pub(super) proofs: Vec<([u8; 32], Line)>,
-    /// What to do about purges.
+    /// What somebody waits for.
     pub(super) errands: Vec<Errand>,
     /// The edition of the database that was found to be damaged, and has to be replaced first.
     pub(super) damaged: Option<u64>,

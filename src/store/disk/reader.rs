@@ -11,6 +11,7 @@ use tokio::sync::{mpsc::Receiver, oneshot};
 use super::{
     Shared,
     file::{self, Place},
+    totals,
     trouble::{Kind, Trouble},
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     store::{
         codec::{self, Damage},
         record::{Found, Lying},
+        totals::{Day, Stored},
     },
 };
 
@@ -31,6 +33,13 @@ pub(super) enum Ask {
         after: i64,
         key: Option<Key>,
         reply: oneshot::Sender<Result<Page, Failed>>,
+    },
+    /// The counters of some days, as `writer` asks for them; the reply as above.
+    Totals {
+        first: Day,
+        last: Day,
+        writer: u64,
+        reply: oneshot::Sender<Result<Stored, Failed>>,
     },
 }
 
@@ -82,7 +91,13 @@ impl Reader {
                 Ask::Page { after, key, reply } if !reply.is_closed() => {
                     drop(reply.send(self.page(after, key)));
                 }
-                Ask::Entry(_) | Ask::Page { .. } => {}
+                Ask::Totals {
+                    first,
+                    last,
+                    writer,
+                    reply,
+                } if !reply.is_closed() => drop(reply.send(self.totals(first, last, writer))),
+                Ask::Entry(_) | Ask::Page { .. } | Ask::Totals { .. } => {}
             }
         }
     }
@@ -136,6 +151,13 @@ impl Reader {
             }
         }
         Ok(page)
+    }
+
+    fn totals(&mut self, first: Day, last: Day, writer: u64) -> Result<Stored, Failed> {
+        let edition = self.shared.edition.load(Ordering::Acquire);
+        let connected = self.connected(edition);
+        let read = connected.and_then(|connection| totals::read(connection, first, last, writer));
+        read.map_err(|trouble| self.failed(&trouble, edition))
     }
 
     fn rows(&mut self, after: i64, key: Option<Key>, edition: u64) -> Result<Vec<Carded>, Trouble> {

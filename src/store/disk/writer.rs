@@ -18,6 +18,7 @@ use super::{
     proofs::{self, Proof},
     queue::{Batch, Errand, Job, Put},
     reserve::Reserve,
+    totals,
     trouble::{Kind, Trouble},
 };
 use crate::{
@@ -186,6 +187,9 @@ impl Writer {
         generations::write(&transaction, &purges)?;
         for errand in errands {
             generations::delete(&transaction, &errand.forget)?;
+            if let Some(batch) = &errand.totals {
+                totals::add(&transaction, batch)?;
+            }
         }
         let fresh: HashSet<_> = batch.jobs.iter().map(|(slot, _)| *slot).collect();
         done.evicted = evict(&transaction, shared.options.max_size, shared.now(), &fresh)?;

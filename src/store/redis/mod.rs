@@ -13,6 +13,7 @@ pub mod message;
 mod queue;
 mod script;
 mod sweep;
+mod totals;
 pub mod trouble;
 mod value;
 mod writer;
@@ -20,5 +21,6 @@ mod writer;
 pub use self::{
     entries::{Options, Redis},
     link::{Early, Link, Master, hash_slot},
+    totals::Totals,
     trouble::{Kind, Trouble},
 };

@@ -20,8 +20,8 @@ use std::{
 };
 
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisResult, TlsCertificates, Value,
-    aio::MultiplexedConnection, cmd,
+    AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisResult, TlsCertificates,
+    Value, aio::MultiplexedConnection, cmd,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -204,6 +204,13 @@ impl Redis {
             }
             reply => reply,
         }
+    }
+
+    /// Runs commands in one go, all of which have to succeed.
+    pub(crate) async fn ask_all<T: FromRedisValue>(&self, commands: &Pipeline) -> T {
+        let mut connection = self.connection().await.expect("a connection to Redis");
+        let replies = within("replies of Redis", commands.query_async(&mut connection));
+        replies.await.expect("commands that succeed")
     }
 
     /// Runs a command until its reply is as `wanted`, and returns that.

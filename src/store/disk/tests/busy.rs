@@ -31,7 +31,7 @@ fn asked(questions: &mut Receiver<Ask>) -> Vec<Slot> {
     let all = std::iter::from_fn(|| questions.try_recv().ok());
     all.filter_map(|ask| match ask {
         Ask::Entry(slot) => Some(slot),
-        Ask::Page { .. } => None,
+        Ask::Page { .. } | Ask::Totals { .. } => None,
     })
     .collect()
 }

@@ -1,0 +1,188 @@
+//! What replicas count adds up in Redis, each call once, whatever happens to a replica, to Redis or to a reply.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    client::chat,
+    proxy::{Proxy, Setup, proxy},
+    redis::{Redis, redis},
+    upstream::{Upstream, completion, upstream},
+    within,
+};
+
+/// An upstream whose answers have 11 and 7 tokens.
+async fn answering() -> Upstream {
+    upstream().answers(completion("hello")).start().await
+}
+
+fn replica(up: &Upstream, server: &Redis) -> Setup {
+    proxy(up).with_redis(server)
+}
+
+/// Makes so many calls that are misses, and waits until they are counted.
+async fn miss(proxy: &Proxy, name: &str, calls: usize) {
+    let before = proxy.metric("refrain_calls_total", &[]).await;
+    for number in 0..calls {
+        proxy.send(&chat(&format!("{name} {number}"))).await;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a handful")]
+    let counted = before + calls as f64;
+    proxy.counted("refrain_calls_total", counted).await;
+}
+
+async fn told(proxy: &Proxy) -> Value {
+    proxy.admin("/api/stats?days=2").await.json()
+}
+
+/// Returns the misses that a replica tells of, and whether these are all.
+async fn misses(proxy: &Proxy) -> (u64, bool) {
+    let told = told(proxy).await;
+    let misses = told["total"]["miss"].as_u64().unwrap();
+    (misses, told["complete"] == true)
+}
+
+/// Waits until a replica tells of so many misses, which are all.
+async fn all_are(proxy: &Proxy, expected: u64) {
+    let counted = async { while misses(proxy).await != (expected, true) {} };
+    within(&format!("{expected} misses to be told"), counted).await;
+}
+
+/// Returns the key of the day's counters.
+async fn key(server: &Redis) -> String {
+    let keys = server.keys("refrain:totals:*").await;
+    let key = keys.last().expect("counters in Redis");
+    String::from_utf8(key.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn metrics_persisted_to_redis() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = answering().await;
+    let mut proxy = replica(&up, &server).start().await;
+    miss(&proxy, "a", 3).await;
+    // Without anybody asking for them.
+    let written = async { while server.keys("refrain:totals:*").await.is_empty() {} };
+    within("counters in Redis", written).await;
+    proxy.kill().await;
+    let key = key(&server).await;
+    let fields = server.cli(&["HGETALL", &key]).await;
+    let miss = "miss:chat:8:gpt-test\n3\n";
+    assert!((fields.clone() + "\n").contains(miss), "{fields}");
+    let input = "spent_input:chat:8:gpt-test\n33\n";
+    assert!((fields.clone() + "\n").contains(input), "{fields}");
+    let ttl: u64 = server.cli(&["TTL", &key]).await.parse().unwrap();
+    assert!((399 * 86_400..=400 * 86_400).contains(&ttl), "{ttl}");
+}
+
+#[tokio::test]
+async fn metrics_survive_restart() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = answering().await;
+    let mut old = replica(&up, &server).start().await;
+    miss(&old, "a", 2).await;
+    all_are(&old, 2).await;
+    old.kill().await;
+    let mut new = replica(&up, &server).start().await;
+    all_are(&new, 2).await;
+    miss(&new, "b", 1).await;
+    new.terminate();
+    new.ended().await;
+    let last = replica(&up, &server).start().await;
+    all_are(&last, 3).await;
+    let told = told(&last).await;
+    assert_eq!(told["covers"], "replicas");
+    assert_eq!(
+        told["total"]["spent_tokens"],
+        json!({"input": 33, "output": 21})
+    );
+}
+
+#[tokio::test]
+async fn what_two_replicas_count_is_told_as_one_sum_by_both() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = answering().await;
+    let one = replica(&up, &server).start().await;
+    let two = replica(&up, &server).start().await;
+    miss(&one, "one", 2).await;
+    miss(&two, "two", 3).await;
+    // Each sends what it has counted when it is asked.
+    misses(&one).await;
+    all_are(&two, 5).await;
+    all_are(&one, 5).await;
+}
+
+#[tokio::test]
+async fn what_was_counted_while_redis_was_away_is_not_lost() {
+    let Some(mut server) = redis().aof().start().await else {
+        return;
+    };
+    let up = answering().await;
+    let proxy = replica(&up, &server).start().await;
+    miss(&proxy, "before", 1).await;
+    all_are(&proxy, 1).await;
+    server.kill().await;
+    miss(&proxy, "meanwhile", 2).await;
+    let away = told(&proxy).await;
+    assert_eq!(away["complete"], false, "{away}");
+    assert_eq!(away["covers"], "process");
+    assert_eq!(away["total"]["miss"], 3, "what it has counted itself");
+    server.restart().await;
+    all_are(&proxy, 3).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_counts_each_call_once() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = answering().await;
+    let proxy = replica(&up, &server).start().await;
+    miss(&proxy, "before", 1).await;
+    all_are(&proxy, 1).await;
+    server.freeze();
+    miss(&proxy, "meanwhile", 4).await;
+    // What is sent now arrives when Redis goes on, and no reply comes in time.
+    for _ in 0..2 {
+        assert_eq!(misses(&proxy).await, (5, false));
+    }
+    server.thaw();
+    all_are(&proxy, 5).await;
+    miss(&proxy, "after", 1).await;
+    all_are(&proxy, 6).await;
+}
+
+#[tokio::test]
+async fn whatever_lies_under_the_key_the_counters_go_on() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = answering().await;
+    let proxy = replica(&up, &server).start().await;
+    miss(&proxy, "a", 1).await;
+    all_are(&proxy, 1).await;
+    let key = key(&server).await;
+    for (field, value) in [
+        ("rubbish", "1"),
+        ("hit:chat:99:short", "7"),
+        ("hit:chat:8:gpt-test", "-5"),
+        ("stale:chat:8:gpt-test", "many"),
+        ("seq:nobody", "1"),
+    ] {
+        server.cli(&["HSET", &key, field, value]).await;
+    }
+    all_are(&proxy, 1).await;
+    proxy.send(&chat("a 0")).await;
+    miss(&proxy, "b", 1).await;
+    all_are(&proxy, 2).await;
+    server.cli(&["DEL", &key]).await;
+    server.cli(&["SET", &key, "a string"]).await;
+    miss(&proxy, "c", 1).await;
+    all_are(&proxy, 1).await;
+    assert_eq!(server.cli(&["TYPE", &key]).await, "hash");
+}
