@@ -5,9 +5,12 @@ mod ways;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 
-use self::{shared::Shared, ways::Ways};
+use self::{
+    shared::{Agreed, Shared},
+    ways::Ways,
+};
 use crate::{
     admin::{self, Readiness, Views},
     answer::{
@@ -56,6 +59,7 @@ use crate::{
         proofs::Proofs,
         purge::Purger,
         tiered::Tiered,
+        trust::Trust,
     },
 };
 
@@ -108,20 +112,33 @@ impl App {
             refused,
         } = open_disk(config, generations.clone()).await?;
         let keepers = Tasks::default();
-        let redis = Shared::connect(config, generations.clone(), &tasks, &keepers).await;
+        let trust = Trust::new(config.store.trust, Instant::now());
+        let secret = secret(config, &kept);
+        let redis = Shared::connect(
+            config,
+            Agreed {
+                secret: secret.clone(),
+                generations: generations.clone(),
+                trust: trust.clone(),
+            },
+            &tasks,
+            &keepers,
+        );
+        let redis = redis.await;
         let behind = match &redis {
             Some(redis) => Some(Behind::Redis(redis.entries.clone())),
             None => disk.clone().map(Behind::Disk),
         };
         let archive = behind.as_ref().map(Archive::from);
         let journal = Journal::new(ledger.totals().clone(), archive, clock::wall)?;
-        let prover = prover(config, &kept, behind.clone(), &tasks);
+        let prover = prover(config, &secret, &kept.proofs, behind.clone(), &tasks);
         let store = Tiered::new(
             memory.clone(),
             behind.clone(),
             generations,
             Teller::new(tasks.clone()),
-        );
+        )
+        .trusted(trust);
         let lacks_disk = disk.is_none() && config.store.disk.is_some();
         let purger = Purger::new(store.clone(), lacks_disk);
         let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
@@ -130,6 +147,9 @@ impl App {
         let ways = Ways::new(config);
         let upstreams = ways.upstreams(config, &policy, &prover)?;
         let connections = Connections::new(config.limits.connections);
+        if let Some(redis) = &redis {
+            redis.look_after(prover.proofs().clone(), &keepers);
+        }
         let readings = Gauges {
             ways,
             connections: connections.clone(),
@@ -162,10 +182,10 @@ impl App {
             ),
             ledger: ledger.clone(),
             own,
-            callers: Callers::new(&config.callers, &kept.secret),
+            callers: Callers::new(&config.callers, &secret),
             guard: guard(config),
             cors: Cors::new(&config.cors),
-            keying: Keying::new(config, kept.secret, policy.clone()),
+            keying: Keying::new(config, secret, policy.clone()),
             policy,
             budget: Budget::new(config.limits.buffered),
             pause: config.limits.body,
@@ -378,11 +398,16 @@ impl Gauges {
     fn troubles(&self) -> Vec<String> {
         let troubles = self.ways.circuits().flat_map(Circuits::troubles);
         let troubles = troubles.map(|trouble| trouble.to_string());
-        let redis = self.redis.as_ref();
-        let redis = redis.and_then(|redis| redis.link.trouble());
-        let redis = redis.map(|trouble| format!("redis: {}: {trouble}", trouble.kind.as_str()));
+        let redis = self.redis.as_ref().and_then(Shared::trouble);
         troubles.chain(redis).collect()
     }
+}
+
+/// Returns what keys are made with: what the operator says, else what is kept.
+fn secret(config: &Config, kept: &Kept) -> Secret {
+    let configured = config.key.secret.as_ref();
+    let configured = configured.map(|text| Secret::of_text(text.expose()));
+    configured.unwrap_or_else(|| kept.secret.clone())
 }
 
 /// Opens the disk tier, if there is to be one; a disk that cannot be used is a warning and no more.
@@ -437,7 +462,13 @@ fn judges(config: &Config) -> Vec<usize> {
 }
 
 /// Makes who asks the upstreams about credentials, with what they have said before.
-fn prover(config: &Config, kept: &Kept, behind: Option<Behind>, tasks: &Tasks) -> Prover {
+fn prover(
+    config: &Config,
+    secret: &Secret,
+    kept: &[disk::Proof],
+    behind: Option<Behind>,
+    tasks: &Tasks,
+) -> Prover {
     // Another place under the same name has said nothing yet.
     let place =
         |upstream: &config::Upstream| vec![upstream.name.clone(), upstream.base_url.to_string()];
@@ -445,7 +476,7 @@ fn prover(config: &Config, kept: &Kept, behind: Option<Behind>, tasks: &Tasks) -
     let places: Vec<_> = config.upstreams.iter().map(place).collect();
     let ttl = config.cache.proof_ttl;
     Prover::new(prover::Options {
-        proofs: Proofs::new(kept.secret.clone(), &places, ttl, behind, &kept.proofs),
+        proofs: Proofs::new(secret.clone(), &places, ttl, behind, kept),
         names: config.upstreams.iter().map(name).collect(),
         asked_by: config.upstreams.iter().map(asked_by).collect(),
         terms: Terms {

@@ -109,6 +109,7 @@ pub(super) fn check(
             memory,
             disk,
             redis,
+            trust: store::trust(&file.store),
         },
         limits,
         cors,

@@ -100,6 +100,7 @@ pub(super) struct Store {
     pub(super) redis: ApiKey,
     pub(super) prefix: String,
     pub(super) redis_ca: String,
+    pub(super) trust: Off<Span>,
 }
 
 /// `[limits]`.
@@ -229,6 +230,7 @@ impl Default for Store {
             redis: ApiKey::none(),
             prefix: "refrain:".to_owned(),
             redis_ca: String::new(),
+            trust: Off::At(seconds(30)),
         }
     }
 }

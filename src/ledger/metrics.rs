@@ -8,6 +8,7 @@ mod apologies;
 mod calls;
 mod circuits;
 mod disk;
+mod facts;
 mod proofs;
 pub mod redis;
 mod series;

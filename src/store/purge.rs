@@ -307,6 +307,7 @@ impl Tiered {
         let epoch = self.generations.epoch();
         if self.generations.settled() < epoch {
             self.sweep_memory().await;
+            self.generations.forget_released(epoch);
             let found = match &self.behind {
                 Some(behind) => self.sweep_behind(behind).await,
                 None => Some(0),

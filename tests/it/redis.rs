@@ -2,6 +2,7 @@
 
 mod canary;
 mod cluster;
+mod facts;
 mod faults;
 mod load;
 mod network;

@@ -1,9 +1,9 @@
 //! What was done with Redis, and about the entries there.
 
-use super::text;
+use super::{facts, text};
 use crate::store::{
     codec::Damage,
-    redis::{Kind, entries, link},
+    redis::{Kind, entries, link, sync},
 };
 
 /// What was done with Redis; nothing where there is none.
@@ -11,18 +11,34 @@ use crate::store::{
 pub struct Counts {
     /// By the link.
     pub link: link::Counts,
+    /// Whether news of other replicas are heard.
+    pub hearing: bool,
     /// About entries.
     pub entries: entries::Counts,
+    /// About what replicas agree on.
+    pub facts: sync::Counts,
 }
 
 /// Writes what was done with Redis.
-pub(super) fn write(out: &mut String, Counts { link, entries }: &Counts) {
+pub(super) fn write(out: &mut String, counts: &Counts) {
+    let Counts {
+        link,
+        hearing,
+        entries,
+        facts: agreed,
+    } = counts;
     let rows = [
         (
             "redis_up",
             "gauge",
             "Whether Redis can be asked",
             u64::from(link.up),
+        ),
+        (
+            "redis_hearing",
+            "gauge",
+            "Whether news of other replicas are heard",
+            u64::from(*hearing),
         ),
         (
             "redis_asks",
@@ -62,6 +78,9 @@ pub(super) fn write(out: &mut String, Counts { link, entries }: &Counts) {
         ),
     ];
     text::rows(out, &rows);
+    facts::write(out, agreed);
+    let help = "How long was waited for replies of Redis, all asks together";
+    text::seconds(out, "redis_ask_seconds", help, link.took);
     let errors = Kind::ALL.map(Kind::as_str).into_iter().zip(link.troubles);
     let help = "Commands to Redis that failed, by kind";
     text::family(out, "redis_errors", help, "kind", errors);

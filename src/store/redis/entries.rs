@@ -25,6 +25,7 @@ use super::{
     layout::Layout,
     queue::{Follower, Queue, Waiting},
     script::Scripts,
+    sync::Facts,
     value,
 };
 use crate::{
@@ -82,6 +83,7 @@ pub struct Counts {
 pub(super) struct Shared {
     pub(super) link: Link,
     pub(super) layout: Layout,
+    pub(super) facts: Facts,
     pub(super) options: Options,
     pub(super) queue: Queue,
     pub(super) counts: Counters,
@@ -103,13 +105,14 @@ pub(super) struct Counters {
 struct Unanswered;
 
 impl Redis {
-    /// Keeps entries behind `link`, under the names of `layout`. Nothing is written until [`write_behind`] runs.
+    /// Keeps entries behind `link`, under the names of `layout`, beside the `facts` that replicas agree on. Nothing is written until [`write_behind`] runs.
     ///
     /// [`write_behind`]: Redis::write_behind
-    pub fn new(link: Link, layout: Layout, options: Options) -> Self {
+    pub fn new(link: Link, layout: Layout, facts: Facts, options: Options) -> Self {
         Self(Arc::new(Shared {
             link,
             layout,
+            facts,
             options,
             queue: Queue::default(),
             counts: Counters::default(),
