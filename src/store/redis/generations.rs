@@ -37,6 +37,12 @@ pub(super) struct Hash {
     forget: Script,
 }
 
+/// The value of a field that may not be there.
+type Field = Option<Vec<u8>>;
+
+/// Where to go on, and fields with their values.
+type Page = (u64, Vec<(Vec<u8>, Vec<u8>)>);
+
 /// What a write does about a purge of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Over {
@@ -88,8 +94,7 @@ impl Hash {
         read.arg("HMGET")
             .arg(&self.key)
             .arg(&[ERA, CHANGES, FORGOTTEN]);
-        let (era, changes, forgotten): (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>) =
-            to.ask(&self.key, &read).await?;
+        let (era, changes, forgotten): (Field, Field, Field) = to.ask(&self.key, &read).await?;
         Ok(Theirs {
             era: era.and_then(|era| Some(u64::from_le_bytes(era.try_into().ok()?))),
             changes: count(changes),
@@ -106,7 +111,7 @@ impl Hash {
             let mut scan = Cmd::new();
             scan.arg("HSCAN").arg(&self.key).arg(cursor);
             scan.arg("COUNT").arg(PAGE);
-            let (next, page): (u64, Vec<(Vec<u8>, Vec<u8>)>) = to.ask(&self.key, &scan).await?;
+            let (next, page): Page = to.ask(&self.key, &scan).await?;
             let page = page.iter().filter_map(|(name, value)| row(name, value));
             rows.extend(page.map(|row| (row.name.clone(), row)));
             if rows.len() > MOST {
@@ -182,7 +187,7 @@ fn value(row: &Row) -> [u8; 16] {
 }
 
 /// Reads a count; what is none counts as nothing.
-fn count(field: Option<Vec<u8>>) -> u64 {
+fn count(field: Field) -> u64 {
     let text = field.and_then(|field| String::from_utf8(field).ok());
     text.and_then(|text| text.parse().ok()).unwrap_or_default()
 }

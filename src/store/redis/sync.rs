@@ -174,7 +174,7 @@ impl Facts {
     pub async fn listen(self, channel: Channel, proofs: Proofs) {
         let mut ears = channel.ears();
         self.hears(channel.is_hearing());
-        while let Some(heard) = ears.hear().await {
+        while let Some(heard) = ears.next().await {
             match heard {
                 Heard::Message(message) => self.hear(&message, &proofs),
                 Heard::Lost => self.hears(false),
