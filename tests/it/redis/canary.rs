@@ -26,7 +26,7 @@ async fn no_credential_no_prompt_and_no_configured_secret_is_in_redis() {
     for streams in [false, true] {
         let call = asking(&serde_json::json!({
             "model": "gpt-test", "stream": streams, "user": CANARIES[1],
-            "messages": [{"role": "system", "content": CANARIES[2]}, {"role": "user", "content": CANARIES[3]}],
+            "messages": [{"role": "system", "content": CANARIES[2]}, {"role": "user", "content": format!("{} {streams}", CANARIES[3])}],
         }));
         let call = call.with_bearer(CANARIES[0]);
         assert_verdict(&proxy.send(&call).await, "MISS");

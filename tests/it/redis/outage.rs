@@ -1,8 +1,7 @@
 //! Redis is away, or answers nothing: no call waits for it or fails, one warning says so, and it is used again by itself.
 
 use super::{
-    DROPPED, ENTRIES, ERRORS, UP, WRITTEN, ask, assert_hit, echo, fill, load::Load, replica,
-    warnings,
+    ENTRIES, ERRORS, UP, WRITTEN, ask, assert_hit, echo, fill, load::Load, replica, warnings,
 };
 use crate::support::{client::assert_verdict, proxy::proxy, redis::redis};
 
@@ -101,20 +100,4 @@ async fn logs_redis_errors() {
     // A warning for an outage; fewer where one comes soon after another.
     assert!((1..=2).contains(&warnings(&proxy)), "{}", proxy.printed());
     assert!(!proxy.printed().contains("canary-5e1f"));
-}
-
-#[tokio::test]
-async fn what_cannot_be_written_for_too_long_is_dropped_and_counted() {
-    let Some(mut server) = redis().start().await else {
-        return;
-    };
-    let up = echo().await;
-    let proxy = replica(&up, &server).await;
-    server.kill().await;
-    proxy.fell_to_zero(UP).await;
-    // More than the queue has room for.
-    let load = Load::on(&proxy);
-    proxy.counted(DROPPED, 1.0).await;
-    load.end().await;
-    assert_hit(&ask(&proxy, "known 0").await, "memory");
 }

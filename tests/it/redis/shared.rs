@@ -79,28 +79,24 @@ async fn replicas_with_another_prefix_share_nothing() {
 
 #[tokio::test]
 async fn redis_is_reached_over_tls() {
-    let Some((one, two)) = pair(redis().tls()).await else {
-        return;
-    };
-    fill(&one, &["hi"]).await;
-    assert_hit(&ask(&two, "hi").await, "redis");
+    share(redis().tls()).await;
 }
 
 #[tokio::test]
 async fn redis_is_reached_with_a_password_that_nothing_prints() {
-    let Some((one, two)) = pair(redis().password("p@ss:w/rd%")).await else {
-        return;
-    };
-    fill(&one, &["hi"]).await;
-    assert_hit(&ask(&two, "hi").await, "redis");
-    for printed in [one.printed(), two.printed()] {
+    let replicas = share(redis().password("p@ss:w/rd%")).await;
+    for replica in replicas.into_iter().flatten() {
+        let printed = replica.printed();
         assert!(!printed.contains("w/rd") && !printed.contains("p%40ss"));
     }
 }
 
-/// Starts two replicas that share what `plan` says, and waits until they do.
-async fn pair(plan: Plan) -> Option<(Proxy, Proxy)> {
+/// Starts two replicas that share a server of this plan, and has them share an answer.
+async fn share(plan: Plan) -> Option<[Proxy; 2]> {
     let server = plan.start().await?;
     let up = echo().await;
-    Some((replica(&up, &server).await, replica(&up, &server).await))
+    let (one, two) = (replica(&up, &server).await, replica(&up, &server).await);
+    fill(&one, &["hi"]).await;
+    assert_hit(&ask(&two, "hi").await, "redis");
+    Some([one, two])
 }
