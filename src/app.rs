@@ -1,20 +1,18 @@
 //! Builds what the layers need, hands it to [`stack`](crate::stack), runs the listeners and ends them.
 
+mod gauges;
 mod shared;
+mod stores;
 mod ways;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, time::Instant};
+use tokio::net::TcpListener;
 
-use self::{
-    shared::{Agreed, Shared},
-    ways::Ways,
-};
+use self::{gauges::Gauges, stores::Stores, ways::Ways};
 use crate::{
     admin::{self, Readiness, Views},
     answer::{
-        retold::Teller,
         tape::{Limits, Tapes, Told},
         tasks::Tasks,
     },
@@ -26,19 +24,17 @@ use crate::{
         storable::Rules,
     },
     call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
-    config::{self, Cache, Config, Directive, OnDisconnect},
+    config::{self, Config, Directive, OnDisconnect},
     error::Error,
     guard::{
         apology,
-        breaker::Circuits,
         coalesce::{Flights, Judge},
     },
     ledger::{
         Ledger, clock,
         journal::{Archive, Journal},
         log::Log,
-        metrics::{Metrics, Readings},
-        panics,
+        metrics::Metrics,
     },
     listen::{
         self, End,
@@ -51,16 +47,7 @@ use crate::{
         socket::Deadlines,
     },
     stack::{Stack, stack},
-    store::{
-        behind::Behind,
-        disk::{self, Counts, Disk, Kept},
-        generations::Generations,
-        memory::Memory,
-        proofs::Proofs,
-        purge::Purger,
-        tiered::Tiered,
-        trust::Trust,
-    },
+    store::{behind::Behind, disk, proofs::Proofs, purge::Purger},
 };
 
 /// A running Refrain. Dropping it stops at once; [`App::stop`] drains.
@@ -104,41 +91,20 @@ impl App {
         let readiness = Readiness::default();
         let ledger = Ledger::new(log, Metrics::new());
         let tapes = Tapes::new(limits(config), tasks.clone(), told(&ledger));
-        let memory = Memory::new(entries(config), config.cache.max_entry);
-        let generations = Generations::new(clock::wall());
-        let Opened {
-            disk,
-            kept,
-            refused,
-        } = open_disk(config, generations.clone()).await?;
         let keepers = Tasks::default();
-        let trust = Trust::new(config.store.trust, Instant::now());
-        let secret = secret(config, &kept);
-        let redis = Shared::connect(
-            config,
-            Agreed {
-                secret: secret.clone(),
-                generations: generations.clone(),
-                trust: trust.clone(),
-            },
-            &tasks,
-            &keepers,
-        );
-        let redis = redis.await;
-        let behind = match &redis {
-            Some(redis) => Some(Behind::Redis(redis.entries.clone())),
-            None => disk.clone().map(Behind::Disk),
-        };
+        let Stores {
+            memory,
+            disk,
+            redis,
+            behind,
+            tiered: store,
+            secret,
+            proofs,
+            refused,
+        } = Stores::open(config, &tasks, &keepers).await?;
         let archive = behind.as_ref().map(Archive::from);
         let journal = Journal::new(ledger.totals().clone(), archive, clock::wall)?;
-        let prover = prover(config, &secret, &kept.proofs, behind.clone(), &tasks);
-        let store = Tiered::new(
-            memory.clone(),
-            behind.clone(),
-            generations,
-            Teller::new(tasks.clone()),
-        )
-        .trusted(trust);
+        let prover = prover(config, &secret, &proofs, behind.clone(), &tasks);
         let lacks_disk = disk.is_none() && config.store.disk.is_some();
         let purger = Purger::new(store.clone(), lacks_disk);
         let flights = Flights::new(
@@ -161,7 +127,7 @@ impl App {
             connections: connections.clone(),
             ledger: ledger.clone(),
             memory,
-            disk: disk.clone(),
+            disk,
             redis,
             refused,
             tapes: tapes.clone(),
@@ -169,13 +135,7 @@ impl App {
             proofs: prover.proofs().clone(),
             purger: purger.clone(),
         };
-        let own = Own {
-            purger: purger.clone(),
-            flights: flights.clone(),
-            may_purge: config.cache.allow.contains(&Directive::Purge),
-            proofs: prover.proofs().clone(),
-            judges: judges(config),
-        };
+        let own = own(config, &purger, &flights, &prover);
         let edge = Edge::new(Parts {
             stack: stack(
                 ledger.clone(),
@@ -350,111 +310,14 @@ impl Drop for App {
     }
 }
 
-/// What the metrics read when they are asked for.
-#[derive(Debug)]
-struct Gauges {
-    ways: Ways,
-    connections: Connections,
-    ledger: Ledger,
-    memory: Memory,
-    disk: Option<Disk>,
-    redis: Option<Shared>,
-    /// What stands for a disk that there is not.
-    refused: Counts,
-    tapes: Tapes,
-    flights: Flights,
-    proofs: Proofs,
-    purger: Purger,
-}
-
-/// What the start makes of `[store] path`.
-struct Opened {
-    disk: Option<Disk>,
-    kept: Kept,
-    /// What is counted where there is no disk.
-    refused: Counts,
-}
-
-impl Gauges {
-    fn render(&self) -> String {
-        let (led, followers) = self.flights.counts();
-        self.ledger.metrics().render(&Readings {
-            entries: self.memory.entries(),
-            entry_bytes: self.memory.bytes(),
-            evicted: self.memory.evicted(),
-            tape_bytes: self.tapes.held(),
-            flights: self.flights.under_way(),
-            led,
-            followers,
-            awaited: self.flights.awaited(),
-            log_dropped: self.ledger.log().dropped(),
-            purges: self.purger.counts(),
-            disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
-            redis: self.redis.as_ref().map(Shared::counts).unwrap_or_default(),
-            proofs: self.proofs.counts(),
-            upstreams: self.ways.readings(),
-            connections: self.connections.open(),
-            accept_pauses: self.connections.pauses(),
-            panics: panics::count(),
-            tries: self.ways.tries(),
-            circuits: self.ways.circuits().map(Circuits::counts).collect(),
-        })
-    }
-
-    /// Returns what does not work, a line each.
-    fn troubles(&self) -> Vec<String> {
-        let troubles = self.ways.circuits().flat_map(Circuits::troubles);
-        let troubles = troubles.map(|trouble| trouble.to_string());
-        let redis = self.redis.as_ref().and_then(Shared::trouble);
-        troubles.chain(redis).collect()
-    }
-}
-
-/// Returns what keys are made with: what the operator says, else what is kept.
-fn secret(config: &Config, kept: &Kept) -> Secret {
-    let configured = config.key.secret.as_ref();
-    let configured = configured.map(|text| Secret::of_text(text.expose()));
-    configured.unwrap_or_else(|| kept.secret.clone())
-}
-
-/// Opens the disk tier, if there is to be one; a disk that cannot be used is a warning and no more.
-async fn open_disk(config: &Config, generations: Generations) -> Result<Opened, Error> {
-    let without = |refused| {
-        Ok(Opened {
-            disk: None,
-            kept: Kept {
-                secret: Secret::random()?,
-                proofs: Vec::new(),
-            },
-            refused,
-        })
-    };
-    let Some(settings) = &config.store.disk else {
-        return without(Counts::default());
-    };
-    let options = disk::Options {
-        path: settings.path.clone(),
-        max_size: settings.max_size,
-        max_entry: config.cache.max_entry,
-        max_ttl: config.cache.max_ttl,
-        keep_stale: keep_stale(config),
-        budget: settings.budget,
-        clock: Arc::new(clock::wall),
-        generations,
-    };
-    match Disk::open(options).await {
-        Ok((disk, kept)) => Ok(Opened {
-            disk: Some(disk),
-            kept,
-            refused: Counts::default(),
-        }),
-        Err(trouble) => {
-            tracing::warn!(
-                path = %settings.path.display(), reason = trouble.kind.as_str(), error = %trouble,
-                "no disk store: answers are kept in memory only"
-            );
-            without(Counts::refused(trouble.kind))
-        }
+/// Returns what the proxy answers itself.
+fn own(config: &Config, purger: &Purger, flights: &Flights, prover: &Prover) -> Own {
+    Own {
+        purger: purger.clone(),
+        flights: flights.clone(),
+        may_purge: config.cache.allow.contains(&Directive::Purge),
+        proofs: prover.proofs().clone(),
+        judges: judges(config),
     }
 }
 
@@ -547,24 +410,6 @@ fn told(ledger: &Ledger) -> Told {
 fn refreshed(ledger: &Ledger) -> refresh::Told {
     let ledger = ledger.clone();
     Box::new(move |refreshed| ledger.refreshed(refreshed))
-}
-
-/// Returns how long past its lifetime an entry may be of use to anybody.
-fn keep_stale(config: &Config) -> Duration {
-    let Cache {
-        stale_if_error,
-        stale_while_revalidate,
-        max_ttl,
-        ..
-    } = &config.cache;
-    let of_rules = config
-        .rules
-        .iter()
-        .flat_map(|rule| [rule.stale_if_error, rule.stale_while_revalidate]);
-    let all = of_rules
-        .flatten()
-        .chain([*stale_if_error, *stale_while_revalidate]);
-    all.max().unwrap_or_default().min(*max_ttl)
 }
 
 /// What is left of the memory for entries, when the tapes have their part.

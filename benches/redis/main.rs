@@ -22,14 +22,20 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use refrain::{
     answer::{retold::Teller, tasks::Tasks},
+    call::key::Secret,
     ledger::clock,
     store::{
         behind::Behind,
         generations::Generations,
         memory::Memory,
         purge::{Order, Purge, Purger, Selector},
-        redis::{Link, Options, Redis, layout::Layout},
+        redis::{
+            Link, Options, Redis,
+            layout::Layout,
+            sync::{self, Facts},
+        },
         tiered::Tiered,
+        trust::Trust,
     },
 };
 use tokio::time::sleep;
@@ -120,9 +126,22 @@ async fn connect(server: &Server) -> Result<(Redis, Generations)> {
         generations: generations.clone(),
         tasks: tasks.clone(),
     };
-    let redis = Redis::new(link, Layout::new("refrain:"), options);
+    let layout = Layout::new("refrain:");
+    let facts = Facts::new(layout.clone(), alone(generations.clone())?);
+    let redis = Redis::new(link, layout, facts, options);
     tasks.spawn(redis.clone().write_behind());
     Ok((redis, generations))
+}
+
+/// What a replica would agree on with others; here there are none.
+fn alone(generations: Generations) -> Result<sync::Options> {
+    Ok(sync::Options {
+        secret: Secret::random()?,
+        is_configured: true,
+        generations,
+        trust: Trust::new(Duration::MAX, tokio::time::Instant::now()),
+        keep_proofs: Duration::ZERO,
+    })
 }
 
 /// Writes so many entries.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::keep_stale;
+use super::stores::keep_stale;
 use crate::{
     answer::tasks::Tasks,
     call::key::Secret,

@@ -298,9 +298,12 @@ async fn a_key_that_one_replica_sees_refused_is_refused_on_the_others() {
     };
     let is_revoked = Arc::new(AtomicBool::new(false));
     let by = is_revoked.clone();
-    let up = upstream().by(move |_, _| match by.load(Ordering::Relaxed) {
-        false => completion("hello"),
-        true => reply(r#"{"error":{"message":"no"}}"#).status(401),
+    let up = upstream().by(move |_, _| {
+        if by.load(Ordering::Relaxed) {
+            reply(r#"{"error":{"message":"no"}}"#).status(401)
+        } else {
+            completion("hello")
+        }
     });
     let up = up.start().await;
     let replica = || {

@@ -1,6 +1,7 @@
 //! A purge is cleared up behind in Redis, too, page by page, and touches nothing that is not Refrain's.
 
 use ::redis::{Pipeline, SetExpiry, SetOptions, cmd};
+use refrain::call::key::Key;
 use serde_json::{Value, json};
 
 use super::{ENTRIES, WRITTEN, ask, assert_hit, echo, fill, replica};
@@ -71,8 +72,8 @@ async fn what_has_a_tag_is_found_by_its_index_and_not_by_a_look_at_everything() 
     one.send(&chat("c")).await;
     one.counted(WRITTEN, 3.0).await;
     let indexes = || server.keys("refrain:t:*");
-    let indexed = async { while indexes().await.len() < 2 {} };
-    within("two indexes", indexed).await;
+    let both = async { while indexes().await.len() < 2 {} };
+    within("two indexes", both).await;
     for key in indexes().await {
         let ttl: i64 = server.ask(cmd("PTTL").arg(&key)).await;
         assert!(ttl > 0, "an index ends with its last entry");
@@ -133,7 +134,7 @@ async fn copies(server: &Redis, count: u64) {
         for number in some {
             let mut bytes = [0xab; 32];
             bytes[..8].copy_from_slice(&number.to_be_bytes());
-            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = Key::from_bytes(bytes).hex();
             let mut copy = value.clone();
             copy[KEY..KEY + 32].copy_from_slice(&bytes);
             let key = format!("refrain:e:{{{hex}}}");

@@ -40,11 +40,19 @@ fn put(queue: &Queue, number: u8, size: usize) -> bool {
     queue.put(entry(slot(number), size), Instant::now())
 }
 
-/// What waits for a slot, in short: the size of an entry, or nothing where one is about to be deleted.
-fn waiting(queue: &Queue, number: u8) -> Option<Option<usize>> {
+/// What waits for a slot, in short.
+#[derive(Debug, PartialEq)]
+enum Waits {
+    /// An entry of this size.
+    Entry(usize),
+    /// It is about to be deleted.
+    Nothing,
+}
+
+fn waiting(queue: &Queue, number: u8) -> Option<Waits> {
     Some(match queue.waiting(&slot(number))? {
-        Waiting::Entry(entry) => Some(entry.body.len()),
-        Waiting::Nothing => None,
+        Waiting::Entry(entry) => Waits::Entry(entry.body.len()),
+        Waiting::Nothing => Waits::Nothing,
     })
 }
 
@@ -52,11 +60,11 @@ fn waiting(queue: &Queue, number: u8) -> Option<Option<usize>> {
 async fn the_newest_of_a_slot_is_handed_out_and_found_until_it_is_settled() {
     let queue = Queue::default();
     assert!(put(&queue, 1, 10) && put(&queue, 2, 20) && put(&queue, 1, 11));
-    assert_eq!(waiting(&queue, 1), Some(Some(11)));
+    assert_eq!(waiting(&queue, 1), Some(Waits::Entry(11)));
     let batch = queue.take().await.unwrap();
     let slots: Vec<_> = batch.iter().map(|(slot, _)| *slot).collect();
     assert_eq!(slots, [slot(1), slot(2)], "it has kept its place");
-    assert_eq!(waiting(&queue, 1), Some(Some(11)), "under way");
+    assert_eq!(waiting(&queue, 1), Some(Waits::Entry(11)), "under way");
     queue.settle(Vec::new());
     assert_eq!(waiting(&queue, 1), None);
 }
@@ -68,7 +76,7 @@ async fn what_is_left_is_tried_again_unless_something_newer_has_come() {
     put(&queue, 2, 20);
     let batch = queue.take().await.unwrap();
     put(&queue, 1, 11);
-    assert_eq!(waiting(&queue, 1), Some(Some(11)));
+    assert_eq!(waiting(&queue, 1), Some(Waits::Entry(11)));
     queue.settle(batch);
     let again = queue.take().await.unwrap();
     let sizes: Vec<_> = again
@@ -87,9 +95,9 @@ async fn what_finds_no_room_leaves_that_what_is_older_is_deleted() {
     let large = usize::try_from(MOST_BYTES).unwrap() / 2;
     assert!(put(&queue, 1, large), "half of it");
     assert!(!put(&queue, 2, large), "more than the other half");
-    assert_eq!(waiting(&queue, 2), Some(None));
+    assert_eq!(waiting(&queue, 2), Some(Waits::Nothing));
     assert!(!put(&queue, 1, 2 * large), "the one before has given way");
-    assert_eq!(waiting(&queue, 1), Some(None));
+    assert_eq!(waiting(&queue, 1), Some(Waits::Nothing));
     assert!(put(&queue, 2, large));
 }
 
@@ -102,8 +110,8 @@ async fn an_entry_does_not_wait_for_ever_but_the_deletion_of_what_is_older_does(
     put(&queue, 2, 20);
     assert_eq!(queue.give_up(early), 0);
     assert_eq!(queue.give_up(Instant::now()), 1);
-    assert_eq!(waiting(&queue, 1), Some(None));
-    assert_eq!(waiting(&queue, 2), Some(Some(20)));
+    assert_eq!(waiting(&queue, 1), Some(Waits::Nothing));
+    assert_eq!(waiting(&queue, 2), Some(Waits::Entry(20)));
     tokio::time::advance(LONGEST * 100).await;
     assert_eq!(queue.give_up(Instant::now()), 1);
     assert_eq!(queue.give_up(Instant::now()), 0);
@@ -134,7 +142,7 @@ async fn what_is_no_entry_does_not_push_one_out() {
     let queue = Queue::default();
     put(&queue, 1, 10);
     queue.discard(slot(1), b"identity", Instant::now());
-    assert_eq!(waiting(&queue, 1), Some(Some(10)));
+    assert_eq!(waiting(&queue, 1), Some(Waits::Entry(10)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,7 +192,7 @@ async fn what_follows_an_entry_is_handed_out_with_it_or_behind_it() {
     assert_eq!(names(&again), ["a", "c", "b"]);
     assert_eq!(
         waiting(&queue, 1),
-        Some(Some(10)),
+        Some(Waits::Entry(10)),
         "the entry is tried again"
     );
 }
@@ -200,6 +208,6 @@ async fn what_follows_is_bounded_and_given_up_with_the_entry() {
     assert_eq!(queue.state().followers, MOST);
     assert_eq!(queue.give_up(now + Duration::from_secs(1)), 1);
     assert_eq!(queue.state().followers, 0);
-    assert_eq!(waiting(&queue, 1), Some(None));
+    assert_eq!(waiting(&queue, 1), Some(Waits::Nothing));
     assert!(names(&queue.take().await.unwrap()).is_empty());
 }

@@ -12,8 +12,8 @@ use crate::{
     },
 };
 
-fn lying(softened: bool) -> Result<Lying, Damage> {
-    Ok(Lying {
+fn lying(softened: bool) -> Lying {
+    Lying {
         slot: Slot {
             key: Key::from_bytes([7; 32]),
             delivery: 0,
@@ -26,7 +26,7 @@ fn lying(softened: bool) -> Result<Lying, Damage> {
             generations: Vec::new(),
         },
         softened,
-    })
+    }
 }
 
 fn purged(tag: &str, soft: bool) -> Generations {
@@ -49,7 +49,7 @@ fn what_is_dead_is_deleted_and_what_is_stale_is_marked_once() {
         (purged("a", true), false, Fate::Soften),
         (purged("a", true), true, Fate::Keep),
     ] {
-        assert_eq!(fate(&lying(softened), &purged), wanted, "{purged:?}");
+        assert_eq!(fate(&Ok(lying(softened)), &purged), wanted, "{purged:?}");
     }
 }
 
