@@ -211,7 +211,7 @@ mod tests {
     fn a_connection_keeps_its_waker_as_long_as_its_task_does() {
         let mut waking = Waking::default();
         let [first, second] = [(); 2].map(|()| Waker::from(Arc::new(Task::default())));
-        let (one, _) = waking.of(&first);
+        let one = waking.of(&first).0.clone();
         assert!(one.will_wake(&waking.of(&first).0));
         assert!(!one.will_wake(&waking.of(&second).0));
     }
