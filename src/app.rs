@@ -1,17 +1,18 @@
 //! Builds what the layers need, hands it to [`stack`](crate::stack), runs the listeners and ends them.
 
+mod gauges;
 mod shared;
+mod stores;
 mod ways;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
-use self::{shared::Shared, ways::Ways};
+use self::{gauges::Gauges, stores::Stores, ways::Ways};
 use crate::{
     admin::{self, Readiness, Views},
     answer::{
-        retold::Teller,
         tape::{Limits, Tapes, Told},
         tasks::Tasks,
     },
@@ -23,19 +24,17 @@ use crate::{
         storable::Rules,
     },
     call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
-    config::{self, Cache, Config, Directive, OnDisconnect},
+    config::{self, Config, Directive, OnDisconnect},
     error::Error,
     guard::{
         apology,
-        breaker::Circuits,
         coalesce::{Flights, Judge},
     },
     ledger::{
         Ledger, clock,
         journal::{Archive, Journal},
         log::Log,
-        metrics::{Metrics, Readings},
-        panics,
+        metrics::Metrics,
     },
     listen::{
         self, End,
@@ -48,15 +47,7 @@ use crate::{
         socket::Deadlines,
     },
     stack::{Stack, stack},
-    store::{
-        behind::Behind,
-        disk::{self, Counts, Disk, Kept},
-        generations::Generations,
-        memory::Memory,
-        proofs::Proofs,
-        purge::Purger,
-        tiered::Tiered,
-    },
+    store::{behind::Behind, disk, proofs::Proofs, purge::Purger},
 };
 
 /// A running Refrain. Dropping it stops at once; [`App::stop`] drains.
@@ -74,9 +65,9 @@ pub struct App {
     end: End,
     drain: Duration,
     min_drain: Duration,
-    disk: Option<Disk>,
+    /// What stands behind the memory.
+    behind: Option<Behind>,
     journal: Journal,
-    redis: Option<Shared>,
     ledger: Ledger,
 }
 
@@ -88,7 +79,7 @@ const LINGER: Duration = Duration::from_secs(60);
 const CUT: Duration = Duration::from_secs(1);
 /// What a tape that records no more holds for its slowest reader, bytes.
 const WINDOW: u64 = 256 << 10;
-/// For the stores to take what still waits for them, at the end.
+/// For what stands behind the memory to take what still waits for it, at the end.
 const FLUSH: Duration = Duration::from_secs(5);
 /// The tapes' part of the memory, as a divisor.
 const TAPES: u64 = 4;
@@ -100,56 +91,51 @@ impl App {
         let readiness = Readiness::default();
         let ledger = Ledger::new(log, Metrics::new());
         let tapes = Tapes::new(limits(config), tasks.clone(), told(&ledger));
-        let memory = Memory::new(entries(config), config.cache.max_entry);
-        let generations = Generations::new(clock::wall());
-        let Opened {
-            disk,
-            kept,
-            refused,
-        } = open_disk(config, generations.clone()).await?;
         let keepers = Tasks::default();
-        let redis = Shared::connect(config, generations.clone(), &tasks, &keepers).await;
-        let behind = match &redis {
-            Some(redis) => Some(Behind::Redis(redis.entries.clone())),
-            None => disk.clone().map(Behind::Disk),
-        };
+        let Stores {
+            memory,
+            disk,
+            redis,
+            behind,
+            tiered: store,
+            secret,
+            proofs,
+            refused,
+        } = Stores::open(config, &tasks, &keepers).await?;
         let archive = behind.as_ref().map(Archive::from);
         let journal = Journal::new(ledger.totals().clone(), archive, clock::wall)?;
-        let prover = prover(config, &kept, behind.clone(), &tasks);
-        let store = Tiered::new(
-            memory.clone(),
-            behind,
-            generations,
-            Teller::new(tasks.clone()),
-        );
+        let prover = prover(config, &secret, &proofs, behind.clone(), &tasks);
         let lacks_disk = disk.is_none() && config.store.disk.is_some();
         let purger = Purger::new(store.clone(), lacks_disk);
-        let flights = Flights::new(tapes.clone(), store.clone(), judge(config), cache::fits);
+        let flights = Flights::new(
+            tapes.clone(),
+            store.clone(),
+            judge(config),
+            cache::fits,
+            redis.as_ref().and_then(|redis| redis.fleet.clone()),
+        );
         let policy = Arc::new(Policy::new(&config.cache, &config.upstreams, CHAT_TTL));
         let refreshes = Refreshes::new(tasks.clone(), refreshed(&ledger));
         let ways = Ways::new(config);
         let upstreams = ways.upstreams(config, &policy, &prover)?;
         let connections = Connections::new(config.limits.connections);
+        if let Some(redis) = &redis {
+            redis.look_after(prover.proofs().clone(), &keepers);
+        }
         let readings = Gauges {
             ways,
             connections: connections.clone(),
             ledger: ledger.clone(),
             memory,
-            disk: disk.clone(),
-            redis: redis.clone(),
+            disk,
+            redis,
             refused,
             tapes: tapes.clone(),
             flights: flights.clone(),
             proofs: prover.proofs().clone(),
             purger: purger.clone(),
         };
-        let own = Own {
-            purger: purger.clone(),
-            flights: flights.clone(),
-            may_purge: config.cache.allow.contains(&Directive::Purge),
-            proofs: prover.proofs().clone(),
-            judges: judges(config),
-        };
+        let own = own(config, &purger, &flights, &prover);
         let edge = Edge::new(Parts {
             stack: stack(
                 ledger.clone(),
@@ -162,10 +148,10 @@ impl App {
             ),
             ledger: ledger.clone(),
             own,
-            callers: Callers::new(&config.callers, &kept.secret),
+            callers: Callers::new(&config.callers, &secret),
             guard: guard(config),
             cors: Cors::new(&config.cors),
-            keying: Keying::new(config, kept.secret, policy.clone()),
+            keying: Keying::new(config, secret, policy.clone()),
             policy,
             budget: Budget::new(config.limits.buffered),
             pause: config.limits.body,
@@ -182,9 +168,8 @@ impl App {
             end: End::default(),
             drain: config.limits.drain,
             min_drain: config.limits.min_drain.min(config.limits.drain),
-            disk,
+            behind,
             journal: journal.clone(),
-            redis,
             ledger,
         };
         let proxies = app.bind(config).await?;
@@ -263,7 +248,7 @@ impl App {
 
     /// Returns whether answers are also kept on the disk.
     pub fn has_disk(&self) -> bool {
-        self.disk.is_some()
+        matches!(self.behind, Some(Behind::Disk(_)))
     }
 
     /// Drains: says that it is not ready, accepts no more calls after `[limits] min_drain`, and waits for those under way,
@@ -287,21 +272,16 @@ impl App {
         if !self.write_totals(FLUSH).await {
             tracing::warn!("counters of the last seconds lost: the store does not take them");
         }
-        if let Some(disk) = &self.disk
-            && !disk.close(FLUSH).await
+        if let Some(behind) = &self.behind
+            && !behind.close(FLUSH).await
         {
-            tracing::warn!("disk store not closed in time");
-        }
-        if let Some(redis) = &self.redis
-            && !redis.entries.close(FLUSH).await
-        {
-            tracing::warn!("redis has not taken everything in time");
+            tracing::warn!(store = behind.tier().as_str(), "store not closed in time");
         }
         self.keepers.finish(Duration::ZERO).await;
         drained
     }
 
-    /// Cuts off the calls under way and ends, within a second: each leaves its line, the disk takes what it can.
+    /// Cuts off the calls under way and ends, within a second: each leaves its line, what stands behind the memory takes what it can.
     pub async fn cut(&self) {
         self.end.stop.cancel();
         self.ledger.cuts_off();
@@ -309,8 +289,8 @@ impl App {
         let written = self.tasks.finish(CUT);
         let kept = async {
             self.write_totals(CUT / 2).await;
-            match &self.disk {
-                Some(disk) => disk.close(CUT / 2).await,
+            match &self.behind {
+                Some(behind) => behind.close(CUT / 2).await,
                 None => true,
             }
         };
@@ -330,104 +310,14 @@ impl Drop for App {
     }
 }
 
-/// What the metrics read when they are asked for.
-#[derive(Debug)]
-struct Gauges {
-    ways: Ways,
-    connections: Connections,
-    ledger: Ledger,
-    memory: Memory,
-    disk: Option<Disk>,
-    redis: Option<Shared>,
-    /// What stands for a disk that there is not.
-    refused: Counts,
-    tapes: Tapes,
-    flights: Flights,
-    proofs: Proofs,
-    purger: Purger,
-}
-
-/// What the start makes of `[store] path`.
-struct Opened {
-    disk: Option<Disk>,
-    kept: Kept,
-    /// What is counted where there is no disk.
-    refused: Counts,
-}
-
-impl Gauges {
-    fn render(&self) -> String {
-        let (led, followers) = self.flights.counts();
-        self.ledger.metrics().render(&Readings {
-            entries: self.memory.entries(),
-            entry_bytes: self.memory.bytes(),
-            evicted: self.memory.evicted(),
-            tape_bytes: self.tapes.held(),
-            flights: self.flights.under_way(),
-            led,
-            followers,
-            log_dropped: self.ledger.log().dropped(),
-            purges: self.purger.counts(),
-            disk: self.disk.as_ref().map_or(self.refused, Disk::counts),
-            proofs: self.proofs.counts(),
-            upstreams: self.ways.readings(),
-            connections: self.connections.open(),
-            accept_pauses: self.connections.pauses(),
-            panics: panics::count(),
-            tries: self.ways.tries(),
-            circuits: self.ways.circuits().map(Circuits::counts).collect(),
-        })
-    }
-
-    /// Returns what does not work, a line each.
-    fn troubles(&self) -> Vec<String> {
-        let troubles = self.ways.circuits().flat_map(Circuits::troubles);
-        let troubles = troubles.map(|trouble| trouble.to_string());
-        let redis = self.redis.as_ref();
-        let redis = redis.and_then(|redis| redis.link.trouble());
-        let redis = redis.map(|trouble| format!("redis: {}: {trouble}", trouble.kind.as_str()));
-        troubles.chain(redis).collect()
-    }
-}
-
-/// Opens the disk tier, if there is to be one; a disk that cannot be used is a warning and no more.
-async fn open_disk(config: &Config, generations: Generations) -> Result<Opened, Error> {
-    let without = |refused| {
-        Ok(Opened {
-            disk: None,
-            kept: Kept {
-                secret: Secret::random()?,
-                proofs: Vec::new(),
-            },
-            refused,
-        })
-    };
-    let Some(settings) = &config.store.disk else {
-        return without(Counts::default());
-    };
-    let options = disk::Options {
-        path: settings.path.clone(),
-        max_size: settings.max_size,
-        max_entry: config.cache.max_entry,
-        max_ttl: config.cache.max_ttl,
-        keep_stale: keep_stale(config),
-        budget: settings.budget,
-        clock: Arc::new(clock::wall),
-        generations,
-    };
-    match Disk::open(options).await {
-        Ok((disk, kept)) => Ok(Opened {
-            disk: Some(disk),
-            kept,
-            refused: Counts::default(),
-        }),
-        Err(trouble) => {
-            tracing::warn!(
-                path = %settings.path.display(), reason = trouble.kind.as_str(), error = %trouble,
-                "no disk store: answers are kept in memory only"
-            );
-            without(Counts::refused(trouble.kind))
-        }
+/// Returns what the proxy answers itself.
+fn own(config: &Config, purger: &Purger, flights: &Flights, prover: &Prover) -> Own {
+    Own {
+        purger: purger.clone(),
+        flights: flights.clone(),
+        may_purge: config.cache.allow.contains(&Directive::Purge),
+        proofs: prover.proofs().clone(),
+        judges: judges(config),
     }
 }
 
@@ -442,7 +332,13 @@ fn judges(config: &Config) -> Vec<usize> {
 }
 
 /// Makes who asks the upstreams about credentials, with what they have said before.
-fn prover(config: &Config, kept: &Kept, behind: Option<Behind>, tasks: &Tasks) -> Prover {
+fn prover(
+    config: &Config,
+    secret: &Secret,
+    kept: &[disk::Proof],
+    behind: Option<Behind>,
+    tasks: &Tasks,
+) -> Prover {
     // Another place under the same name has said nothing yet.
     let place =
         |upstream: &config::Upstream| vec![upstream.name.clone(), upstream.base_url.to_string()];
@@ -450,7 +346,7 @@ fn prover(config: &Config, kept: &Kept, behind: Option<Behind>, tasks: &Tasks) -
     let places: Vec<_> = config.upstreams.iter().map(place).collect();
     let ttl = config.cache.proof_ttl;
     Prover::new(prover::Options {
-        proofs: Proofs::new(kept.secret.clone(), &places, ttl, behind, &kept.proofs),
+        proofs: Proofs::new(secret.clone(), &places, ttl, behind, kept),
         names: config.upstreams.iter().map(name).collect(),
         asked_by: config.upstreams.iter().map(asked_by).collect(),
         terms: Terms {
@@ -514,24 +410,6 @@ fn told(ledger: &Ledger) -> Told {
 fn refreshed(ledger: &Ledger) -> refresh::Told {
     let ledger = ledger.clone();
     Box::new(move |refreshed| ledger.refreshed(refreshed))
-}
-
-/// Returns how long past its lifetime an entry may be of use to anybody.
-fn keep_stale(config: &Config) -> Duration {
-    let Cache {
-        stale_if_error,
-        stale_while_revalidate,
-        max_ttl,
-        ..
-    } = &config.cache;
-    let of_rules = config
-        .rules
-        .iter()
-        .flat_map(|rule| [rule.stale_if_error, rule.stale_while_revalidate]);
-    let all = of_rules
-        .flatten()
-        .chain([*stale_if_error, *stale_while_revalidate]);
-    all.max().unwrap_or_default().min(*max_ttl)
 }
 
 /// What is left of the memory for entries, when the tapes have their part.

@@ -9,14 +9,14 @@ use refrain::{
     call::{self, canon, scope},
     dialect::chat::request::{Class, Field},
     error::Kind,
-    guard::{breaker, circuit::State, tally::Tally},
+    guard::{breaker, circuit::State, coalesce::fleet::Awaited, tally::Tally},
     ledger::{
         clock,
         journal::Cover,
         line::Line,
         metrics::{Metrics, Readings, Upstream},
     },
-    store::{codec::Damage, disk, proofs::Event, purge::Selector},
+    store::{codec::Damage, disk, proofs::Event, purge::Selector, redis},
     upstream::headers,
 };
 
@@ -230,6 +230,11 @@ fn every_value_of_a_label_is_documented() {
         values("### Values of `kind` of `refrain_disk_errors_total`"),
         kinds
     );
+    let kinds = redis::Kind::ALL.map(redis::Kind::as_str);
+    assert_eq!(
+        values("### Values of `kind` of `refrain_redis_errors_total`"),
+        kinds
+    );
     assert_eq!(
         values("### Values of `kind` of `refrain_purges_total`"),
         Selector::KINDS
@@ -243,6 +248,11 @@ fn every_value_of_a_label_is_documented() {
     assert_eq!(
         values("### Values of `event` of `refrain_proofs_total`"),
         events
+    );
+    let outcomes = Awaited::ALL.map(Awaited::as_str);
+    assert_eq!(
+        values("### Values of `outcome` of `refrain_flights_awaited_total`"),
+        outcomes
     );
     let states = State::ALL.map(State::as_str);
     assert_eq!(

@@ -275,10 +275,7 @@ fn impure(path: &str, text: &str) -> Vec<String> {
         return Vec::new();
     }
     let tokens = tokens(text);
-    let crates = tokens
-        .iter()
-        .filter(|token| ACTING.contains(&token.as_str()))
-        .cloned();
+    let crates = crates(&tokens).filter(|name| ACTING.contains(&name.as_str()));
     let files = under(&tokens, "std")
         .into_iter()
         .filter(|name| name == "fs");
@@ -286,6 +283,20 @@ fn impure(path: &str, text: &str) -> Vec<String> {
     named
         .map(|name| format!("src/{path} is pure and names `{name}`"))
         .collect()
+}
+
+/// Returns what paths begin with, or are: every name that is used, or goes on with `::`, and is not behind one itself.
+fn crates(tokens: &[String]) -> impl Iterator<Item = String> {
+    let is_path = |pair: &[String]| *pair == [":", ":"];
+    let begins = move |at: &usize| {
+        let (before, after) = tokens.split_at(*at);
+        let is_used = before.last().is_some_and(|token| token == "use");
+        let goes_on = after.get(1..3).is_some_and(is_path);
+        let is_behind = before.len() > 1 && is_path(&before[before.len() - 2..]);
+        (is_used || goes_on) && !is_behind
+    };
+    let starts = (0..tokens.len()).filter(begins);
+    starts.map(|at| tokens[at].clone())
 }
 
 /// Returns every look at a clock.

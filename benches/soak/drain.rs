@@ -61,7 +61,7 @@ async fn one(round: u64, upstream: &Upstream, checks: &mut Checks) -> Result<Tal
     }
     sleep(Duration::from_secs(2)).await;
     let balancer = {
-        let (ready, over) = (proxy.readiness(), over.clone());
+        let (ready, over) = (proxy.watch(), over.clone());
         async move {
             while ready.is_ready().await {
                 sleep(Duration::from_millis(20)).await;

@@ -9,11 +9,13 @@
 //! cargo bench --bench soak -- failover     the same beside a second upstream
 //! cargo bench --bench soak -- revoked      10,000 calls with a key that is refused
 //! cargo bench --bench soak -- drain        SIGTERM under load, five times
+//! cargo bench --bench soak -- freeze       200 calls a second while Redis is frozen, thaws, is killed, and comes back
 //! ```
 //!
 //! # Scope
-//! What is checked is counted, not timed, except that no call may take longer than its time-outs allow. Each check is
-//! printed with what it found, and one that does not hold ends the program with 1. How fast Refrain is, is told by
+//! What is checked is counted, not timed, except that no call may take longer than its time-outs allow, nor wait for
+//! Redis longer than its budget. Each check is printed with what it found, and one that does not hold ends the program
+//! with 1. How fast Refrain is, is told by
 //! `benches/hit`. `REFRAIN_BIN` names another binary than the one that is built beside.
 
 mod answer;
@@ -22,11 +24,14 @@ mod client;
 mod dice;
 mod drain;
 mod fault;
+mod freeze;
 mod lines;
 mod mixed;
 mod outage;
+mod paced;
 mod picture;
 mod proxy;
+mod redis;
 mod report;
 mod revoked;
 mod upstream;
@@ -64,9 +69,10 @@ async fn play(words: &[&str]) -> Result<Checks> {
         ["failover", picture] => outage::play(Second::Present, Some(picture)).await,
         ["revoked"] => revoked::play().await,
         ["drain"] => drain::play().await,
+        ["freeze"] => freeze::play().await,
         [time] => mixed::play(humantime::parse_duration(time)?).await,
         more => bail!(
-            "a time such as `20s`, or one of outage, failover, revoked and drain; not {}",
+            "a time such as `20s`, or one of outage, failover, revoked, drain and freeze; not {}",
             more.join(" ")
         ),
     }

@@ -10,16 +10,14 @@ use std::{
 };
 
 use anyhow::Result;
-use tokio::{
-    task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep},
-};
+use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     checks::Checks,
-    client::{Call, Client, End, Outcome, Patience},
+    client::End,
     fault::Mood,
     lines::Lines,
+    paced::{self, Done},
     picture::{self, Column},
     proxy::Proxy,
     report,
@@ -48,15 +46,6 @@ pub(crate) enum Second {
     Present,
 }
 
-/// One call of the scene, once it is over.
-#[derive(Clone, Debug)]
-struct Done {
-    second: usize,
-    warm: bool,
-    outcome: Outcome,
-    took: Duration,
-}
-
 /// What was so when one second was over.
 #[derive(Clone, Debug)]
 struct Tick {
@@ -71,7 +60,9 @@ struct Tick {
 pub(crate) async fn play(second: Second, picture: Option<&str>) -> Result<Checks> {
     let (mut first, other) = (Upstream::start()?, Upstream::start()?);
     let mut proxy = Proxy::start(&config(&first, &other, second))?;
-    warm(&proxy).await?;
+    paced::warm(&proxy).await?;
+    // Until those answers have expired.
+    sleep(Duration::from_secs(1)).await;
     let mut calls = JoinSet::new();
     let (mut ticks, mut asked, mut failing) = (Vec::new(), first.calls(), Instant::now());
     let mut probes = Vec::new();
@@ -82,7 +73,7 @@ pub(crate) async fn play(second: Second, picture: Option<&str>) -> Result<Checks
         phase.begin(&mut first).await?;
         failing = Instant::now();
         for _ in 0..phase.seconds() {
-            one_second(ticks.len(), &proxy, &mut calls).await;
+            paced::one_second(ticks.len(), &proxy, &mut calls).await;
             ticks.push(Tick {
                 phase,
                 asked: first.calls() - asked,
@@ -118,50 +109,6 @@ fn config(first: &Upstream, other: &Upstream, second: Second) -> String {
     let rest =
         "[cache]\nttl = \"1s\"\n[breaker]\nwindow = \"5s\"\nopen = \"1s\"\nmax_open = \"4s\"\n";
     [&first.section("first", timeouts), &other, rest].concat()
-}
-
-/// Has every warm question answered once, and waits until those answers have expired.
-async fn warm(proxy: &Proxy) -> Result<()> {
-    let mut client = Client::new(proxy.address);
-    for question in 0..WARM {
-        let outcome = client.call(call(question, question, false)).await;
-        anyhow::ensure!(outcome.end == End::Whole, "not warmed: {outcome:?}");
-    }
-    sleep(Duration::from_secs(1)).await;
-    Ok(())
-}
-
-/// Sends the calls of one second, evenly, whether earlier ones have been answered or not.
-async fn one_second(second: usize, proxy: &Proxy, calls: &mut JoinSet<Done>) {
-    let mut clock = interval(Duration::from_secs(1) / RATE);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    for number in 0..u64::from(RATE) {
-        clock.tick().await;
-        let id = WARM + u64::from(RATE) * second as u64 + number;
-        let (warm, streams) = (number % 2 == 0, number % 4 < 2);
-        let question = if warm { id % WARM } else { id };
-        let mut client = Client::new(proxy.address);
-        calls.spawn(async move {
-            let start = Instant::now();
-            let outcome = client.call(call(id, question, streams)).await;
-            Done {
-                second,
-                warm,
-                outcome,
-                took: start.elapsed(),
-            }
-        });
-    }
-}
-
-fn call(id: u64, question: u64, streams: bool) -> Call {
-    Call {
-        id,
-        question,
-        caller: 0,
-        streams,
-        patience: Patience::Whole,
-    }
 }
 
 impl Phase {
@@ -236,7 +183,7 @@ fn words(done: &[Done], second: usize, warm: bool) -> BTreeMap<String, usize> {
         .iter()
         .filter(|one| one.second == second && one.warm == warm)
     {
-        *words.entry(one.word()).or_default() += 1;
+        *words.entry(word(one)).or_default() += 1;
     }
     words
 }
@@ -248,14 +195,13 @@ fn spelled(words: &BTreeMap<String, usize>) -> String {
     })
 }
 
-impl Done {
-    fn word(&self) -> String {
-        match self.outcome.end {
-            End::Whole => self.outcome.verdict.clone(),
-            End::Told(200) => "apology".to_owned(),
-            End::Told(status) => status.to_string(),
-            other => format!("{other:?}").to_lowercase(),
-        }
+/// Returns what a call came to, as a word.
+fn word(done: &Done) -> String {
+    match done.outcome.end {
+        End::Whole => done.outcome.verdict.clone(),
+        End::Told(200) => "apology".to_owned(),
+        End::Told(status) => status.to_string(),
+        other => format!("{other:?}").to_lowercase(),
     }
 }
 
@@ -328,10 +274,6 @@ fn judge_circuit(ticks: &[Tick], probes: &[Instant], checks: &mut Checks) -> Res
 
 const HEADER: &str =
     "  s upstream circuit   asked  max ms   warm calls                    cold calls";
-/// Calls a second.
-const RATE: u32 = 200;
-/// Questions that were answered before.
-const WARM: u64 = 100;
 /// What the time-outs allow, with room for a busy machine.
 const LONGEST: Duration = Duration::from_secs(8);
 /// How far back the circuit looks, seconds.

@@ -40,9 +40,9 @@ pub(crate) struct Held {
     pub(crate) fds: usize,
 }
 
-/// Tells whether a proxy is ready, also while it ends.
+/// Looks at a proxy from beside, also while it ends.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Readiness(SocketAddr);
+pub(crate) struct Watch(SocketAddr);
 
 /// The metrics of one moment.
 #[derive(Clone, Debug)]
@@ -84,12 +84,12 @@ impl Proxy {
 
     /// Asks for the metrics.
     pub(crate) async fn metrics(&self) -> Result<Metrics> {
-        get(self.admin, "/metrics").await.map(Metrics)
+        self.watch().metrics().await
     }
 
-    /// Returns what tells whether it is ready.
-    pub(crate) fn readiness(&self) -> Readiness {
-        Readiness(self.admin)
+    /// Returns what looks at it.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch(self.admin)
     }
 
     /// Reads what it holds now.
@@ -126,9 +126,14 @@ impl Proxy {
     }
 }
 
-impl Readiness {
+impl Watch {
+    /// Asks for the metrics.
+    pub(crate) async fn metrics(self) -> Result<Metrics> {
+        get(self.0, "/metrics").await.map(Metrics)
+    }
+
     /// Asks whether it is ready; one that cannot be asked is not.
-    pub(crate) async fn is_ready(&self) -> bool {
+    pub(crate) async fn is_ready(self) -> bool {
         let page = get(self.0, "/readyz").await;
         page.is_ok_and(|page| page.split(' ').nth(1) == Some("200"))
     }

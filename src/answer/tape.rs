@@ -91,8 +91,12 @@ pub struct Limits {
     pub linger: Duration,
 }
 
-/// The answer that a tape records: a head to come, and its content.
-pub type Source = Pin<Box<dyn Future<Output = Result<(Head, Content, Listener), Error>> + Send>>;
+/// The answer that a tape records: a head to come, and its content; `None` if it has come another way, and the tape is
+/// of no use.
+pub type Source = Pin<Box<dyn Future<Output = Result<Option<Sourced>, Error>> + Send>>;
+
+/// What a source brings.
+pub type Sourced = (Head, Content, Listener);
 
 /// Hears what became of an answer.
 pub type Told = Box<dyn Fn(Summary) + Send + Sync>;
@@ -248,7 +252,7 @@ impl Reader {
         loop {
             {
                 let mut state = self.shared.state();
-                if let Some(head) = state.head.clone() {
+                if let Some(head) = state.head() {
                     state.served(self.id);
                     return Poll::Ready(Ok(head));
                 }

@@ -308,7 +308,7 @@ impl NotStored {
 
 impl Tier {
     /// Every tier, in the order of the docs.
-    pub const ALL: [Self; 2] = [Self::Memory, Self::Disk];
+    pub const ALL: [Self; 3] = [Self::Memory, Self::Disk, Self::Redis];
 
     /// Returns the value of `X-Cache-Tier`.
     pub fn as_str(self) -> &'static str {

@@ -202,7 +202,7 @@ where
     /// Looks behind the memory, has told anew what has to be, and goes on if nothing fits.
     async fn look_deeper(
         self,
-        call: Call,
+        mut call: Call,
         asked: Arc<Keyed>,
         case: Case,
         mut miss: Miss,
@@ -210,7 +210,9 @@ where
         // Who wants a new answer has no use for an old one, so it is not looked for any deeper.
         if miss.old.is_none() && !call.plan.refresh && self.0.store.lies_deeper(&asked.slot) {
             // Boxed, as is all that few calls wait for: a future is moved with the room for all that it may ever await.
+            let began = Instant::now();
             let found = Box::pin(self.0.store.fetch(&asked.slot)).await;
+            call.spent += began.elapsed();
             let (found, tier) =
                 found.map_or((None, Tier::Disk), |(found, tier)| (Some(found), tier));
             match self.try_to_give(found, &call, &asked, case, tier) {

@@ -190,6 +190,7 @@ pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
         since: None,
         passed_over: None,
         alone: false,
+        spent: Duration::ZERO,
         upgrade: false,
         leave: Leave::default(),
     }

@@ -21,7 +21,10 @@ pub mod scope;
 mod sieve;
 pub mod splice;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, uri::PathAndQuery};
@@ -77,6 +80,8 @@ pub struct Call {
     pub passed_over: Option<Instant>,
     /// Whether it keeps to itself: nothing of other calls answers it, as its credential is not proven.
     pub alone: bool,
+    /// What of the time that it may wait for the store is spent.
+    pub spent: Duration,
     /// Whether the client asks to switch protocols (`Upgrade`, RFC 9110 §7.8).
     pub upgrade: bool,
     /// How the circuit of the upstream it is on its way to let it through.
@@ -212,6 +217,7 @@ impl Call {
             since: self.since,
             passed_over: self.passed_over,
             alone: self.alone,
+            spent: self.spent,
             upgrade: self.upgrade,
             leave: self.leave.clone(),
         })

@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 
 pub(super) use self::cache::keyable_header;
 use super::{
-    Admin, ApiKey, Config, KEEPABLE, Key, Log, MAX_BODY, Store, Token, address, file,
+    Admin, ApiKey, Coalesce, Config, KEEPABLE, Key, Log, MAX_BODY, Store, Token, address, file,
     load::Files,
     problem::Complaint,
     read::{hint_for, item_key},
@@ -90,6 +90,7 @@ pub(super) fn check(
         &cors,
         &mut findings,
     );
+    let coalesce = coalesce(&file.coalesce, &mut findings);
     let key = key(file.key, &surroundings.env, &mut findings);
     let log = log(file.log, &mut findings);
     let config = upstreams.map(|upstreams| Config {
@@ -103,12 +104,14 @@ pub(super) fn check(
         breaker,
         fallback,
         cache,
+        coalesce,
         rules,
         key,
         store: Store {
             memory,
             disk,
             redis,
+            trust: store::trust(&file.store),
         },
         limits,
         cors,
@@ -217,6 +220,19 @@ fn check_listeners(file: &file::File, findings: &mut Findings) {
             format!("`admin.listen` (`{admin}`) takes the same place as `listen` (`{taken}`)"),
             "give the admin listener an address of its own, or `off`",
         );
+    }
+}
+
+fn coalesce(coalesce: &file::Coalesce, findings: &mut Findings) -> Coalesce {
+    if let Off::At(wait) = coalesce.wait {
+        findings.positive(
+            "coalesce.wait",
+            wait,
+            "for no flights across replicas, write `off`",
+        );
+    }
+    Coalesce {
+        wait: coalesce.wait.on().map(|wait| wait.0),
     }
 }
 

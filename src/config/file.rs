@@ -34,6 +34,7 @@ pub(super) struct File {
     pub(super) breaker: Breaker,
     pub(super) fallback: Fallback,
     pub(super) cache: Cache,
+    pub(super) coalesce: Coalesce,
     /// None by default, and so no part of the defaults as they are written.
     #[cfg_attr(test, serde(skip_serializing_if = "Vec::is_empty"))]
     pub(super) rule: Vec<Rule>,
@@ -76,6 +77,14 @@ pub(super) struct Cache {
     pub(super) finish_reasons: Vec<String>,
 }
 
+/// `[coalesce]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default, expecting = "a section, `[coalesce]`")]
+pub(super) struct Coalesce {
+    pub(super) wait: Off<Span>,
+}
+
 /// `[key]`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
@@ -100,6 +109,7 @@ pub(super) struct Store {
     pub(super) redis: ApiKey,
     pub(super) prefix: String,
     pub(super) redis_ca: String,
+    pub(super) trust: Off<Span>,
 }
 
 /// `[limits]`.
@@ -155,6 +165,7 @@ impl Default for File {
             breaker: Breaker::default(),
             fallback: Fallback::default(),
             cache: Cache::default(),
+            coalesce: Coalesce::default(),
             rule: Vec::new(),
             key: Key::default(),
             store: Store::default(),
@@ -207,6 +218,14 @@ impl Default for Cache {
     }
 }
 
+impl Default for Coalesce {
+    fn default() -> Self {
+        Self {
+            wait: Off::At(seconds(30)),
+        }
+    }
+}
+
 impl Default for Key {
     fn default() -> Self {
         Self {
@@ -229,6 +248,7 @@ impl Default for Store {
             redis: ApiKey::none(),
             prefix: "refrain:".to_owned(),
             redis_ca: String::new(),
+            trust: Off::At(seconds(30)),
         }
     }
 }

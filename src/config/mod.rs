@@ -18,6 +18,7 @@ mod base_url;
 mod cache;
 mod caller;
 mod check;
+mod coalesce;
 mod container;
 mod env;
 mod failure;
@@ -51,6 +52,7 @@ pub use self::{
     base_url::BaseUrl,
     cache::{Cache, Directive, OnDisconnect},
     caller::{Caller, KeyHash},
+    coalesce::Coalesce,
     env::CONFIG as CONFIG_VARIABLE,
     failure::{Breaker, Fallback, FallbackMode, Retry, RuleFallback},
     glob::Glob,
@@ -89,6 +91,8 @@ pub struct Config {
     pub fallback: Fallback,
     /// What is kept, how long and for whom.
     pub cache: Cache,
+    /// How long calls wait for each other.
+    pub coalesce: Coalesce,
     /// What holds for some calls instead; the first that fits counts.
     pub rules: Vec<Rule>,
     /// What the key is made of.

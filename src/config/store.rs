@@ -13,6 +13,8 @@ pub struct Store {
     pub disk: Option<Disk>,
     /// The Redis tier; `None` when switched off.
     pub redis: Option<Redis>,
+    /// How long an entry counts as fresh once purges of other replicas may have been missed.
+    pub trust: Duration,
 }
 
 /// The disk tier of `[store]`.

@@ -176,6 +176,20 @@ fn what_is_written_is_what_holds() {
 }
 
 #[test]
+fn replicas_wait_for_each_other_unless_that_is_off() {
+    for (written, wait) in [
+        ("", Some(Duration::from_secs(30))),
+        ("wait = '5s'", Some(Duration::from_secs(5))),
+        ("wait = 'off'", None),
+    ] {
+        let config: Config = format!("[coalesce]\n{written}").parse().unwrap();
+        assert_eq!(config.coalesce.wait, wait, "{written}");
+    }
+    let problem = "[coalesce]\nwait = '0s'".parse::<Config>().unwrap_err();
+    assert!(problem.to_string().contains("coalesce.wait"), "{problem}");
+}
+
+#[test]
 fn one_value_stands_for_a_list_of_one() {
     let config: Config = "listen = 'localhost:1'\n[upstream]\nname = 'local'\n"
         .parse()
@@ -230,7 +244,7 @@ x = 1
     error: proxy.toml:14:36: upstream.timeouts.idle: `0s` is no time at all
       hint: write `off` to wait for as long as it takes
     error: proxy.toml:15:2: unknown: unknown key
-      hint: expected one of `listen`, `admin`, `upstream`, `retry`, `breaker`, `fallback`, `cache`, `rule`, `key`, `store`, `limits`, `cors`, `caller`, `log`
+      hint: expected one of `listen`, `admin`, `upstream`, `retry`, `breaker`, `fallback`, `cache`, `coalesce`, `rule`, `key`, `store`, `limits`, `cors`, `caller`, `log`
     "#);
 }
 
@@ -392,7 +406,7 @@ fn a_mistake_in_the_environment_is_told_with_its_variable() {
     ]);
     insta::assert_snapshot!(problems.unwrap_err(), @"
     error: environment REFRAIN_: unknown key
-      hint: expected one of `REFRAIN_LISTEN`, `REFRAIN_ADMIN`, `REFRAIN_UPSTREAM`, `REFRAIN_RETRY`, `REFRAIN_BREAKER`, `REFRAIN_FALLBACK`, `REFRAIN_CACHE`, `REFRAIN_RULE`, `REFRAIN_KEY`, `REFRAIN_STORE`, `REFRAIN_LIMITS`, `REFRAIN_CORS`, `REFRAIN_CALLER`, `REFRAIN_LOG`
+      hint: expected one of `REFRAIN_LISTEN`, `REFRAIN_ADMIN`, `REFRAIN_UPSTREAM`, `REFRAIN_RETRY`, `REFRAIN_BREAKER`, `REFRAIN_FALLBACK`, `REFRAIN_CACHE`, `REFRAIN_COALESCE`, `REFRAIN_RULE`, `REFRAIN_KEY`, `REFRAIN_STORE`, `REFRAIN_LIMITS`, `REFRAIN_CORS`, `REFRAIN_CALLER`, `REFRAIN_LOG`
     error: environment REFRAIN_CACHE__ALLOW: cache.allow[1]: `tag` is no directive
       hint: did you mean `tags`?
     error: environment REFRAIN_CACHE__ENABLED: cache.enabled: `perhaps` does not fit

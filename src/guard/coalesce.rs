@@ -15,7 +15,10 @@
 //! the leader's credential is the leader's alone, and a call that keeps to itself (`cache::proof`) follows nobody and is followed by nobody, nor does
 //! it take the place of a flight under way: it gives way to one. A call without a key passes.
 
+pub mod fleet;
 mod follow;
+mod landing;
+mod ticket;
 mod wishes;
 
 use std::{
@@ -35,7 +38,12 @@ use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 
 pub use self::wishes::Wishes;
-use self::wishes::Wishing;
+use self::{
+    fleet::{Errand, Fleet, Hold, Leave},
+    landing::Landing,
+    ticket::Ticket,
+    wishes::Wishing,
+};
 use crate::{
     answer::{
         Answer, Body, Head,
@@ -43,15 +51,14 @@ use crate::{
         tape::{Keep, Reader, Recording, Source, Tape, Tapes},
         verdict::{NotStored, Reason, Served, Verdict},
     },
-    call::{Call, Keyed, Slot, key::Key, plan::Plan},
-    dialect::{Dialect, Listener, chat::form::Form},
+    call::{Call, Slot, key::Key, plan::Plan},
+    dialect::{Listener, chat::form::Form},
     error::{Error, Kind},
     store::{
         Entry, Label, Unlent,
-        generations::{Seen, Standing, Traits},
+        generations::{Standing, Traits},
         tiered::Tiered,
     },
-    upstream::headers,
 };
 
 /// The calls under way; clones share them.
@@ -86,6 +93,8 @@ struct Inner {
     store: Tiered,
     judge: Judge,
     fits: Fits,
+    /// The other replicas, where there may be any.
+    fleet: Option<Fleet>,
     under_way: Mutex<Board>,
     number: AtomicU64,
     led: AtomicU64,
@@ -148,13 +157,21 @@ impl fmt::Debug for Flights {
 }
 
 impl Flights {
-    /// Makes an empty board; complete answers that pass `judge` go to `store`.
-    pub fn new(tapes: Tapes, store: Tiered, judge: Judge, fits: Fits) -> Self {
+    /// Makes an empty board; complete answers that pass `judge` go to `store`. Before a flight goes upstream, the `fleet`
+    /// is asked.
+    pub fn new(
+        tapes: Tapes,
+        store: Tiered,
+        judge: Judge,
+        fits: Fits,
+        fleet: Option<Fleet>,
+    ) -> Self {
         Self(Arc::new(Inner {
             tapes,
             store,
             judge,
             fits,
+            fleet,
             under_way: Mutex::default(),
             number: AtomicU64::new(0),
             led: AtomicU64::new(0),
@@ -171,6 +188,12 @@ impl Flights {
     pub fn counts(&self) -> (u64, u64) {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (load(&self.0.led), load(&self.0.joined))
+    }
+
+    /// Returns what waits for flights of other replicas came to.
+    pub fn awaited(&self) -> fleet::Counts {
+        let counts = self.0.fleet.as_ref().map(Fleet::counts);
+        counts.unwrap_or_default()
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -204,7 +227,7 @@ impl Flights {
     }
 
     /// Finds the call's part: in a flight of its slot, or at the head of a new one over `source`.
-    fn take_part(&self, call: &mut Ticket, source: impl FnOnce() -> Source) -> Part {
+    fn take_part(&self, call: &mut Ticket, source: impl FnOnce(Hold) -> Source) -> Part {
         loop {
             let mut board = self.board();
             let Some(flight) = call.flight(&board).cloned() else {
@@ -228,7 +251,7 @@ impl Flights {
         &self,
         board: &mut Board,
         call: &Ticket,
-        source: impl FnOnce() -> Source,
+        source: impl FnOnce(Hold) -> Source,
     ) -> Part {
         // An entry is put before its flight is taken off the board, so one of the two is always seen.
         if !call.plan.refresh
@@ -253,8 +276,17 @@ impl Flights {
             label: call.label(),
             seen: self.0.store.generations().epoch(),
         });
-        let keep = self.keep(form, number, of.clone(), wishes.clone(), retold.clone());
-        let (tape, reader) = self.0.tapes.record(source(), keep, call.plan.store);
+        let hold = Hold::default();
+        let landing = Landing {
+            flights: self.clone(),
+            of: of.clone(),
+            form,
+            number,
+            began: Instant::now(),
+            hold: hold.clone(),
+        };
+        let keep = keep(landing, wishes.clone(), retold.clone());
+        let (tape, reader) = self.0.tapes.record(source(hold), keep, call.plan.store);
         let flight = Flight {
             number,
             form,
@@ -275,42 +307,30 @@ impl Flights {
         if !call.alone || !board.contains_key(&(slot, form)) {
             board.insert((slot, form), flight);
         }
-        self.0.led.fetch_add(1, Ordering::Relaxed);
         Part::Leads(reader)
     }
+}
 
-    /// What happens when a flight's tape is complete. However the tape ends, the flight is taken off the board when
-    /// its keeper is gone.
-    fn keep(
-        &self,
-        form: Form,
-        number: u64,
-        of: Arc<Origin>,
-        wishes: Arc<Mutex<Wishing>>,
-        retold: Retold,
-    ) -> Keep {
-        let landing = Landing {
-            flights: self.clone(),
-            of,
-            form,
-            number,
-            began: Instant::now(),
+/// What happens when a flight's tape is complete. However the tape ends, the flight is taken off the board, and its
+/// lease ends, when its keeper is gone.
+fn keep(landing: Landing, wishes: Arc<Mutex<Wishing>>, retold: Retold) -> Keep {
+    Box::new(move |recording: Recording<'_>| {
+        let inner = &landing.flights.0;
+        let mut wishes = lock(&wishes);
+        let wishes = wishes.grant(|asked| serves(&recording, &retold, landing.form, asked));
+        let flown = Flown {
+            slot: landing.of.slot,
+            form: landing.form,
+            label: &landing.of.label,
+            wishes,
+            recording,
+            now: Instant::now(),
         };
-        Box::new(move |recording: Recording<'_>| {
-            let inner = &landing.flights.0;
-            let mut wishes = lock(&wishes);
-            let wishes = wishes.grant(|asked| serves(&recording, &retold, landing.form, asked));
-            let entry = (inner.judge)(Flown {
-                slot: landing.of.slot,
-                form: landing.form,
-                label: &landing.of.label,
-                wishes,
-                recording,
-                now: Instant::now(),
-            })?;
-            landing.land(Entry { retold, ..entry })
-        })
-    }
+        let entry = (inner.judge)(flown);
+        let kept = entry.and_then(|entry| landing.land(Entry { retold, ..entry }));
+        landing.hold.end(fleet::end(kept));
+        kept
+    })
 }
 
 /// Returns whether a recording answers a call that asked for another form. A large one is told later, so of that it is
@@ -319,55 +339,6 @@ fn serves(recording: &Recording<'_>, retold: &Retold, flown: Form, asked: Form) 
     let has_usage = recording.outcome.usage.is_some();
     let is_told = || retold.at_once(&recording.body, flown, asked);
     flown.lends(has_usage, asked) && is_told().is_none_or(|telling| telling.is_ok())
-}
-
-/// Takes its flight off the board when dropped, unless a later flight has replaced it.
-struct Landing {
-    flights: Flights,
-    of: Arc<Origin>,
-    form: Form,
-    number: u64,
-    began: Instant,
-}
-
-impl Landing {
-    /// Stores the flight's answer, unless it was purged on its way, or a refresh has replaced the flight: its answer is the newer one, whichever
-    /// comes first. Nor does it replace what another form's flight has brought meanwhile and serves more calls.
-    fn land(&self, mut entry: Entry) -> Result<(), NotStored> {
-        let store = &self.flights.0.store;
-        entry.seen = Seen::at(self.of.seen, false);
-        if store.is_dead(&entry) {
-            return Err(NotStored::Purged);
-        }
-        let board = self.flights.board();
-        let current = board.get(&(self.of.slot, self.form));
-        if current.map(|flight| flight.number) != Some(self.number) {
-            return Err(NotStored::Superseded);
-        }
-        let lends_to_all = |entry: &Entry| Form::ALL.iter().all(|form| entry.lends_to(*form));
-        if !lends_to_all(&entry)
-            && let Some(other) = store.get(&self.of.slot)
-            && other.made >= self.began
-            && lends_to_all(&other)
-        {
-            return Err(NotStored::Superseded);
-        }
-        store.put(entry);
-        Ok(())
-    }
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        let mut board = self.flights.board();
-        let place = (self.of.slot, self.form);
-        if board
-            .get(&place)
-            .is_some_and(|flight| flight.number == self.number)
-        {
-            board.remove(&place);
-        }
-    }
 }
 
 impl Flight {
@@ -414,61 +385,29 @@ where
         match call.keyed.clone() {
             Err(_) => Box::pin(inner.oneshot(call)),
             Ok(keyed) => {
-                let ticket = Ticket {
-                    keyed,
-                    dialect: call.dialect,
-                    plan: call.plan.clone(),
-                    passed_over: call.passed_over,
-                    alone: call.alone,
-                    wide: call.is_wide(),
-                    apart: Vec::new(),
-                    hops: headers::hops(&call.headers),
-                };
+                let ticket = Ticket::of(&call, keyed);
                 Box::pin(fly(self.flights.clone(), inner, call, ticket))
             }
         }
     }
 }
 
-/// What the board needs to know of a call.
-struct Ticket {
-    keyed: Arc<Keyed>,
-    dialect: Option<Dialect>,
-    plan: Plan,
-    passed_over: Option<std::time::Instant>,
-    /// Whether nothing of other calls may answer it.
-    alone: bool,
-    /// Whether others share its scope, whose credentials the upstream may think otherwise of.
-    wide: bool,
-    /// Flights that this call cannot join, or could not be served by.
-    apart: Vec<u64>,
-    /// How often it has come through Refrain.
-    hops: u8,
+/// A call that may still go upstream: whoever goes, takes it.
+struct Ready<S>(Arc<Mutex<Option<(S, Call)>>>);
+
+impl<S> Ready<S> {
+    fn take(&self) -> Option<(S, Call)> {
+        lock(&self.0).take()
+    }
+
+    fn has_gone(&self) -> bool {
+        lock(&self.0).is_none()
+    }
 }
 
-impl Ticket {
-    fn form(&self) -> Form {
-        self.keyed.request.form()
-    }
-
-    fn label(&self) -> Label {
-        Label {
-            scope: self.keyed.scope.as_bytes().to_vec(),
-            dialect: self.dialect.map_or("", Dialect::as_str).to_owned(),
-            model: self.keyed.request.model.clone(),
-            namespace: self.plan.namespace.clone(),
-        }
-    }
-
-    /// Returns the flight that the call may join, if there is one.
-    fn flight<'a>(&self, board: &'a Board) -> Option<&'a Flight> {
-        let slot = self.keyed.slot;
-        let mut flights = self
-            .form()
-            .joins()
-            .iter()
-            .filter_map(|form| board.get(&(slot, *form)));
-        flights.find(|flight| flight.takes(self) && !self.apart.contains(&flight.number))
+impl<S> Clone for Ready<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
     }
 }
 
@@ -478,19 +417,21 @@ where
     S::Future: Send,
 {
     let key = ticket.keyed.slot.key;
-    let limit = flights.0.tapes.max_entry();
     let store = &flights.0.store;
-    let mut ready = Some((inner, call));
+    let fleet = flights.0.fleet.as_ref();
+    let mut errand = fleet.and_then(|_| Errand::of(&ticket, call.spent));
+    let ready = Ready(Arc::new(Mutex::new(Some((inner, call)))));
     loop {
-        let part = flights.take_part(&mut ticket, || match ready.take() {
-            Some((inner, call)) => source(inner, call, limit),
-            None => Box::pin(async { Err(Error::new(Kind::Internal, "a call led twice")) }),
+        let part = flights.take_part(&mut ticket, |hold| {
+            source(flights.clone(), ready.clone(), errand.clone(), hold)
         });
         match part {
-            Part::Leads(mut reader) => {
-                let head = reader.head().await?;
-                return Ok(led(&head, reader, key));
-            }
+            Part::Leads(mut reader) => match reader.head().await {
+                Ok(head) => return Ok(led(&head, reader, key)),
+                // It has come another way. If that does not answer this call, it goes without asking again.
+                Err(_) if !ready.has_gone() => errand = None,
+                Err(error) => return Err(error),
+            },
             Part::Follows(reader, flight) => {
                 match follow::follow(reader, &flight, &ticket, store).await {
                     Ok(Some(answer)) => return Ok(answer),
@@ -508,26 +449,40 @@ where
     }
 }
 
-/// Starts the upstream call of a flight.
-fn source<S>(inner: S, call: Call, limit: usize) -> Source
+/// Starts the upstream call of a flight, unless another replica's brings the answer.
+fn source<S>(flights: Flights, ready: Ready<S>, errand: Option<Errand>, hold: Hold) -> Source
 where
     S: Service<Call, Response = Answer, Error = Error> + Send + 'static,
     S::Future: Send,
 {
-    let keyed = call.keyed.clone();
     Box::pin(async move {
-        let answer = inner.oneshot(call).await?;
-        let listener = match &keyed {
-            Ok(keyed) => Listener::new(&answer.head.headers, &keyed.request, limit),
-            Err(_) => {
-                return Err(Error::new(
-                    Kind::Internal,
-                    "a call without a key led a flight",
-                ));
+        let Inner {
+            tapes,
+            store,
+            fleet,
+            led,
+            ..
+        } = &*flights.0;
+        if let (Some(fleet), Some(errand)) = (fleet, &errand) {
+            match fleet.ask(errand, store).await {
+                Leave::Go(lease) => hold.keep(lease),
+                Leave::Landed => return Ok(None),
             }
-        };
-        Ok((answer.head, answer.body.boxed_unsync(), listener))
+        }
+        let (inner, call) = ready.take().ok_or_else(|| fault("a call led twice"))?;
+        led.fetch_add(1, Ordering::Relaxed);
+        let keyed = call.keyed.clone();
+        let answer = inner.oneshot(call).await;
+        hold.judge(answer.as_ref().map(|answer| answer.head.status).ok());
+        let answer = answer?;
+        let keyed = keyed.map_err(|_| fault("a call without a key led a flight"))?;
+        let listener = Listener::new(&answer.head.headers, &keyed.request, tapes.max_entry());
+        Ok(Some((answer.head, answer.body.boxed_unsync(), listener)))
     })
+}
+
+fn fault(message: &str) -> Error {
+    Error::new(Kind::Internal, message)
 }
 
 fn led(head: &Head, reader: Reader, key: Key) -> Answer {

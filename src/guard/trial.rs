@@ -108,6 +108,7 @@ pub(super) fn call_for(model: &str) -> Call {
         since: None,
         passed_over: None,
         alone: false,
+        spent: Duration::ZERO,
         upgrade: false,
         leave: Leave::default(),
     }

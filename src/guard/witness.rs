@@ -200,6 +200,7 @@ mod tests {
             since: None,
             passed_over: None,
             alone: false,
+            spent: std::time::Duration::ZERO,
             upgrade: false,
             leave: Leave::default(),
         }

@@ -8,7 +8,9 @@ mod apologies;
 mod calls;
 mod circuits;
 mod disk;
+mod facts;
 mod proofs;
+pub mod redis;
 mod series;
 mod text;
 mod tries;
@@ -22,7 +24,11 @@ use self::{answers::Answers, apologies::Apologies, calls::Calls};
 pub use self::{calls::Ended, upstreams::Upstream};
 use crate::{
     answer::verdict::{Failure, NotStored},
-    guard::{breaker, tally},
+    guard::{
+        breaker,
+        coalesce::fleet::{self, Awaited},
+        tally,
+    },
     ledger::refresh::Outcome,
     store::{self, purge::Selector},
 };
@@ -56,12 +62,16 @@ pub struct Readings {
     pub led: u64,
     /// Calls that joined a flight since the start.
     pub followers: u64,
+    /// What waits for flights of other replicas came to.
+    pub awaited: fleet::Counts,
     /// Log lines dropped since the start.
     pub log_dropped: u64,
     /// Purges by what they were about, as in [`Selector::KINDS`].
     pub purges: [u64; Selector::KINDS.len()],
     /// What the disk tier has done.
     pub disk: store::disk::Counts,
+    /// What was done with Redis.
+    pub redis: redis::Counts,
     /// What upstreams have said of credentials.
     pub proofs: store::proofs::Counts,
     /// What came of the tries of calls.
@@ -150,9 +160,11 @@ impl Readings {
             flights,
             led,
             followers,
+            awaited,
             log_dropped,
             purges,
             ref disk,
+            ref redis,
             ref proofs,
             ref circuits,
             ref upstreams,
@@ -229,7 +241,11 @@ impl Readings {
         let help = "Purges, by what they were about";
         let kinds = Selector::KINDS.into_iter().zip(purges);
         text::family(&mut out, "purges", help, "kind", kinds);
+        let help = "Waits for flights of other replicas, by what they came to";
+        let outcomes = Awaited::ALL.map(Awaited::as_str).into_iter().zip(awaited);
+        text::family(&mut out, "flights_awaited", help, "outcome", outcomes);
         disk::write(&mut out, disk);
+        redis::write(&mut out, redis);
         proofs::write(&mut out, proofs);
         circuits::write(&mut out, circuits);
         upstreams::write(&mut out, upstreams);

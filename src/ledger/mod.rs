@@ -265,8 +265,8 @@ where
         let answering = match arrival.call {
             Ok(call) => {
                 let begin = AssertUnwindSafe(|| self.inner.call(call));
-                let begun = std::panic::catch_unwind(begin);
-                begun.unwrap_or_else(|_| Either::Left(ready(Err(fault()))))
+                std::panic::catch_unwind(begin)
+                    .unwrap_or_else(|_| Either::Left(ready(Err(fault()))))
             }
             Err(error) => Either::Left(ready(Err(error))),
         };

@@ -297,6 +297,7 @@ impl<S: Answering> Inner<S> {
             since: None,
             passed_over: None,
             alone: false,
+            spent: Duration::ZERO,
             upgrade,
             leave: Leave::default(),
         })

@@ -32,7 +32,7 @@ impl Behind {
     pub fn holds(&self, slot: &Slot) -> bool {
         match self {
             Self::Disk(disk) => disk.holds(slot),
-            Self::Redis(redis) => redis.is_worth_asking(),
+            Self::Redis(redis) => redis.reaches(slot),
         }
     }
 
@@ -64,7 +64,7 @@ impl Behind {
     pub fn keep_proof(&self, proof: disk::Proof) {
         match self {
             Self::Disk(disk) => disk.keep_proof(proof),
-            Self::Redis(_) => {}
+            Self::Redis(redis) => redis.keep_proof(&proof),
         }
     }
 
@@ -72,6 +72,7 @@ impl Behind {
     pub fn forget_proof(&self, subject: [u8; 32]) {
         match self {
             Self::Disk(disk) => disk.forget_proof(subject),
+            // The other replicas may have room for it; there it ends with its age.
             Self::Redis(_) => {}
         }
     }
@@ -80,7 +81,7 @@ impl Behind {
     pub async fn save(&self) -> bool {
         match self {
             Self::Disk(disk) => disk.save().await,
-            Self::Redis(_) => false,
+            Self::Redis(redis) => redis.save().await,
         }
     }
 
@@ -88,7 +89,7 @@ impl Behind {
     pub async fn forget(&self, rows: &[Row]) -> bool {
         match self {
             Self::Disk(disk) => disk.forget(rows.to_vec()).await,
-            Self::Redis(_) => false,
+            Self::Redis(redis) => redis.forget(rows).await,
         }
     }
 

@@ -19,12 +19,15 @@ use crate::call::Slot;
 /// The look-ups under way.
 #[derive(Debug)]
 pub(super) struct Looks<T, E> {
-    waiting: Mutex<HashMap<Slot, Vec<oneshot::Sender<Answer<T, E>>>>>,
+    waiting: Mutex<Waiting<T, E>>,
     in_time: AtomicU64,
 }
 
 /// What is said of a slot by who reads.
 pub(super) type Answer<T, E> = Result<Option<Arc<T>>, E>;
+
+/// Who waits for what.
+type Waiting<T, E> = HashMap<Slot, Vec<oneshot::Sender<Answer<T, E>>>>;
 
 /// A part in a look-up.
 #[derive(Debug)]
@@ -112,7 +115,7 @@ impl<T, E> Looks<T, E> {
         drop(self.waiting().remove(slot));
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Slot, Vec<oneshot::Sender<Answer<T, E>>>>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting<T, E>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -75,16 +75,21 @@ impl Memory {
         self.0.entries.insert(entry.slot, entry);
     }
 
-    /// Keeps `entry`, which was read back from another tier, unless its place is taken: what a call of this process put
-    /// there meanwhile is newer. Returns what is there now.
+    /// Keeps `entry`, which was read back from another tier, unless its place is taken by one that is as new: by itself, or by
+    /// what a call of this process put there meanwhile. Returns what is there now.
     pub fn promote(&self, entry: &Arc<Entry>) -> Arc<Entry> {
-        let kept = self
-            .0
-            .entries
-            .get_or_insert_with(&entry.slot, || Ok::<_, Infallible>(entry.clone()));
-        match kept {
-            Ok(kept) => kept,
-            Err(never) => match never {},
+        let entries = &self.0.entries;
+        loop {
+            let kept =
+                entries.get_or_insert_with(&entry.slot, || Ok::<_, Infallible>(entry.clone()));
+            let kept = match kept {
+                Ok(kept) => kept,
+                Err(never) => match never {},
+            };
+            if !entry.is_newer_than(kept.made) {
+                return kept;
+            }
+            entries.remove_if(&entry.slot, |there| Arc::ptr_eq(there, &kept));
         }
     }
 

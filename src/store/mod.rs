@@ -98,6 +98,12 @@ impl Entry {
         }
     }
 
+    /// Returns whether it is another entry than one made at `moment`, and the newer one. What is read back from outside is dated
+    /// by the clock on the wall, and so never quite the same twice.
+    pub fn is_newer_than(&self, moment: Instant) -> bool {
+        self.made > moment + SAME
+    }
+
     /// Returns about how much memory the entry takes, bytes; of what was told of it, what is counted.
     pub fn weight(&self) -> u64 {
         let headers: usize = self
@@ -126,6 +132,8 @@ impl Label {
     }
 }
 
+/// Within this time, two dates are of one entry.
+const SAME: Duration = Duration::from_millis(500);
 /// Bytes of bookkeeping for one header or tag.
 const HEADER: usize = 64;
 /// Bytes of bookkeeping for one entry: itself, its place in the map, the allocator's rounding.

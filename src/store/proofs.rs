@@ -237,6 +237,23 @@ impl Proofs {
         }
     }
 
+    /// Takes in what another replica was told, unless something later is known. A refusal of what is not known here is not
+    /// kept.
+    pub fn learn(&self, proof: &disk::Proof) {
+        let subject = Subject(proof.subject);
+        if proof.ended && self.standing(&subject).is_none() {
+            return;
+        }
+        let standing = self.standing_or_new(subject);
+        let since = micros(Instant::now().saturating_duration_since(self.0.epoch));
+        let stamp = packed(since - micros(proof.age), proof.ended);
+        let before = standing.stamp.fetch_max(stamp, Ordering::Relaxed);
+        standing.written.fetch_max(stamp, Ordering::Relaxed);
+        if proof.ended && stamp > before && !is_refusal(before) {
+            self.count(Event::Ended);
+        }
+    }
+
     /// Notes that the upstream was asked and could not say; it is left alone for a moment.
     pub fn in_vain(&self, standing: &Standing, now: Instant) {
         let until = self.stamp(now + PAUSE.min(self.0.ttl), false);

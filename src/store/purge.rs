@@ -6,18 +6,27 @@
 //!
 //! # The sweep
 //! Once a minute, if anything was purged, every entry is looked at, off the way of calls: those in memory one by one, those on the
-//! disk by their cards, in pages. What is dead is deleted; a pass that has found nothing dead lets the purges be forgotten.
+//! disk by their cards, those in Redis by their heads, in pages. What is dead is deleted; a pass that has found nothing
+//! dead lets the purges be forgotten.
+//!
+//! Redis is shared and has better uses for its memory, so behind a purge here it is cleared up at once: by the index of
+//! the tag, where that is what was purged, else by a pass.
 
 use std::{
     collections::HashSet,
+    mem,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::{sync::Semaphore, task::yield_now, time::sleep};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::yield_now,
+    time::{Instant, sleep, timeout_at},
+};
 
 pub use super::generations::{Purge, Selector};
 use super::{
@@ -45,6 +54,18 @@ struct Inner {
     /// Lets one caller at a time do so for its own.
     looking_within: Semaphore,
     done: [AtomicU64; Selector::KINDS.len()],
+    due: Mutex<Due>,
+    /// Something is due.
+    news: Notify,
+}
+
+/// What Redis is to be cleared of soon.
+#[derive(Debug, Default)]
+struct Due {
+    /// The entries with these tags.
+    tags: Vec<String>,
+    /// Everything that is dead.
+    all: bool,
 }
 
 /// What was asked for.
@@ -111,6 +132,8 @@ impl Purger {
             looking: Semaphore::new(1),
             looking_within: Semaphore::new(1),
             done: std::array::from_fn(|_| AtomicU64::new(0)),
+            due: Mutex::default(),
+            news: Notify::new(),
         }))
     }
 
@@ -163,10 +186,28 @@ impl Purger {
 
     /// Clears up behind purges, for ever.
     pub async fn look_after(self) {
+        let Inner {
+            store, due, news, ..
+        } = &*self.0;
         loop {
-            sleep(PAUSE).await;
-            self.0.store.sweep().await;
+            let next = Instant::now() + PAUSE;
+            while timeout_at(next, news.notified()).await.is_ok() {
+                // One purge is often one of many.
+                sleep(SOON).await;
+                let due = mem::take(&mut *due.lock().unwrap_or_else(PoisonError::into_inner));
+                store.clear(due).await;
+            }
+            store.sweep().await;
         }
+    }
+
+    /// Has Redis cleared of what was purged.
+    fn clear_soon(&self, purges: &[Purge]) {
+        let Inner { due, news, .. } = &*self.0;
+        due.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(purges);
+        news.notify_one();
     }
 
     /// Does the purges; returns whether they survive a crash.
@@ -187,10 +228,14 @@ impl Purger {
             }
             tracing::info!(kind = purge.selector.kind(), soft = purge.soft, "purged");
         }
-        Ok(match &store.behind {
+        let is_durable = match &store.behind {
             Some(behind) => behind.save().await,
             None => !lacks_disk,
-        })
+        };
+        if let Some(Behind::Redis(_)) = &store.behind {
+            self.clear_soon(purges);
+        }
+        Ok(is_durable)
     }
 
     /// Returns whether `key` is that of an entry in `scope`.
@@ -230,12 +275,39 @@ impl Purger {
     }
 }
 
+impl Due {
+    fn add(&mut self, purges: &[Purge]) {
+        for purge in purges {
+            match &purge.selector {
+                Selector::Tag(tag) if self.tags.contains(tag) => {}
+                Selector::Tag(tag) if self.tags.len() < MOST_TAGS => self.tags.push(tag.clone()),
+                _ => self.all = true,
+            }
+        }
+    }
+}
+
 impl Tiered {
+    /// Clears Redis of what is due.
+    async fn clear(&self, due: Due) {
+        let Some(Behind::Redis(redis)) = &self.behind else {
+            return;
+        };
+        if due.all {
+            redis.sweep().await;
+            return;
+        }
+        for tag in &due.tags {
+            redis.sweep_tag(tag).await;
+        }
+    }
+
     /// Deletes what is dead; forgets the purges behind which nothing dead is left.
     pub(super) async fn sweep(&self) {
         let epoch = self.generations.epoch();
         if self.generations.settled() < epoch {
             self.sweep_memory().await;
+            self.generations.forget_released(epoch);
             let found = match &self.behind {
                 Some(behind) => self.sweep_behind(behind).await,
                 None => Some(0),
@@ -428,6 +500,10 @@ async fn breathe(number: usize) {
 const SAMPLES: usize = 20;
 /// Between two sweeps.
 const PAUSE: Duration = Duration::from_secs(60);
+/// From a purge until Redis is cleared up behind it.
+const SOON: Duration = Duration::from_secs(1);
+/// Tags by which Redis is cleared up at once; for more it is looked through.
+const MOST_TAGS: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -37,7 +37,10 @@ pub(super) fn client(
     if let Some(silence) = upstream.keepalive {
         builder
             .http2_keep_alive_interval(silence)
-            .http2_keep_alive_timeout(silence * SIGNS);
+            .http2_keep_alive_timeout(silence * SIGNS)
+            // Only while a call is under way would do, but hyper may look for calls just before it notes a new one, and
+            // then never again.
+            .http2_keep_alive_while_idle(true);
     }
     Ok(builder.build(connector))
 }

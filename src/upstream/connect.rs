@@ -23,6 +23,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Connector {
     inner: HttpsConnector<HttpConnector>,
+    /// What will be spoken.
+    http: HttpVersion,
     limit: Option<Duration>,
 }
 
@@ -59,7 +61,7 @@ impl Connector {
             HttpVersion::Http1 => builder.enable_http1().wrap_connector(tcp),
             HttpVersion::Http2 => builder.enable_http2().wrap_connector(tcp),
         };
-        Ok(Self { inner, limit })
+        Ok(Self { inner, http, limit })
     }
 }
 
@@ -74,7 +76,7 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connecting = self.inner.call(uri);
-        let limit = self.limit;
+        let (http, limit) = (self.http, self.limit);
         Box::pin(async move {
             let connected = match limit {
                 Some(limit) => tokio::time::timeout(limit, connecting)
@@ -82,7 +84,7 @@ impl Service<Uri> for Connector {
                     .map_err(|_| TimedOut(limit))?,
                 None => connecting.await,
             };
-            Ok(TokioIo::new(Noting::new(TokioIo::new(connected?))))
+            Ok(TokioIo::new(Noting::new(TokioIo::new(connected?), http)))
         })
     }
 }

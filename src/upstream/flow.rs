@@ -129,7 +129,12 @@ where
         }
         if let Poll::Ready(frame) = this.body.poll_frame(cx) {
             if let Some(total) = this.total {
-                total.given(Instant::now());
+                let now = Instant::now();
+                // The timer is not asked where the next piece is always there, as it is for a slow client.
+                if matches!(frame, Some(Ok(_))) && total.deadline.is_over(now) {
+                    return Poll::Ready(Some(Err(overdue(Some(total)))));
+                }
+                total.given(now);
             }
             if let (Some(timer), Some(stop)) = (
                 this.timer.as_mut().as_pin_mut(),
@@ -402,10 +407,32 @@ mod tests {
         let (upstream, mut flow) = flowing(None);
         upstream.send(PIECE).unwrap();
         read(&mut flow).await;
-        upstream.send(PIECE).unwrap();
         advance(SECOND * 11).await;
-        read(&mut flow).await;
         assert_eq!(fails(&mut flow).await, Kind::Stalled);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_is_over_also_where_the_next_piece_is_there() {
+        let (upstream, mut flow) = flowing(None);
+        for _ in 0..4 {
+            upstream.send(PIECE).unwrap();
+        }
+        for _ in 0..3 {
+            advance(SECOND * 3).await;
+            read(&mut flow).await;
+        }
+        advance(SECOND * 3).await;
+        assert_eq!(fails(&mut flow).await, Kind::Stalled);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_of_which_nothing_is_left_ends_well_after_its_time() {
+        let (upstream, mut flow) = flowing(None);
+        upstream.send(PIECE).unwrap();
+        read(&mut flow).await;
+        drop(upstream);
+        advance(SECOND * 11).await;
+        assert!(flow.frame().await.is_none());
     }
 
     #[tokio::test(start_paused = true)]

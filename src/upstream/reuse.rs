@@ -21,10 +21,14 @@ use hyper_util::client::legacy::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::config::HttpVersion;
+
 /// A connection that notes who spoke last on it.
 #[derive(Debug)]
 pub struct Noting<T> {
     inner: T,
+    /// What is spoken on it.
+    http: HttpVersion,
     last: Last,
 }
 
@@ -38,10 +42,11 @@ const UPSTREAM: u8 = 1;
 const AGAIN: u8 = 2;
 
 impl<T> Noting<T> {
-    /// Wraps a connection that is new.
-    pub fn new(inner: T) -> Self {
+    /// Wraps a connection that is new, and on which `http` will be spoken.
+    pub fn new(inner: T, http: HttpVersion) -> Self {
         Self {
             inner,
+            http,
             last: Last::default(),
         }
     }
@@ -75,14 +80,13 @@ impl Last {
     }
 }
 
-impl<T: Connection> Connection for Noting<T> {
+impl<T> Connection for Noting<T> {
     fn connected(&self) -> Connected {
-        let inner = self.inner.connected();
         let connected = Connected::new().extra(self.last.clone());
-        if inner.is_negotiated_h2() {
-            connected.negotiated_h2()
-        } else {
-            connected
+        // Without TLS nothing is negotiated, and yet it is HTTP/2.
+        match self.http {
+            HttpVersion::Http1 => connected,
+            HttpVersion::Http2 => connected.negotiated_h2(),
         }
     }
 }
@@ -144,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_has_died_idle_if_it_had_answered_before_and_says_nothing_more() {
         let (ours, mut theirs) = tokio::io::duplex(64);
-        let mut connection = Noting::new(ours);
+        let mut connection = Noting::new(ours, HttpVersion::Http1);
         let last = connection.last.clone();
         connection.write_all(b"one").await.unwrap();
         assert!(!last.is_unanswered(), "a new connection");
@@ -162,7 +166,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_has_begun_to_answer_has_not_died_idle() {
         let (ours, mut theirs) = tokio::io::duplex(64);
-        let mut connection = Noting::new(ours);
+        let mut connection = Noting::new(ours, HttpVersion::Http1);
         let mut answer = [0; 1];
         for _ in 0..2 {
             connection.write_all(b"call").await.unwrap();

@@ -115,6 +115,7 @@ fn call(config: &Config) -> Call {
         since: None,
         passed_over: None,
         alone: false,
+        spent: Duration::ZERO,
         upgrade: false,
         leave: Leave::default(),
     }

@@ -48,22 +48,37 @@ async fn a_connection_is_used_again_unless_none_is_to_be_kept() {
     }
 }
 
-/// The peer reads everything, and says nothing after the beginning of HTTP/2: like one whose network was unplugged.
+/// Starts a peer that reads everything, and says nothing after the beginning of HTTP/2, like one whose network was
+/// unplugged; it counts its connections. Returns its base URL.
+async fn silent(count: Arc<AtomicUsize>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            spawn(async move {
+                let _ = stream.write_all(SETTINGS).await;
+                let _ = copy(&mut stream, &mut sink()).await;
+            });
+        }
+    });
+    format!("http://{addr}/v1")
+}
+
 #[tokio::test]
 async fn a_connection_of_http2_that_gives_no_sign_of_life_is_given_up() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
-    spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        stream.write_all(SETTINGS).await.unwrap();
-        let _ = copy(&mut stream, &mut sink()).await;
-    });
-    let proxy = proxy_to(&base_url)
+    let count = Arc::new(AtomicUsize::new(0));
+    let proxy = proxy_to(&silent(count.clone()).await)
         .with_upstream("http = \"2\"\nkeepalive = \"1s\"\ntimeouts = { first_byte = \"off\" }")
         .start()
         .await;
     let answer = proxy.send(&request("GET", "/v1/models")).await;
     assert_refused(&answer, 502, "upstream_broken");
+    let connections = count.load(Ordering::SeqCst);
+    assert_eq!(
+        connections, 1,
+        "it may have been heard, and is not repeated"
+    );
 }
 
 /// A frame of settings that leaves all at their defaults (RFC 9113 §6.5).

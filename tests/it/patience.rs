@@ -92,6 +92,7 @@ async fn a_client_that_does_not_read_a_hit_is_cut_off_too() {
     let limits = "[limits]\nwrite = \"200ms\"\nidle = \"1s\"";
     let proxy = proxy(&up).with(limits).with(ROOMY).start().await;
     proxy.send(&chat("hi")).await;
+    proxy.counted("refrain_stored_total", 1.0).await;
     let mut exchange = proxy.open(&chat("hi")).await;
     exchange.head().await;
     proxy.idle_time().await;
@@ -111,6 +112,7 @@ async fn a_stream_of_http2_whose_client_takes_nothing_is_reset() {
     assert_eq!(line["http.response.status_code"], 200);
 
     assert_verdict(&proxy.send(&chat("hi")).await, "MISS");
+    proxy.counted("refrain_stored_total", 1.0).await;
     let mut miser = Miser::open(proxy.addr, &chat("hi")).await;
     miser.read(WINDOW).await;
     assert!(miser.ends_by_reset().await);

@@ -33,6 +33,8 @@ pub(super) enum News {
     Piece(Bytes),
     Complete(Listener),
     Broken(Error),
+    /// The answer has come another way.
+    Elsewhere,
     Nothing,
 }
 
@@ -40,10 +42,11 @@ impl Seat {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<News> {
         match &mut self.stage {
             Stage::Calling(source) => match ready!(source.as_mut().poll(cx)) {
-                Ok((head, content, listener)) => {
+                Ok(Some((head, content, listener))) => {
                     self.stage = Stage::Flowing(content, listener);
                     Poll::Ready(News::Head(head))
                 }
+                Ok(None) => Poll::Ready(News::Elsewhere),
                 Err(error) => Poll::Ready(News::Broken(error)),
             },
             Stage::Flowing(content, listener) => {

@@ -59,6 +59,7 @@ impl Shared {
 
     fn step(&self, seat: &mut Seat, cx: &mut Context<'_>) -> Poll<()> {
         let news = ready!(seat.poll(cx));
+        self.state().is_closing = seat.is_at_end();
         self.tell(seat, news);
         if seat.is_at_end() {
             let end = seat.finish();
@@ -75,6 +76,11 @@ impl Shared {
             News::Broken(error) => {
                 *seat = Seat::over();
                 self.end(Err(error), Err(NotStored::Broken), None);
+            }
+            News::Elsewhere => {
+                *seat = Seat::over();
+                let error = Error::new(Kind::Internal, "the answer has come another way");
+                self.conclude(Err(error), None);
             }
             News::Nothing => {}
         }
@@ -177,17 +183,23 @@ impl Shared {
     }
 
     fn end(&self, end: Result<(), Error>, kept: Result<(), NotStored>, usage: Option<Usage>) {
-        let summary = Summary { kept, usage };
+        self.conclude(end, Some(Summary { kept, usage }));
+    }
+
+    /// Ends the tape; there is nothing to tell where nothing was to be recorded.
+    fn conclude(&self, end: Result<(), Error>, summary: Option<Summary>) {
         let wakers = {
             let mut state = self.state();
             if state.end.is_some() {
                 return;
             }
             state.end = Some(end);
-            state.summary = Some(summary);
+            state.summary = summary;
             state.wakers()
         };
-        (self.pool.told)(summary);
+        if let Some(summary) = summary {
+            (self.pool.told)(summary);
+        }
         wakers.into_iter().for_each(Waker::wake);
     }
 

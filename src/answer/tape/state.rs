@@ -31,6 +31,9 @@ pub(super) struct State {
     pub(super) entry: Option<Bytes>,
     pub(super) segment: BytesMut,
     pub(super) windowed: bool,
+    /// The last of the answer is there, its end is not: nothing is handed out until it was decided whether it is stored.
+    /// A client that knows the length would ask again at once.
+    pub(super) is_closing: bool,
     pub(super) end: Option<Result<(), Error>>,
     pub(super) summary: Option<Summary>,
     pub(super) readers: Vec<Option<Place>>,
@@ -68,8 +71,16 @@ pub(super) enum Driver {
 }
 
 impl State {
+    /// Returns the head, if it is there.
+    pub(super) fn head(&self) -> Option<Arc<Head>> {
+        self.head.clone().filter(|_| !self.holds_back())
+    }
+
     /// Hands the reader piece number `next`, if it is there.
     pub(super) fn take(&mut self, id: usize, next: &mut usize) -> Option<Bytes> {
+        if self.holds_back() {
+            return None;
+        }
         let place = self.readers.get_mut(id)?.as_mut()?;
         if place.aborted {
             return None;
@@ -84,6 +95,10 @@ impl State {
         place.had += piece.len();
         place.away = Some(Instant::now());
         Some(piece)
+    }
+
+    fn holds_back(&self) -> bool {
+        self.is_closing && self.end.is_none()
     }
 
     /// Records a piece; returns what it takes.
@@ -161,6 +176,9 @@ impl State {
     /// Takes the wakers of all who wait for news. Who drives inline is not among them: it has just brought the news
     /// itself, and would wake the task that it runs in.
     pub(super) fn wakers(&mut self) -> Vec<Waker> {
+        if self.holds_back() {
+            return Vec::new();
+        }
         let first = match self.driver {
             Driver::Inline => LEADER + 1,
             Driver::Task => LEADER,

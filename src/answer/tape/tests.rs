@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use futures_util::{FutureExt, future::poll_immediate};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;
@@ -36,7 +36,7 @@ impl Script {
         let source = Box::pin(async move {
             let head = told.await.expect("the script tells a head")?;
             let listener = Listener::Whole { wants_json: false };
-            Ok((head, content(received), listener))
+            Ok(Some((head, content(received), listener)))
         });
         let script = Self {
             head: Some(head),
@@ -169,6 +169,22 @@ async fn one_reader_drives_by_itself_and_the_whole_is_kept() {
     assert_eq!(rest(&mut reader).await.unwrap(), "c");
     assert_eq!(kept(&notes).unwrap(), "abc");
     assert_eq!(reader.summary().unwrap().kept, Ok(()));
+}
+
+#[tokio::test]
+async fn an_answer_that_came_another_way_ends_the_tape_and_is_not_told_of() {
+    let told = Arc::new(AtomicU64::new(0));
+    let limits = tapes(|_| {}).0.limits;
+    let counted = told.clone();
+    let count = move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+    };
+    let tapes = Tapes::new(limits, Tasks::default(), Box::new(count));
+    let (_tape, mut reader, notes) = record(&tapes, Box::pin(async { Ok(None) }));
+    assert_eq!(reader.head().await.unwrap_err().kind(), Kind::Internal);
+    assert!(kept(&notes).is_none() && reader.summary().is_none());
+    assert_eq!(Arc::strong_count(&notes), 1, "the keeper is gone");
+    assert_eq!(told.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
@@ -492,6 +508,36 @@ async fn a_stored_answer_costs_the_share_nothing_while_a_slow_reader_reads_on() 
     assert!(slow.is_done());
     let mut late = tape.join(true).unwrap();
     assert_eq!(rest(&mut late).await.unwrap(), "abcdef");
+}
+
+/// A client that has all of an answer asks again at once, and is to find the entry.
+#[tokio::test]
+async fn the_last_of_an_answer_is_handed_out_once_the_keeper_has_decided() {
+    for body in ["abc", ""] {
+        let tapes = tapes(|_| {});
+        let content = Full::new(Bytes::from_static(body.as_bytes()));
+        let content = content.map_err(|never| match never {}).boxed_unsync();
+        let listener = Listener::Whole { wants_json: false };
+        let source = Box::pin(async move { Ok(Some((head(true), content, listener))) });
+        let follower = Arc::new(Mutex::new(None::<Reader>));
+        let early = Arc::new(AtomicBool::new(true));
+        let (follows, came) = (follower.clone(), early.clone());
+        let keep: Keep = Box::new(move |_| {
+            let mut follower = follows.lock().unwrap().take().unwrap();
+            let has_come = if body.is_empty() {
+                follower.head().now_or_never().is_some()
+            } else {
+                next(&mut follower).now_or_never().is_some()
+            };
+            came.store(has_come, Ordering::Relaxed);
+            Ok(())
+        });
+        let (tape, mut leader) = tapes.record(source, keep, true);
+        *follower.lock().unwrap() = tape.join(true);
+        leader.head().await.unwrap();
+        assert_eq!(rest(&mut leader).await.unwrap(), body);
+        assert!(!early.load(Ordering::Relaxed), "{body:?}");
+    }
 }
 
 #[tokio::test]

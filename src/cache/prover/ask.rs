@@ -4,7 +4,7 @@
 //! It carries the caller's own credential headers and nothing else of the call: the proof is of them. A status tells; nothing
 //! is read out of a body.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
@@ -90,6 +90,7 @@ impl Ask {
             since: None,
             passed_over: None,
             alone: false,
+            spent: Duration::ZERO,
             upgrade: false,
             leave: Leave::default(),
         }

@@ -106,6 +106,7 @@ fn call(key: &str) -> Call {
         since: None,
         passed_over: None,
         alone: false,
+        spent: Duration::ZERO,
         upgrade: false,
         leave: Leave::default(),
     }

@@ -45,9 +45,9 @@ struct Keyed {
 
 /// The fingerprint of something that is fixed, made once for each secret; clones share it.
 #[derive(Clone)]
-pub struct Lasting(Arc<Made>);
+pub struct Lasting(Arc<Recipe>);
 
-struct Made {
+struct Recipe {
     secret: Secret,
     label: &'static str,
     parts: Vec<Vec<u8>>,
@@ -153,7 +153,7 @@ impl Lasting {
     /// Prepares the fingerprint of `parts`, as [`Secret::fingerprint`].
     pub fn new(secret: &Secret, label: &'static str, parts: &[&[u8]]) -> Self {
         let keyed = secret.0.keyed.load();
-        Self(Arc::new(Made {
+        Self(Arc::new(Recipe {
             secret: secret.clone(),
             label,
             parts: parts.iter().map(|part| part.to_vec()).collect(),
@@ -173,7 +173,7 @@ impl Lasting {
 
     #[cold]
     fn make_anew(&self) -> Fingerprint {
-        let Made {
+        let Recipe {
             secret,
             label,
             parts,

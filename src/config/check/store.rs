@@ -1,5 +1,7 @@
 //! `[store]`: tiers that entries fit into, and what `auto` stands for.
 
+use std::time::Duration;
+
 use super::{Findings, MEMORY_SHARE, OFF, Size, Surroundings, file};
 use crate::config::{Disk, Redis, RedisAddress, problem::Complaint, tls::roots};
 
@@ -130,6 +132,11 @@ pub(super) fn redis(
         ca,
         budget: store.budget.0,
     })
+}
+
+/// Returns how long what is in memory is trusted without Redis.
+pub(super) fn trust(store: &file::Store) -> Duration {
+    store.trust.on().map_or(Duration::MAX, |span| span.0)
 }
 
 /// Returns the certificates that the file at `path` holds, as they stand there.

@@ -92,7 +92,7 @@ fn answer(head: Head, body: Body, key: Key) -> Answer {
 
 /// Statuses that may speak of the leader's credential, and so to nobody else: a model that it has no access to is not
 /// found, and an account without means has to pay.
-const OF_THE_CREDENTIAL: [StatusCode; 5] = [
+pub(super) const OF_THE_CREDENTIAL: [StatusCode; 5] = [
     StatusCode::UNAUTHORIZED,
     StatusCode::PAYMENT_REQUIRED,
     StatusCode::FORBIDDEN,

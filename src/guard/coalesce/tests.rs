@@ -10,14 +10,17 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     answer::{Asked, retold::Teller, tape::Limits, tasks::Tasks},
-    call::{Payload, caller::Caller, key::Secret, leave::Leave, route::Route},
+    call::{Keyed, Payload, caller::Caller, key::Secret, leave::Leave, plan::Plan, route::Route},
     config::Config,
     dialect::chat::request::Request,
     store::{
-        generations::{Generations, Purge, Selector},
+        generations::{Generations, Purge, Seen, Selector},
         memory::Memory,
     },
+    upstream::headers,
 };
+
+mod fleet;
 
 /// What the scripted upstream answers, once told to.
 type Outcome = Result<&'static str, Error>;
@@ -56,6 +59,7 @@ impl Service<Call> for Scripted {
         Box::pin(async move {
             let body = told.await.expect("the test did not answer")?;
             assert_ne!(body, "panic", "scripted");
+            let status = body.strip_prefix("status ").map(str::parse);
             let content_type = HeaderValue::from_static(if body.starts_with("data:") {
                 "text/event-stream"
             } else {
@@ -64,7 +68,7 @@ impl Service<Call> for Scripted {
             let content = Full::new(Bytes::from_static(body.as_bytes()));
             Ok(Answer {
                 head: Head {
-                    status: StatusCode::OK,
+                    status: status.map_or(StatusCode::OK, Result::unwrap),
                     headers: HeaderMap::from_iter([(CONTENT_TYPE, content_type)]),
                     framed: true,
                     upstream: HeaderValue::from_static("up"),
@@ -85,6 +89,11 @@ struct House {
 }
 
 fn house() -> House {
+    house_in(None)
+}
+
+/// A house among replicas.
+fn house_in(fleet: Option<Fleet>) -> House {
     let limits = Limits {
         max_entry: 10_000,
         share: 1_000_000,
@@ -124,6 +133,7 @@ fn house() -> House {
             ),
             judge,
             |_, _, _| true,
+            fleet,
         ),
         memory,
     }
@@ -165,6 +175,7 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
         since: None,
         passed_over: None,
         alone: false,
+        spent: Duration::ZERO,
         upgrade: false,
         leave: Leave::default(),
     }

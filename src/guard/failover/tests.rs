@@ -291,6 +291,7 @@ impl House {
             since: None,
             passed_over: None,
             alone: false,
+            spent: Duration::ZERO,
             upgrade: false,
             leave: Leave::default(),
         }

@@ -1,6 +1,6 @@
 //! Metrics that are counted elsewhere, in Prometheus' text form.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 /// Writes metrics without labels: name, type, help, value.
 pub(super) fn rows(text: &mut String, rows: &[(&str, &str, &str, u64)]) {
@@ -12,6 +12,16 @@ pub(super) fn rows(text: &mut String, rows: &[(&str, &str, &str, u64)]) {
             "# HELP refrain_{name} {help}.\n# TYPE refrain_{name} {kind}\nrefrain_{name}{total} {value}\n"
         );
     }
+}
+
+/// Writes a counter of time.
+pub(super) fn seconds(text: &mut String, name: &str, help: &str, time: Duration) {
+    let seconds = time.as_secs_f64();
+    // Writing to a String does not fail.
+    let _ = write!(
+        text,
+        "# HELP refrain_{name} {help}.\n# TYPE refrain_{name} counter\nrefrain_{name}_total {seconds}\n"
+    );
 }
 
 /// Writes a counter with one label.

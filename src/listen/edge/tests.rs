@@ -104,7 +104,7 @@ fn own(config: &Config, tasks: &Tasks) -> Own {
     let never: Judge = Arc::new(|_| Err(NotStored::NoStore));
     Own {
         purger: Purger::new(store.clone(), false),
-        flights: Flights::new(tapes, store, never, |_, _, _| false),
+        flights: Flights::new(tapes, store, never, |_, _, _| false, None),
         may_purge: true,
         proofs: Proofs::new(secret(), &[], Duration::from_secs(1), None, &[]),
         judges: Vec::new(),
@@ -329,17 +329,19 @@ fn panicking(
     answer.map_future(in_its_time)
 }
 
+/// Lines are written where somebody listens at INFO. Whether somebody does is found out once for all threads, by any of
+/// them: a listener for this one alone could be overlooked.
+fn listen_at_info() {
+    let listener = tracing_subscriber::fmt().with_writer(std::io::sink);
+    let _ = listener.try_init();
+}
+
 #[tokio::test]
 async fn a_call_that_panics_is_a_500_and_leaves_exactly_one_line() {
+    listen_at_info();
     for at_once in [true, false] {
         let lines = Lines::default();
         let (log, flush) = Log::start(&Config::default().log, false, lines.clone());
-        // Lines are written where somebody listens at INFO.
-        let _subscriber = tracing::subscriber::set_default(
-            tracing_subscriber::fmt()
-                .with_writer(std::io::sink)
-                .finish(),
-        );
         let record = RecordLayer::new(Ledger::new(log, Metrics::new()));
         let answer = answered_by(record.layer(panicking(at_once))).await;
         assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");

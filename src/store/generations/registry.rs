@@ -185,13 +185,12 @@ impl Registry {
 
     fn note(&mut self, row: &Row, state: State) {
         let Row { name, value, .. } = row;
-        let mark = match self.named.get_mut(name) {
-            Some(mark) => Some(mark),
-            None => {
-                let mut tried = self.predicates.iter_mut();
-                let tried = tried.find(|(known, ..)| known == name);
-                tried.map(|(.., mark)| mark)
-            }
+        let mark = if let Some(mark) = self.named.get_mut(name) {
+            Some(mark)
+        } else {
+            let mut tried = self.predicates.iter_mut();
+            let tried = tried.find(|(known, ..)| known == name);
+            tried.map(|(.., mark)| mark)
         };
         if let Some(mark) = mark.filter(|mark| mark.value == *value) {
             mark.state = state;

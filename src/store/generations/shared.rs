@@ -169,8 +169,8 @@ mod tests {
     #[test]
     fn each_row_of_the_table_is_as_it_says() {
         use State::{Pending, Released, Written};
-        let (one, other) = (row("a", 1), row("a", 2));
         type Place = fn(&mut Plan) -> &mut Vec<Row>;
+        let (one, other) = (row("a", 1), row("a", 2));
         let load: Place = |plan| &mut plan.load;
         let write: Place = |plan| &mut plan.write;
         let put_back: Place = |plan| &mut plan.put_back;

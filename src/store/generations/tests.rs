@@ -370,3 +370,143 @@ proptest! {
         }
     }
 }
+
+fn row(name: &[u8], value: u64) -> Row {
+    Row {
+        name: name.to_vec(),
+        value,
+        at: 1_000,
+    }
+}
+
+fn follow(registry: &Generations, era: u64, theirs: &Theirs) -> Plan {
+    let known = Known {
+        era,
+        changes: 0,
+        forgotten: 0,
+    };
+    let plan = registry.plan(Some(&known), false, theirs);
+    registry.follow(plan.clone(), era);
+    plan
+}
+
+/// What others share: these purges, in this era.
+fn shared(era: u64, rows: &[Row]) -> Theirs {
+    let rows = rows.iter().map(|row| (row.name.clone(), row.clone()));
+    Theirs {
+        era: Some(era),
+        rows: rows.collect(),
+        ..Theirs::default()
+    }
+}
+
+#[test]
+fn what_others_wrote_is_taken_in_only_in_the_era_that_it_was_written_in() {
+    let registry = registry();
+    let entry = entry(1, "a", registry.epoch());
+    let traits = Traits::of(&entry, 5);
+    registry.share();
+    assert!(!registry.is_ready());
+    assert_eq!(registry.inscribe(&entry), None, "nothing is known yet");
+    follow(&registry, 7, &shared(7, &[]));
+    let inscription = registry.inscribe(&entry).unwrap();
+    assert!(registry.admit(&traits, &inscription).is_some());
+    assert!(registry.admit(&traits, &Inscription::default()).is_none());
+    follow(&registry, 8, &shared(8, &[]));
+    assert!(registry.admit(&traits, &inscription).is_none());
+    assert_eq!(
+        registry.standing(&entry),
+        Standing::Alive,
+        "in memory it is"
+    );
+}
+
+#[test]
+fn a_purge_that_is_heard_of_kills_what_has_not_seen_it_and_again_kills_nothing() {
+    let registry = registry();
+    let name = purge(Selector::Tag(text("a"))).name();
+    let (before, row) = (entry(1, "a", registry.epoch()), row(&name, 1));
+    assert_eq!(registry.load([row.clone()]), 0);
+    assert_eq!(registry.standing(&before), Standing::Dead);
+    let after = entry(1, "a", registry.epoch());
+    registry.load([row]);
+    assert_eq!(registry.standing(&after), Standing::Alive);
+    registry.load([self::row(&name, 2)]);
+    assert_eq!(registry.standing(&after), Standing::Dead);
+}
+
+#[test]
+fn a_purge_stays_to_be_written_until_it_is_and_gives_way_to_none_before() {
+    let registry = registry();
+    let all = purge(Selector::All);
+    registry.purge(&all).unwrap();
+    let pending = registry.pending();
+    registry.load([row(&all.name(), 1)]);
+    assert_eq!(registry.pending(), pending);
+    let plan = follow(&registry, 7, &shared(7, &[row(&all.name(), 1)]));
+    assert_eq!(plan.write, pending);
+    assert_eq!(registry.pending(), []);
+}
+
+#[test]
+fn what_others_have_forgotten_is_forgotten_once_memory_was_swept() {
+    let registry = registry();
+    let name = purge(Selector::All).name();
+    registry.load([row(&name, 1)]);
+    let mut theirs = shared(7, &[]);
+    theirs.forgotten = 1;
+    assert_eq!(follow(&registry, 7, &theirs).release, [row(&name, 1)]);
+    assert_eq!(
+        follow(&registry, 7, &theirs),
+        Plan::default(),
+        "not put back"
+    );
+    registry.forget_released(0);
+    assert_eq!(registry.len(), 1, "not swept yet");
+    let before = entry(1, "a", 0);
+    registry.forget_released(registry.epoch());
+    assert!(registry.is_empty());
+    assert_eq!(registry.standing(&before), Standing::Dead);
+}
+
+#[test]
+fn behind_a_purge_that_finds_no_room_all_is_purged_that_was_made_before() {
+    let registry = registry();
+    let entry = entry(1, "a", registry.epoch());
+    let long = [&[0, 2, 0][..], &[b'x'; 5_000]].concat();
+    assert_eq!(registry.load([row(&long, 1)]), 1);
+    assert!(registry.is_empty());
+    assert_eq!(registry.standing(&entry), Standing::Dead);
+    let judged = |made| registry.judge(&Traits::of(&entry, made), &Inscription::default());
+    assert_eq!(judged(1_000), Standing::Dead);
+    assert_eq!(judged(1_001), Standing::Alive);
+    let epoch = registry.epoch();
+    assert_eq!(registry.load([row(&long, 1)]), 1);
+    assert_eq!(
+        registry.epoch(),
+        epoch,
+        "read again, it purges nothing more"
+    );
+    let ahead = Row {
+        at: u64::MAX,
+        ..row(&long, 1)
+    };
+    registry.load([ahead]);
+    assert_eq!(
+        judged(registry.now() + 1),
+        Standing::Alive,
+        "never what is to come"
+    );
+}
+
+#[test]
+fn a_replica_that_may_have_missed_purges_for_good_takes_its_memory_for_dead() {
+    let registry = registry();
+    let entry = entry(1, "a", registry.epoch());
+    let plan = Plan {
+        distrust: true,
+        ..Plan::default()
+    };
+    registry.follow(plan, 7);
+    assert_eq!(registry.standing(&entry), Standing::Dead);
+}

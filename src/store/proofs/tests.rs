@@ -118,3 +118,25 @@ async fn the_registry_is_bounded() {
     assert!(counts.kept <= MOST as u64, "{}", counts.kept);
     assert!(events(&proofs)[4] >= 1_000);
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_what_other_replicas_were_told_the_later_word_counts() {
+    let proofs = proofs(&[]);
+    let subject = proofs.credential(0, &credential("a"));
+    let told = |age, ended| {
+        proofs.learn(&disk::Proof {
+            subject: subject.0,
+            age: Duration::from_secs(age),
+            ended,
+        });
+        proofs.known(&subject, Instant::now())
+    };
+    assert_eq!(told(0, true), Known::Missing, "anybody's refusal");
+    assert_eq!(told(20, false), Known::Proven(Duration::from_secs(20)));
+    assert_eq!(told(30, true), Known::Proven(Duration::from_secs(20)));
+    assert_eq!(told(10, true), Known::Ended);
+    assert_eq!(told(15, false), Known::Ended);
+    assert_eq!(told(5, false), Known::Proven(Duration::from_secs(5)));
+    proofs.refuse(subject, Instant::now());
+    assert_eq!(told(1, false), Known::Ended, "what was said here is later");
+}

@@ -17,13 +17,15 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use redis::Cmd;
 use tokio::time::{Instant, timeout};
 
 use super::{
     Kind, Link,
     layout::Layout,
-    queue::{Queue, Waiting},
+    queue::{Follower, Queue, Waiting},
     script::Scripts,
+    sync::Facts,
     value,
 };
 use crate::{
@@ -81,6 +83,7 @@ pub struct Counts {
 pub(super) struct Shared {
     pub(super) link: Link,
     pub(super) layout: Layout,
+    pub(super) facts: Facts,
     pub(super) options: Options,
     pub(super) queue: Queue,
     pub(super) counts: Counters,
@@ -102,13 +105,14 @@ pub(super) struct Counters {
 struct Unanswered;
 
 impl Redis {
-    /// Keeps entries behind `link`, under the names of `layout`. Nothing is written until [`write_behind`] runs.
+    /// Keeps entries behind `link`, under the names of `layout`, beside the `facts` that replicas agree on. Nothing is written until [`write_behind`] runs.
     ///
     /// [`write_behind`]: Redis::write_behind
-    pub fn new(link: Link, layout: Layout, options: Options) -> Self {
+    pub fn new(link: Link, layout: Layout, facts: Facts, options: Options) -> Self {
         Self(Arc::new(Shared {
             link,
             layout,
+            facts,
             options,
             queue: Queue::default(),
             counts: Counters::default(),
@@ -117,9 +121,10 @@ impl Redis {
         }))
     }
 
-    /// Returns whether it makes sense to ask for an entry.
-    pub fn is_worth_asking(&self) -> bool {
-        self.0.link.is_reachable()
+    /// Returns whether the entry of `slot` is worth asking for.
+    pub fn reaches(&self, slot: &Slot) -> bool {
+        let Shared { link, layout, .. } = &*self.0;
+        link.reaches(&layout.entry(slot))
     }
 
     /// Returns the entry of `slot`, if it comes in time.
@@ -150,6 +155,12 @@ impl Redis {
             counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
         looks.forget(&slot);
+    }
+
+    /// Has `command` about `key` run behind the entry of `slot` that was put before; at once, if that is written by now.
+    pub fn follow(&self, slot: Slot, key: String, command: Cmd) {
+        let follower = Follower { key, command };
+        self.0.queue.follow(slot, follower, Instant::now());
     }
 
     /// Takes no more entries and waits until what waits was written or dropped; returns whether that was so within `patience`.
@@ -296,6 +307,3 @@ impl fmt::Debug for Redis {
 
 /// What is packed and unpacked in less time than it takes to hand it to another thread and back, about.
 const LARGE: usize = 64 << 10;
-
-#[cfg(test)]
-mod tests;

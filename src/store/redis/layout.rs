@@ -10,6 +10,7 @@ use crate::call::{Slot, key::Key};
 #[derive(Clone, Debug)]
 pub struct Layout {
     prefix: String,
+    database: u32,
 }
 
 impl Layout {
@@ -17,7 +18,14 @@ impl Layout {
     pub fn new(prefix: &str) -> Self {
         Self {
             prefix: prefix.to_owned(),
+            database: 0,
         }
+    }
+
+    /// Makes names for this database. Those of keys are the same in each; channels are not of any.
+    #[must_use]
+    pub fn in_database(self, database: u32) -> Self {
+        Self { database, ..self }
     }
 
     /// Returns where the entry of `slot` lies.
@@ -32,7 +40,10 @@ impl Layout {
 
     /// Returns the channel that replicas talk over.
     pub fn channel(&self) -> String {
-        self.fact("news")
+        match self.database {
+            0 => self.fact("news"),
+            database => self.fact(&format!("news:{database}")),
+        }
     }
 
     /// Returns where the facts of this name lie: `secret`, `generations`, `proofs`, ...
@@ -51,10 +62,9 @@ impl Layout {
 
     /// Returns where the entries with this tag are listed. A tag may be long, a key should not.
     pub fn tag(&self, tag: &str) -> String {
-        let digest = Sha256::digest(tag.as_bytes());
-        let short = digest.iter().take(16);
-        let hex: String = short.map(|byte| format!("{byte:02x}")).collect();
-        format!("{}t:{hex}", self.prefix)
+        let digest: [u8; 32] = Sha256::digest(tag.as_bytes()).into();
+        let short = digest.first_chunk().copied().unwrap_or_default();
+        format!("{}t:{:032x}", self.prefix, u128::from_be_bytes(short))
     }
 
     /// Returns what stands for `slot` in lists.

@@ -4,22 +4,29 @@
 //! Redis is semi-trusted: it may be down, slow, empty, or wrong, and none of that fails a call or answers one
 //! wrongly. Who wants something from it goes by [`link`], which waits at most as long as it is told and fails at once
 //! while Redis is away. Names of keys are `layout`'s. Entries are `entries`': written by `writer` from the `queue`, looked
-//! through by `sweep`.
+//! through by `sweep`. What replicas agree on beside entries is [`sync`]'s; [`lease`] says whose turn it is to go upstream.
 
-mod entries;
+pub mod channel;
+pub mod entries;
+mod generations;
 pub mod layout;
+pub mod lease;
 pub mod link;
 pub mod message;
+mod proofs;
 mod queue;
 mod script;
+mod secret;
 mod sweep;
+pub mod sync;
 mod totals;
 pub mod trouble;
 mod value;
 mod writer;
 
 pub use self::{
-    entries::{Counts, Options, Redis},
+    channel::{Channel, Ears, Heard},
+    entries::{Options, Redis},
     link::{Early, Link, Master, hash_slot},
     totals::Totals,
     trouble::{Kind, Trouble},

@@ -4,14 +4,16 @@
 //! Bounded in jobs and bytes; what finds no room is not written. An entry that is not written must not leave an older one
 //! behind, which would come back: in its place the removal of what is older waits, as long as Redis is away. What waits or
 //! is under way is found here by who looks for it, so that nobody reads a version that is about to be replaced.
+//!
+//! Behind what is done about a slot, whatever is to follow it is done: a lease is given back once the entry is written.
 
 use std::{
     collections::{HashMap, VecDeque},
-    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use redis::Cmd;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{call::Slot, store::Entry};
@@ -32,20 +34,35 @@ struct State {
     order: VecDeque<Slot>,
     /// What the writer has taken and not settled.
     under_way: HashMap<Slot, Waiting>,
+    /// Whether the writer has taken something.
+    is_busy: bool,
     /// Entries that wait.
     entries: usize,
     /// Bytes of the entries that wait.
     bytes: u64,
+    /// What is to follow, in all.
+    followers: usize,
     closed: bool,
 }
 
 /// Something for the writer to do about a slot.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
-    /// What to do.
-    pub(super) work: Work,
+    /// What to do, if anything.
+    pub(super) work: Option<Work>,
+    /// What to do behind that.
+    pub(super) followers: Vec<Follower>,
     /// When it came.
     pub(super) since: Instant,
+}
+
+/// A command about a key of its own, which follows what is done about a slot.
+#[derive(Clone, Debug)]
+pub(super) struct Follower {
+    /// The key.
+    pub(super) key: String,
+    /// The command.
+    pub(super) command: Cmd,
 }
 
 /// What to do about a slot.
@@ -85,24 +102,35 @@ impl Queue {
     pub(super) fn put(&self, entry: Arc<Entry>, now: Instant) -> bool {
         let (slot, weight) = (entry.slot, entry.weight());
         let mut state = self.state();
-        drop(state.take_back(&slot));
+        state.take_back(&slot);
         let fits = !state.closed && state.entries < MOST && state.bytes + weight <= MOST_BYTES;
         let work = if fits {
             Work::Put(Put { entry, weight })
         } else {
             Work::Outdate(entry.made)
         };
-        state.add(slot, Job { work, since: now });
+        state.add(slot, work, now);
         self.tell(state);
         fits
+    }
+
+    /// Has `follower` done behind whatever is to be done about `slot`; at once if that is nothing. It is dropped where too many
+    /// wait.
+    pub(super) fn follow(&self, slot: Slot, follower: Follower, now: Instant) {
+        let mut state = self.state();
+        if state.followers < MOST {
+            state.followers += 1;
+            state.job(slot, now).followers.push(follower);
+            self.tell(state);
+        }
     }
 
     /// Has what lies at `slot` deleted, which is no entry, if it is still the one of this identity.
     pub(super) fn discard(&self, slot: Slot, identity: &[u8], now: Instant) {
         let mut state = self.state();
-        if !state.jobs.contains_key(&slot) {
-            let work = Work::Discard(identity.to_vec());
-            state.add(slot, Job { work, since: now });
+        let job = state.jobs.get(&slot);
+        if job.is_none_or(|job| job.work.is_none()) {
+            state.add(slot, Work::Discard(identity.to_vec()), now);
             self.tell(state);
         }
     }
@@ -110,9 +138,9 @@ impl Queue {
     /// Returns what is about to be there at `slot`; nothing if no job is about it.
     pub(super) fn waiting(&self, slot: &Slot) -> Option<Waiting> {
         let state = self.state();
-        let job = state.jobs.get(slot);
-        job.map(|job| job.work.waiting())
-            .or_else(|| state.under_way.get(slot).cloned())
+        let work = state.jobs.get(slot).and_then(|job| job.work.as_ref());
+        let waiting = work.map(Work::waiting);
+        waiting.or_else(|| state.under_way.get(slot).cloned())
     }
 
     /// Takes what waits, once there is something; `None` when the queue is closed and empty.
@@ -136,39 +164,26 @@ impl Queue {
     pub(super) fn settle(&self, left: Batch) {
         let mut state = self.state();
         state.under_way.clear();
-        for (slot, job) in left.into_iter().rev() {
-            if !state.jobs.contains_key(&slot) {
-                state.put_back(slot, job);
-            }
+        state.is_busy = false;
+        for (slot, job) in left {
+            state.put_back(slot, job);
         }
         self.tell(state);
     }
 
-    /// Gives up the entries that have waited since before `moment`; returns how many there were.
+    /// Gives up what has waited since before `moment`, deletions excepted; returns how many entries there were.
     pub(super) fn give_up(&self, moment: Instant) -> u64 {
         let mut state = self.state();
-        let is_late = |job: &Job| matches!(job.work, Work::Put(_)) && job.since < moment;
+        let before = state.entries;
         let jobs = state.jobs.iter();
-        let late: Vec<_> = jobs
-            .filter_map(|(slot, job)| is_late(job).then_some(*slot))
-            .collect();
+        let late = jobs.filter(|(_, job)| job.since < moment && !job.is_deletion());
+        let late: Vec<_> = late.map(|(slot, _)| *slot).collect();
         for slot in &late {
             state.give_up(slot);
         }
-        late.len() as u64
-    }
-
-    /// Drops whatever waits; returns how many entries there were.
-    pub(super) fn clear(&self) -> u64 {
-        let mut state = self.state();
-        let entries = state.entries as u64;
-        let State {
-            under_way, closed, ..
-        } = mem::take(&mut *state);
-        state.under_way = under_way;
-        state.closed = closed;
+        let given_up = before - state.entries;
         self.tell(state);
-        entries
+        given_up as u64
     }
 
     /// Takes no more entries; what waits is still handed out.
@@ -213,70 +228,94 @@ impl Queue {
 
 impl State {
     fn is_drained(&self) -> bool {
-        self.order.is_empty() && self.under_way.is_empty()
+        self.order.is_empty() && !self.is_busy
     }
 
-    /// Puts a job behind the others. What is no entry finds no room, either, once there is too much of it; then an entry
-    /// that was replaced may come back.
-    fn add(&mut self, slot: Slot, job: Job) {
-        if self.has_room(&job) {
-            self.count(&job);
-            self.jobs.insert(slot, job);
+    /// Returns the job of `slot`; a new one stands behind the others, and has nothing to do yet.
+    fn job(&mut self, slot: Slot, now: Instant) -> &mut Job {
+        self.jobs.entry(slot).or_insert_with(|| {
             self.order.push_back(slot);
+            Job {
+                work: None,
+                followers: Vec::new(),
+                since: now,
+            }
+        })
+    }
+
+    /// Has `work` done about `slot`, where nothing is yet. A deletion finds no room, either, once there are too many; then an
+    /// entry that was replaced may come back.
+    fn add(&mut self, slot: Slot, work: Work, now: Instant) {
+        if self.has_room(&work) {
+            self.count(&work);
+            let job = self.job(slot, now);
+            job.work = Some(work);
+            job.since = now;
         }
     }
 
-    /// Puts a job in front of the others.
-    fn put_back(&mut self, slot: Slot, job: Job) {
-        if self.has_room(&job) {
-            self.count(&job);
-            self.jobs.insert(slot, job);
-            self.order.push_front(slot);
+    /// Has a job done once more that was under way, behind all others: they may be for a server that works. Its work is only
+    /// done if there is none newer.
+    fn put_back(&mut self, slot: Slot, mut job: Job) {
+        self.followers += job.followers.len();
+        let Some(newer) = self.jobs.get_mut(&slot) else {
+            let work = job.work.take().filter(|work| self.has_room(work));
+            if let Some(work) = &work {
+                self.count(work);
+            }
+            self.jobs.insert(slot, Job { work, ..job });
+            self.order.push_back(slot);
+            return;
+        };
+        job.followers.append(&mut newer.followers);
+        newer.followers = job.followers;
+        if newer.work.is_none()
+            && let Some(work) = job.work
+        {
+            self.add(slot, work, job.since);
         }
     }
 
-    fn has_room(&self, job: &Job) -> bool {
-        matches!(job.work, Work::Put(_)) || self.jobs.len() - self.entries < MOST_DELETIONS
+    fn has_room(&self, work: &Work) -> bool {
+        matches!(work, Work::Put(_)) || self.jobs.len() - self.entries < MOST_DELETIONS
     }
 
-    fn count(&mut self, job: &Job) {
-        if let Work::Put(put) = &job.work {
+    fn count(&mut self, work: &Work) {
+        if let Work::Put(put) = work {
             self.entries += 1;
             self.bytes += put.weight;
         }
     }
 
-    fn discount(&mut self, job: &Job) {
-        if let Work::Put(put) = &job.work {
+    fn discount(&mut self, work: &Work) {
+        if let Work::Put(put) = work {
             self.entries -= 1;
             self.bytes -= put.weight;
         }
     }
 
-    /// Takes out the job of `slot`, if one waits.
-    fn take_back(&mut self, slot: &Slot) -> Option<Job> {
-        let job = self.jobs.remove(slot)?;
-        self.order.retain(|waiting| waiting != slot);
-        self.discount(&job);
-        Some(job)
+    /// Takes out the work of `slot`, if some waits; what follows it stays.
+    fn take_back(&mut self, slot: &Slot) -> Option<Work> {
+        let work = self.jobs.get_mut(slot)?.work.take()?;
+        self.discount(&work);
+        Some(work)
     }
 
-    /// Leaves of the entry of `slot` that what is older is to be deleted.
+    /// Leaves of an entry that what is older is to be deleted, and of all else nothing.
     fn give_up(&mut self, slot: &Slot) {
+        let work = self.take_back(slot);
         let Some(job) = self.jobs.remove(slot) else {
             return;
         };
-        self.discount(&job);
-        match job.work {
-            Work::Put(Put { entry, .. }) if self.jobs.len() - self.entries < MOST_DELETIONS => {
-                let work = Work::Outdate(entry.made);
-                self.jobs.insert(*slot, Job { work, ..job });
-            }
-            _ => self.order.retain(|waiting| waiting != slot),
+        self.followers -= job.followers.len();
+        self.order.retain(|waiting| waiting != slot);
+        if let Some(Work::Put(put)) = work {
+            self.add(*slot, Work::Outdate(put.entry.made), job.since);
         }
     }
 
     fn batch(&mut self) -> Batch {
+        self.is_busy = true;
         let mut batch = Vec::new();
         let mut bytes = 0;
         while batch.len() < BATCH && bytes < BATCH_BYTES {
@@ -286,14 +325,23 @@ impl State {
             let Some(job) = self.jobs.remove(&slot) else {
                 continue;
             };
-            self.discount(&job);
-            if let Work::Put(put) = &job.work {
+            self.followers -= job.followers.len();
+            if let Some(work) = &job.work {
+                self.discount(work);
+                self.under_way.insert(slot, work.waiting());
+            }
+            if let Some(Work::Put(put)) = &job.work {
                 bytes += put.weight;
             }
-            self.under_way.insert(slot, job.work.waiting());
             batch.push((slot, job));
         }
         batch
+    }
+}
+
+impl Job {
+    fn is_deletion(&self) -> bool {
+        matches!(self.work, Some(Work::Outdate(_) | Work::Discard(_)))
     }
 }
 
@@ -306,7 +354,7 @@ impl Work {
     }
 }
 
-/// Entries that may wait.
+/// Entries that may wait, and what is to follow them.
 const MOST: usize = 4096;
 /// Bytes of the entries that may wait. What waits is mostly in memory anyway; what is not, is held by this.
 const MOST_BYTES: u64 = 64 << 20;

@@ -62,7 +62,8 @@ impl Redis {
     /// another replica is at it.
     pub(in crate::store) async fn sweep(&self) -> Option<u64> {
         let shared = &*self.0;
-        if !shared.take_turn().await {
+        // While it is not known what replicas have purged, everything looks dead.
+        if !shared.options.generations.is_ready() || !shared.take_turn().await {
             return None;
         }
         let found = shared.sweep_all().await;
@@ -73,6 +74,9 @@ impl Redis {
 
     /// Deletes what is dead and marks what is stale of the entries with this tag, as far as its index knows them.
     pub(in crate::store) async fn sweep_tag(&self, tag: &str) {
+        if !self.0.options.generations.is_ready() {
+            return;
+        }
         let mut walk = self.0.walk(List::Tag(tag));
         while let Ok(Some(heads)) = walk.next().await {
             if self.0.settle(&heads).await.is_err() {
@@ -258,7 +262,7 @@ impl Walk<'_> {
         command.arg(&key).arg(cursor).arg("COUNT").arg(PAGE);
         let (next, members): (u64, Vec<(Vec<u8>, f64)>) =
             link.ask(&key, &command, PATIENCE).await?;
-        let slots = members.iter().flat_map(|(member, _)| layout.slot(member));
+        let slots = members.iter().filter_map(|(member, _)| layout.slot(member));
         Ok((next, slots.map(|slot| layout.entry(&slot)).collect()))
     }
 }

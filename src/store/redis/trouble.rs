@@ -91,9 +91,10 @@ fn kind(error: &RedisError) -> Kind {
     }
     match error.kind() {
         ErrorKind::Io => Kind::Io,
-        ErrorKind::AuthenticationFailed => Kind::Denied,
+        ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm) => {
+            Kind::Denied
+        }
         ErrorKind::UnexpectedReturnType | ErrorKind::Parse => Kind::Type,
-        ErrorKind::Server(ServerErrorKind::NoPerm) => Kind::Denied,
         ErrorKind::Server(ServerErrorKind::ReadOnly) => Kind::Readonly,
         _ => match error.code() {
             Some("OOM") => Kind::Full,

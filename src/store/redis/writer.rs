@@ -2,7 +2,7 @@
 //!
 //! # Scope
 //! While Redis is away what waits stays in the queue for a while. What failed for a reason that passes is tried again,
-//! what failed for another is lost and counted.
+//! what failed for another is lost and counted. At the end each job is tried once.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Kind, Trouble,
     entries::{Redis, Shared},
-    queue::{Batch, Job, LONGEST, Put, Work},
+    queue::{Batch, Follower, Job, LONGEST, Put, Work},
     value,
 };
 use crate::{
@@ -27,48 +27,54 @@ impl Redis {
     /// Writes what waits, until the queue is closed and empty.
     pub async fn write_behind(self) {
         let shared = &*self.0;
-        while let Some(batch) = shared.next().await {
+        while let Some(batch) = shared.queue.take().await {
+            let jobs = batch.len();
             let left = shared.carry_out(batch).await;
-            let has_failed = !left.is_empty();
+            let (is_stuck, is_left) = (left.len() == jobs, !left.is_empty());
             shared.queue.settle(left);
-            if has_failed {
-                shared.rest().await;
+            if is_stuck {
+                sleep(PAUSE).await;
+            }
+            if is_left && let Some(moment) = Instant::now().checked_sub(LONGEST) {
+                shared.lose(shared.queue.give_up(moment));
             }
         }
     }
 }
 
 impl Shared {
-    /// Returns what is to be done next, once Redis is there and there is something.
-    async fn next(&self) -> Option<Batch> {
-        while !self.link.is_reachable() && !self.queue.is_closed() {
-            self.rest().await;
-        }
-        if !self.link.is_reachable() {
-            self.lose(self.queue.clear());
-        }
-        self.queue.take().await
-    }
-
-    /// Waits for a moment, and gives up what has waited for too long.
-    async fn rest(&self) {
-        sleep(PAUSE).await;
-        if let Some(moment) = Instant::now().checked_sub(LONGEST) {
-            self.lose(self.queue.give_up(moment));
-        }
-    }
-
     /// Carries out all jobs of `batch`; returns those that are to be tried again.
     async fn carry_out(&self, batch: Batch) -> Batch {
         let jobs = batch.into_iter().map(|(slot, job)| async move {
-            let trouble = self.carry_out_one(&slot, &job.work).await.err()?;
-            Some((slot, self.after(job, trouble.kind)?))
+            let job = self.carry_out_one(&slot, job).await?;
+            Some((slot, job))
         });
         join_all(jobs).await.into_iter().flatten().collect()
     }
 
-    async fn carry_out_one(&self, slot: &Slot, work: &Work) -> Result<(), Trouble> {
+    /// Carries out a job, and then what follows; returns what is left to be done.
+    async fn carry_out_one(&self, slot: &Slot, mut job: Job) -> Option<Job> {
+        if let Some(work) = job.work.take()
+            && let Err(trouble) = self.work(slot, &work).await
+        {
+            job.work = self.after(work, trouble.kind);
+            if job.work.is_some() {
+                return Some(job);
+            }
+        }
+        for Follower { key, command } in &job.followers {
+            // What fails of it ends by itself.
+            let _: Result<(), Trouble> = self.link.ask(key, command, PATIENCE).await;
+        }
+        None
+    }
+
+    async fn work(&self, slot: &Slot, work: &Work) -> Result<(), Trouble> {
         let key = self.layout.entry(slot);
+        if !self.link.reaches(&key) {
+            // Nothing is packed in vain.
+            return Err(Trouble::new(Kind::Away, "its server is away"));
+        }
         let mut invocation = match work {
             Work::Put(put) => return self.write(&key, put).await,
             Work::Outdate(moment) => self.scripts.outdate.arg(self.wall(*moment)),
@@ -78,17 +84,20 @@ impl Shared {
         self.link.run(&key, &invocation, PATIENCE).await
     }
 
-    /// Returns what is to be done after a job has failed.
-    fn after(&self, job: Job, kind: Kind) -> Option<Job> {
-        if passes(kind) && !self.queue.is_closed() {
-            return Some(job);
+    /// Returns what is to be done after `work` has failed.
+    fn after(&self, work: Work, kind: Kind) -> Option<Work> {
+        if self.queue.is_closed() {
+            self.lose(u64::from(matches!(work, Work::Put(_))));
+            return None;
         }
-        let Work::Put(Put { entry, .. }) = &job.work else {
+        if passes(kind) {
+            return Some(work);
+        }
+        let Work::Put(Put { entry, .. }) = work else {
             return None;
         };
         self.lose(1);
-        let work = Work::Outdate(entry.made);
-        (!self.queue.is_closed()).then_some(Job { work, ..job })
+        Some(Work::Outdate(entry.made))
     }
 
     /// Writes an entry, unless it was purged or has ended meanwhile.

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use crate::support::{
     client::chat,
+    fault::{Fault, Mood},
     proxy::{Proxy, Setup, proxy},
-    redis::{Redis, redis},
+    redis::{Redis, cluster, redis},
     upstream::{Upstream, completion, upstream},
     within,
 };
@@ -147,7 +148,6 @@ async fn a_redis_that_hangs_counts_each_call_once() {
     all_are(&proxy, 1).await;
     server.freeze();
     miss(&proxy, "meanwhile", 4).await;
-    // What is sent now arrives when Redis goes on, and no reply comes in time.
     for _ in 0..2 {
         assert_eq!(misses(&proxy).await, (5, false));
     }
@@ -155,6 +155,48 @@ async fn a_redis_that_hangs_counts_each_call_once() {
     all_are(&proxy, 5).await;
     miss(&proxy, "after", 1).await;
     all_are(&proxy, 6).await;
+}
+
+#[tokio::test]
+async fn a_batch_whose_reply_was_lost_is_not_counted_twice() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = answering().await;
+    let fault = Fault::before(server.addr).await;
+    let url = format!("redis://{}", fault.addr);
+    let proxy = proxy(&up).with_redis_at(&url).start().await;
+    miss(&proxy, "before", 1).await;
+    all_are(&proxy, 1).await;
+    let key = key(&server).await;
+    let field = ["HGET", &key, "miss:chat:8:gpt-test"];
+    miss(&proxy, "meanwhile", 2).await;
+    // The next thing that is sent are the counters; Redis takes them, and nobody hears of it.
+    let written = async { while server.keys("refrain:e:*").await.len() < 3 {} };
+    within("three entries in Redis", written).await;
+    fault.is(Mood::Half);
+    assert_eq!(misses(&proxy).await, (3, false));
+    fault.is(Mood::Well);
+    all_are(&proxy, 3).await;
+    miss(&proxy, "after", 1).await;
+    all_are(&proxy, 4).await;
+    assert_eq!(server.cli(&field).await, "4");
+}
+
+#[tokio::test]
+async fn in_a_cluster_every_day_is_counted_on_its_node() {
+    let Some(cluster) = cluster().await else {
+        return;
+    };
+    let up = answering().await;
+    let one = proxy(&up).with_redis_at(&cluster.url()).start().await;
+    let two = proxy(&up).with_redis_at(&cluster.url()).start().await;
+    miss(&one, "one", 2).await;
+    miss(&two, "two", 1).await;
+    all_are(&one, 2).await;
+    all_are(&two, 3).await;
+    let keys = cluster.keys("refrain:totals:*").await;
+    assert!(!keys.is_empty());
 }
 
 #[tokio::test]

@@ -80,8 +80,8 @@ async fn pass(
     server.set_nodelay(true)?;
     client.set_nodelay(true)?;
     let (mut asked, told) = client.into_split();
-    let (replied, mut ask) = server.into_split();
-    let replies = reply(replied, told, mood.clone());
+    let (answers, mut ask) = server.into_split();
+    let replies = reply(answers, told, mood.clone());
     tokio::select! {
         done = copy(&mut asked, &mut ask) => done.map(drop),
         done = replies => done,

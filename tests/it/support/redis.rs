@@ -20,8 +20,8 @@ use std::{
 };
 
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisResult, TlsCertificates, Value,
-    aio::MultiplexedConnection, cmd,
+    AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisResult, TlsCertificates,
+    Value, aio::MultiplexedConnection, cmd,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -33,7 +33,7 @@ use tokio::{
 use super::{proxy::Lines, skip, tls::Authority, within};
 
 pub(crate) use self::{
-    cluster::cluster,
+    cluster::{Cluster, cluster},
     sentinel::{follower, sentinels},
 };
 
@@ -206,6 +206,13 @@ impl Redis {
         }
     }
 
+    /// Runs commands in one go, all of which have to succeed.
+    pub(crate) async fn ask_all<T: FromRedisValue>(&self, commands: &Pipeline) -> T {
+        let mut connection = self.connection().await.expect("a connection to Redis");
+        let replies = within("replies of Redis", commands.query_async(&mut connection));
+        replies.await.expect("commands that succeed")
+    }
+
     /// Runs a command until its reply is as `wanted`, and returns that.
     pub(crate) async fn until(&self, words: &[&str], wanted: impl Fn(&str) -> bool) -> String {
         let asked = async {
@@ -285,11 +292,11 @@ impl Redis {
 
     fn url_of(&self, credential: Option<(&str, &str)>) -> String {
         let scheme = self.plan.tls.as_ref().map_or("redis", |_| "rediss");
-        let (addr, credential) = (
-            self.addr,
-            credential.map(|(user, word)| format!("{user}:{word}@")),
-        );
-        format!("{scheme}://{}{addr}", credential.unwrap_or_default())
+        let credential = credential.map(|(user, password)| {
+            let (user, password) = (escaped(user), escaped(password));
+            format!("{user}:{password}@")
+        });
+        format!("{scheme}://{}{}", credential.unwrap_or_default(), self.addr)
     }
 
     /// Returns the test's own connection, made where there is none.
@@ -320,6 +327,15 @@ fn command(words: &[&str]) -> Cmd {
         command.arg(word);
     }
     command
+}
+
+/// Returns `text` as it stands in an address.
+fn escaped(text: &str) -> String {
+    let bytes = text.bytes().map(|byte| match byte {
+        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    });
+    bytes.collect()
 }
 
 fn trusting(ca: &Path) -> TlsCertificates {

@@ -360,11 +360,14 @@ impl Reply {
 
     /// Returns the first `count` pieces of the body.
     pub(crate) fn first(&self, count: usize) -> Vec<u8> {
-        let pieces = self.steps.iter().filter_map(|step| match step {
+        self.pieces().take(count).collect::<Vec<_>>().concat()
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.steps.iter().filter_map(|step| match step {
             Step::Send(bytes) => Some(bytes.as_slice()),
             Step::Wait(_) => None,
-        });
-        pieces.take(count).flatten().copied().collect()
+        })
     }
 
     /// Frames the body by chunks.
@@ -481,7 +484,8 @@ impl Reply {
         }
         match self.framing {
             Framing::Length => {
-                head.extend([format!("content-length: {}\r\n", self.bytes().len())]);
+                let length: usize = self.pieces().map(<[u8]>::len).sum();
+                head.extend([format!("content-length: {length}\r\n")]);
             }
             Framing::Claims(length) => head.extend([format!("content-length: {length}\r\n")]),
             Framing::Chunked => head.push_str("transfer-encoding: chunked\r\n"),

@@ -1,4 +1,4 @@
-//! When a connection is given up, and when the next one is tried. Pure.
+//! When a connection is given up, and when the next one is tried: decided here, from a clock that is an argument.
 //!
 //! ## Closed → open
 //! When the connection breaks, or after [`LATE`] asks in a row without a reply in time.

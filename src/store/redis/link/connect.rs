@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo,
-    RedisResult, TlsCertificates,
-    aio::MultiplexedConnection,
+    RedisResult, TlsCertificates, Value,
+    aio::{MultiplexedConnection, PubSubStream},
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 use tokio::time::timeout;
@@ -38,6 +38,30 @@ pub(super) async fn meet(redis: &Redis, host: Option<&Host>) -> Result<Met, Trou
         return Err(Trouble::new(Kind::Readonly, "it is a replica"));
     }
     Ok(Met { connection, info })
+}
+
+/// Listens to `channel` at `host`, or where the operator or the sentinels say.
+///
+/// What has come and was not looked at yet has no bound: who listens does nothing but pass it on.
+pub(super) async fn subscribe(
+    redis: &Redis,
+    host: Option<&Host>,
+    channel: &str,
+) -> Result<PubSubStream, Trouble> {
+    let found = match host {
+        Some(host) => host.clone(),
+        None => locate(redis).await?,
+    };
+    let client = client(redis, &found, Login::Full)?;
+    let mut connection = within(CONNECT, client.get_async_pubsub()).await?;
+    within(CONNECT, connection.subscribe(channel)).await?;
+    Ok(connection.into_on_message())
+}
+
+/// Asks `host` one thing, by a connection for that alone.
+pub(super) async fn ask_once(redis: &Redis, host: &Host, command: &Cmd) -> Result<Value, Trouble> {
+    let mut connection = connect(client(redis, host, Login::Full)?).await?;
+    within(CONNECT, command.query_async(&mut connection)).await
 }
 
 /// Asks a server what it is. Who may not ask goes without.

@@ -26,7 +26,7 @@ pub struct Counts {
 pub(super) struct Counters {
     asks: AtomicU64,
     micros: AtomicU64,
-    connects: AtomicU64,
+    reconnects: AtomicU64,
     troubles: [AtomicU64; Kind::ALL.len()],
 }
 
@@ -46,19 +46,19 @@ impl Counters {
         }
     }
 
-    /// Notes that a connection was let in.
-    pub(super) fn connected(&self) {
-        self.connects.fetch_add(1, Ordering::Relaxed);
+    /// Notes that a connection was let in, in place of a lost one.
+    pub(super) fn reconnected(&self) {
+        self.reconnects.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns the counts; all `servers` were connected to once without that being news.
-    pub(super) fn read(&self, up: bool, servers: usize) -> Counts {
+    /// Returns the counts.
+    pub(super) fn read(&self, up: bool) -> Counts {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Counts {
             up,
             asks: load(&self.asks),
             took: Duration::from_micros(load(&self.micros)),
-            reconnects: load(&self.connects).saturating_sub(servers as u64),
+            reconnects: load(&self.reconnects),
             troubles: self.troubles.each_ref().map(load),
         }
     }

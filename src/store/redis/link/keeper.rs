@@ -24,7 +24,7 @@ where
     loop {
         let begun = Instant::now();
         inner.look_after().await;
-        inner.connect().await;
+        inner.reach().await;
         inner.greet(&greeting).await;
         inner.tell();
         inner.rounds.send_modify(|rounds| *rounds += 1);
@@ -52,6 +52,18 @@ impl Inner {
         join_all(asks).await;
     }
 
+    /// Finds out which servers there are, and connects to those that are due.
+    async fn reach(&self) {
+        self.refresh().await;
+        self.connect().await;
+        let in_cluster = self.in_cluster.load(Ordering::Relaxed);
+        if in_cluster && self.table.load().at(None).is_some() {
+            // The one server that was named is one of many.
+            self.refresh().await;
+            self.connect().await;
+        }
+    }
+
     /// Connects to every server that is due.
     async fn connect(&self) {
         let (table, now) = (self.table.load_full(), Instant::now());
@@ -63,7 +75,10 @@ impl Inner {
         match connect::meet(&self.redis, node.host.as_ref()).await {
             Ok(met) => {
                 self.heed(&met.info);
-                node.connected(met.connection);
+                // Of a cluster it is but a part: the table is asked for first.
+                if node.host.is_some() || !met.info.in_cluster {
+                    node.connected(met.connection);
+                }
             }
             Err(trouble) => self.refuse(node, trouble),
         }
@@ -84,7 +99,7 @@ impl Inner {
         let greeted = greeted.map_err(late).flatten();
         for node in new {
             match &greeted {
-                Ok(()) if node.let_in(Instant::now()) => self.counters.connected(),
+                Ok(()) if node.let_in(Instant::now()) => self.counters.reconnected(),
                 Ok(()) => {}
                 Err(trouble) => self.refuse(node, trouble.clone()),
             }

@@ -13,6 +13,7 @@
 //! on to another of its servers.
 
 mod circuit;
+mod cluster;
 mod connect;
 mod counts;
 mod hash_slot;
@@ -31,6 +32,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use futures_util::{Stream, StreamExt as _};
 use redis::{
     Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation,
     ServerErrorKind, aio::MultiplexedConnection,
@@ -85,6 +87,8 @@ struct Inner {
     in_cluster: AtomicBool,
     /// Whether the cluster has said that the table is old.
     is_old: AtomicBool,
+    /// When the cluster was asked for the table.
+    asked: Mutex<Option<Instant>>,
     /// Wakes the keeper.
     wake: Notify,
     /// How many rounds the keeper has made.
@@ -171,11 +175,11 @@ impl Link {
         self.inner().is_up()
     }
 
-    /// Returns whether any server can be asked: of a cluster, a part may be away.
-    pub fn is_reachable(&self) -> bool {
+    /// Returns whether the server that `key` lies on can be asked.
+    pub fn reaches(&self, key: &str) -> bool {
         let table = self.inner().table.load();
-        let mut nodes = table.nodes().iter();
-        nodes.any(|node| node.is_up())
+        let node = table.of_key(key.as_bytes());
+        node.is_some_and(|node| node.is_up())
     }
 
     /// Returns every server that keys lie on, whether it can be asked or not.
@@ -202,11 +206,40 @@ impl Link {
         inner.put(node, question, patience, Entrance::Main).await
     }
 
+    /// Publishes `message` on `channel`: in a cluster, by any of its nodes.
+    pub async fn publish(
+        &self,
+        channel: &str,
+        message: &[u8],
+        patience: Duration,
+    ) -> Result<(), Trouble> {
+        let mut command = Cmd::new();
+        command.arg("PUBLISH").arg(channel).arg(message);
+        let node = self.any();
+        let question = Question::Command(&command);
+        self.inner()
+            .put(node, question, patience, Entrance::Main)
+            .await
+    }
+
+    /// Listens to what is published on `channel`, by a connection of its own.
+    pub async fn subscribe(
+        &self,
+        channel: &str,
+    ) -> Result<impl Stream<Item = Vec<u8>> + use<>, Trouble> {
+        let away = || Trouble::new(Kind::Away, "there is no connection");
+        let node = self.any().ok_or_else(away)?;
+        let redis = &self.inner().redis;
+        let subscribed = connect::subscribe(redis, node.host.as_ref(), channel).await;
+        if let Err(trouble) = &subscribed {
+            self.inner().counters.failed(trouble.kind);
+        }
+        Ok(subscribed?.map(|message| message.get_payload_bytes().to_vec()))
+    }
+
     /// Returns what was done so far.
     pub fn counts(&self) -> Counts {
-        let inner = self.inner();
-        let servers = inner.table.load().nodes().len();
-        inner.counters.read(self.is_up(), servers)
+        self.inner().counters.read(self.is_up())
     }
 
     /// Returns what is wrong, if anything is.
@@ -214,6 +247,12 @@ impl Link {
         let trouble = || keeper::locked(&self.inner().trouble).clone();
         (!self.is_up())
             .then(|| trouble().unwrap_or_else(|| Trouble::new(Kind::Away, "not connected yet")))
+    }
+
+    fn any(&self) -> Option<Arc<Node>> {
+        let table = self.inner().table.load();
+        let node = table.nodes().iter().find(|node| node.is_up());
+        node.cloned()
     }
 
     fn inner(&self) -> &Arc<Inner> {
@@ -261,13 +300,18 @@ impl Inner {
         let in_cluster = matches!(redis.address.servers, Servers::Cluster(_));
         Self {
             redis,
-            table: ArcSwap::from_pointee(Table::of_one()),
+            table: ArcSwap::from_pointee(if in_cluster {
+                Table::default()
+            } else {
+                Table::of_one()
+            }),
             counters: Counters::default(),
             working: Working::default(),
             trouble: Mutex::default(),
             policy: Mutex::default(),
             in_cluster: AtomicBool::new(in_cluster),
             is_old: AtomicBool::new(in_cluster),
+            asked: Mutex::default(),
             wake: Notify::new(),
             rounds: watch::Sender::new(0),
         }

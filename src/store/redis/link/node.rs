@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use arc_swap::ArcSwapOption;
@@ -22,6 +22,8 @@ pub(super) struct Node {
     /// What is not let in yet.
     early: ArcSwapOption<Live>,
     tries: Mutex<Tries>,
+    /// Whether all could ask once.
+    had_one: AtomicBool,
 }
 
 /// A connection.
@@ -49,6 +51,7 @@ impl Node {
             live: ArcSwapOption::empty(),
             early: ArcSwapOption::empty(),
             tries: Mutex::default(),
+            had_one: AtomicBool::new(false),
         }
     }
 
@@ -90,7 +93,7 @@ impl Node {
         self.early.store(Some(Arc::new(live)));
     }
 
-    /// Opens the new connection to all; returns whether there was one.
+    /// Opens the new connection to all; returns whether it came in place of a lost one.
     pub(super) fn let_in(&self, now: Instant) -> bool {
         let new = self.early.swap(None);
         let is_new = new.is_some();
@@ -98,7 +101,7 @@ impl Node {
             self.live.store(new);
             self.tries().succeeded(now);
         }
-        is_new
+        is_new && self.had_one.swap(true, Ordering::Relaxed)
     }
 
     /// Notes that no connection came of a try, or that the new one is no good.

@@ -9,7 +9,7 @@ use super::{
 use crate::config::Host;
 
 /// The masters, and what lies on each.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Table {
     nodes: Vec<Arc<Node>>,
     ranges: Vec<Range>,
@@ -40,10 +40,7 @@ impl Table {
     /// Returns the table that a cluster tells, first and last slot of each range and where its master is; servers that
     /// were in `before` keep their connection.
     pub(super) fn told(slots: &[(u16, u16, Host)], before: &Self) -> Self {
-        let mut table = Self {
-            nodes: Vec::new(),
-            ranges: Vec::new(),
-        };
+        let mut table = Self::default();
         for (first, last, host) in slots {
             if let Some(node) = table.place(host, before) {
                 let (first, last) = (*first, *last);
@@ -68,7 +65,7 @@ impl Table {
     /// Returns the server that `key` lies on; `None` where the cluster knows none.
     pub(super) fn of_key(&self, key: &[u8]) -> Option<&Arc<Node>> {
         let slot = match self.ranges.as_slice() {
-            [_] => return self.nodes.first(),
+            [only] if only.first == 0 && only.last == SLOTS - 1 => return self.nodes.first(),
             _ => hash_slot(key),
         };
         let behind = self.ranges.partition_point(|range| range.first <= slot);
@@ -124,6 +121,8 @@ mod tests {
         assert_eq!(port(&table, ""), Some(1));
         assert_eq!(port(&table, "bar"), None, "a slot that nobody has");
         assert_eq!(port(&Table::told(&[], &table), "foo"), None);
+        let part = Table::told(&[(0, 99, host(1))], &table);
+        assert_eq!(port(&part, "foo"), None, "a single range is a range");
     }
 
     #[test]

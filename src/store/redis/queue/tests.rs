@@ -40,11 +40,19 @@ fn put(queue: &Queue, number: u8, size: usize) -> bool {
     queue.put(entry(slot(number), size), Instant::now())
 }
 
-/// What waits for a slot, in short: the size of an entry, or nothing where one is about to be deleted.
-fn waiting(queue: &Queue, number: u8) -> Option<Option<usize>> {
+/// What waits for a slot, in short.
+#[derive(Debug, PartialEq)]
+enum Waits {
+    /// An entry of this size.
+    Entry(usize),
+    /// It is about to be deleted.
+    Nothing,
+}
+
+fn waiting(queue: &Queue, number: u8) -> Option<Waits> {
     Some(match queue.waiting(&slot(number))? {
-        Waiting::Entry(entry) => Some(entry.body.len()),
-        Waiting::Nothing => None,
+        Waiting::Entry(entry) => Waits::Entry(entry.body.len()),
+        Waiting::Nothing => Waits::Nothing,
     })
 }
 
@@ -52,11 +60,11 @@ fn waiting(queue: &Queue, number: u8) -> Option<Option<usize>> {
 async fn the_newest_of_a_slot_is_handed_out_and_found_until_it_is_settled() {
     let queue = Queue::default();
     assert!(put(&queue, 1, 10) && put(&queue, 2, 20) && put(&queue, 1, 11));
-    assert_eq!(waiting(&queue, 1), Some(Some(11)));
+    assert_eq!(waiting(&queue, 1), Some(Waits::Entry(11)));
     let batch = queue.take().await.unwrap();
     let slots: Vec<_> = batch.iter().map(|(slot, _)| *slot).collect();
-    assert_eq!(slots, [slot(2), slot(1)]);
-    assert_eq!(waiting(&queue, 1), Some(Some(11)), "under way");
+    assert_eq!(slots, [slot(1), slot(2)], "it has kept its place");
+    assert_eq!(waiting(&queue, 1), Some(Waits::Entry(11)), "under way");
     queue.settle(Vec::new());
     assert_eq!(waiting(&queue, 1), None);
 }
@@ -68,17 +76,17 @@ async fn what_is_left_is_tried_again_unless_something_newer_has_come() {
     put(&queue, 2, 20);
     let batch = queue.take().await.unwrap();
     put(&queue, 1, 11);
-    assert_eq!(waiting(&queue, 1), Some(Some(11)));
+    assert_eq!(waiting(&queue, 1), Some(Waits::Entry(11)));
     queue.settle(batch);
     let again = queue.take().await.unwrap();
     let sizes: Vec<_> = again
         .iter()
         .map(|(_, job)| match &job.work {
-            Work::Put(put) => put.entry.body.len(),
+            Some(Work::Put(put)) => put.entry.body.len(),
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(sizes, [20, 11]);
+    assert_eq!(sizes, [11, 20]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -87,9 +95,9 @@ async fn what_finds_no_room_leaves_that_what_is_older_is_deleted() {
     let large = usize::try_from(MOST_BYTES).unwrap() / 2;
     assert!(put(&queue, 1, large), "half of it");
     assert!(!put(&queue, 2, large), "more than the other half");
-    assert_eq!(waiting(&queue, 2), Some(None));
+    assert_eq!(waiting(&queue, 2), Some(Waits::Nothing));
     assert!(!put(&queue, 1, 2 * large), "the one before has given way");
-    assert_eq!(waiting(&queue, 1), Some(None));
+    assert_eq!(waiting(&queue, 1), Some(Waits::Nothing));
     assert!(put(&queue, 2, large));
 }
 
@@ -102,13 +110,13 @@ async fn an_entry_does_not_wait_for_ever_but_the_deletion_of_what_is_older_does(
     put(&queue, 2, 20);
     assert_eq!(queue.give_up(early), 0);
     assert_eq!(queue.give_up(Instant::now()), 1);
-    assert_eq!(waiting(&queue, 1), Some(None));
-    assert_eq!(waiting(&queue, 2), Some(Some(20)));
+    assert_eq!(waiting(&queue, 1), Some(Waits::Nothing));
+    assert_eq!(waiting(&queue, 2), Some(Waits::Entry(20)));
     tokio::time::advance(LONGEST * 100).await;
     assert_eq!(queue.give_up(Instant::now()), 1);
     assert_eq!(queue.give_up(Instant::now()), 0);
     let works = queue.take().await.unwrap();
-    let is_deletion = |(_, job): &(Slot, Job)| matches!(job.work, Work::Outdate(_));
+    let is_deletion = |(_, job): &(Slot, Job)| matches!(job.work, Some(Work::Outdate(_)));
     assert!(works.len() == 2 && works.iter().all(is_deletion));
 }
 
@@ -134,7 +142,7 @@ async fn what_is_no_entry_does_not_push_one_out() {
     let queue = Queue::default();
     put(&queue, 1, 10);
     queue.discard(slot(1), b"identity", Instant::now());
-    assert_eq!(waiting(&queue, 1), Some(Some(10)));
+    assert_eq!(waiting(&queue, 1), Some(Waits::Entry(10)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,13 +162,52 @@ async fn a_closed_queue_hands_out_what_waits_and_ends() {
     assert!(queue.take().await.is_none());
 }
 
+fn follower(name: &str) -> Follower {
+    Follower {
+        key: name.to_owned(),
+        command: Cmd::new(),
+    }
+}
+
+fn names(batch: &Batch) -> Vec<&str> {
+    let followers = batch.iter().flat_map(|(_, job)| &job.followers);
+    followers.map(|follower| follower.key.as_str()).collect()
+}
+
 #[tokio::test(start_paused = true)]
-async fn what_is_cleared_is_counted_and_whoever_waits_for_the_end_hears_of_it() {
+async fn what_follows_an_entry_is_handed_out_with_it_or_behind_it() {
     let queue = Queue::default();
+    let now = Instant::now();
     put(&queue, 1, 10);
-    put(&queue, 2, 20);
-    queue.discard(slot(3), b"", Instant::now());
-    let clear = async { assert_eq!(queue.clear(), 2) };
-    tokio::join!(queue.drained(), clear);
-    assert!(put(&queue, 1, 10), "it is still open");
+    queue.follow(slot(1), follower("a"), now);
+    queue.follow(slot(2), follower("b"), now);
+    let batch = queue.take().await.unwrap();
+    assert_eq!(names(&batch), ["a", "b"]);
+    assert!(batch[0].1.work.is_some() && batch[1].1.work.is_none());
+    assert_eq!(waiting(&queue, 2), None, "nothing is done about it");
+
+    queue.follow(slot(1), follower("c"), now);
+    queue.settle(batch);
+    let again = queue.take().await.unwrap();
+    assert_eq!(names(&again), ["a", "c", "b"]);
+    assert_eq!(
+        waiting(&queue, 1),
+        Some(Waits::Entry(10)),
+        "the entry is tried again"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_is_bounded_and_given_up_with_the_entry() {
+    let queue = Queue::default();
+    let now = Instant::now();
+    for _ in 0..MOST + 10 {
+        queue.follow(slot(1), follower("a"), now);
+    }
+    put(&queue, 1, 10);
+    assert_eq!(queue.state().followers, MOST);
+    assert_eq!(queue.give_up(now + Duration::from_secs(1)), 1);
+    assert_eq!(queue.state().followers, 0);
+    assert_eq!(waiting(&queue, 1), Some(Waits::Nothing));
+    assert!(names(&queue.take().await.unwrap()).is_empty());
 }

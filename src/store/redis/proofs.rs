@@ -1,0 +1,248 @@
+//! Proofs in Redis: one sorted set, no credential in it.
+//!
+//! A member is a subject, its score when it was accepted or refused, in milliseconds of Unix time, doubled, and one more for
+//! a refusal: so the later word wins, and of two at once the refusal.
+//!
+//! # Scope
+//! What is to be written waits in a bounded outbox; it is dropped where Redis is away for too long, and merely not
+//! known to the others then. What is too old to be of use, or too much, is deleted with every write.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use redis::{Cmd, Script};
+
+use super::{layout::Layout, message::Message, sync::To, trouble::Trouble};
+use crate::store::{codec, disk::Proof, proofs::MOST};
+
+/// What was said of a subject: when, and what, in one number.
+pub(super) type Score = u64;
+
+/// The sorted set, and what is to be written there.
+#[derive(Debug)]
+pub(super) struct Set {
+    key: String,
+    channel: String,
+    /// How long a proof is of use.
+    keep: Duration,
+    waiting: Mutex<HashMap<[u8; 32], Score>>,
+    /// Adds proofs (score, subject, message) unless a later one is there, publishes them, and trims the set.
+    add: Script,
+}
+
+impl Set {
+    pub(super) fn new(layout: &Layout, keep: Duration) -> Self {
+        let most = MOST + 1;
+        Self {
+            key: layout.fact("proofs"),
+            channel: layout.channel(),
+            keep,
+            waiting: Mutex::default(),
+            add: Script::new(&format!(
+                "for i = 3, #ARGV, 3 do
+                    redis.call('ZADD', KEYS[1], 'GT', ARGV[i], ARGV[i + 1])
+                    redis.call('PUBLISH', ARGV[1], ARGV[i + 2])
+                end
+                redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[2])
+                return redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -{most})"
+            )),
+        }
+    }
+
+    /// Has `proof` written soon, at `now` in milliseconds of Unix time.
+    pub(super) fn put(&self, proof: &Proof, now: u64) {
+        self.take_back([(proof.subject, score(proof, now))]);
+    }
+
+    /// Writes what waits; what could not be written waits on.
+    pub(super) async fn flush(&self, to: To<'_>, now: u64) -> Result<(), Trouble> {
+        let waiting: Vec<_> = std::mem::take(&mut *self.waiting()).into_iter().collect();
+        let mut pages = waiting.chunks(PAGE);
+        while let Some(page) = pages.next() {
+            if let Err(trouble) = self.write(to, page, now).await {
+                let rest = pages.flatten();
+                self.take_back(page.iter().chain(rest).copied());
+                return Err(trouble);
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&self, to: To<'_>, page: &[([u8; 32], Score)], now: u64) -> Result<(), Trouble> {
+        let oldest = now.saturating_sub(codec::millis(self.keep)) * 2;
+        let mut script = self.add.key(&self.key);
+        script.arg(&self.channel).arg(oldest);
+        for (subject, score) in page {
+            let message = Message::Proof {
+                subject: *subject,
+                score: *score,
+            };
+            script.arg(*score).arg(&subject[..]).arg(message.encode());
+        }
+        let _: i64 = to.run(&self.key, &script).await?;
+        Ok(())
+    }
+
+    /// Reads the youngest proofs, in pages, and hands each to `known`.
+    pub(super) async fn load(
+        &self,
+        to: To<'_>,
+        now: u64,
+        known: impl Fn(&Proof),
+    ) -> Result<(), Trouble> {
+        for first in (0..MOST).step_by(PAGE) {
+            let mut read = Cmd::new();
+            read.arg("ZREVRANGE").arg(&self.key);
+            read.arg(first).arg(first + PAGE - 1).arg("WITHSCORES");
+            let page: Vec<(Vec<u8>, f64)> = to.ask(&self.key, &read).await?;
+            let is_last = page.len() < PAGE;
+            for (member, score) in page {
+                if let Some(proof) = read_proof(&member, score, now) {
+                    known(&proof);
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the proofs that were given lately, and hands each to `known`: messages may have been lost.
+    pub(super) async fn read_latest(
+        &self,
+        to: To<'_>,
+        now: u64,
+        known: impl Fn(&Proof),
+    ) -> Result<(), Trouble> {
+        let since = now.saturating_sub(codec::millis(LATELY)) * 2;
+        let mut read = Cmd::new();
+        read.arg("ZREVRANGEBYSCORE").arg(&self.key);
+        read.arg("+inf").arg(since).arg("WITHSCORES");
+        read.arg("LIMIT").arg(0).arg(MOST_LATELY);
+        let latest: Vec<(Vec<u8>, f64)> = to.ask(&self.key, &read).await?;
+        for (member, score) in latest {
+            if let Some(proof) = read_proof(&member, score, now) {
+                known(&proof);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_back(&self, proofs: impl IntoIterator<Item = ([u8; 32], Score)>) {
+        let mut waiting = self.waiting();
+        for (subject, score) in proofs {
+            if waiting.len() >= MOST && !waiting.contains_key(&subject) {
+                continue;
+            }
+            let later = waiting.entry(subject).or_default();
+            *later = score.max(*later);
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<[u8; 32], Score>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the proof that a score is about, at `now`. What is dated ahead is new, and gets older from now on.
+pub(super) fn proof(subject: [u8; 32], score: Score, now: u64) -> Proof {
+    Proof {
+        subject,
+        age: Duration::from_millis(now.saturating_sub(score >> 1)),
+        ended: score & 1 == 1,
+    }
+}
+
+fn read_proof(member: &[u8], score: f64, now: u64) -> Option<Proof> {
+    let is_score = (0.0..EXACT).contains(&score);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is between zero and 2^53"
+    )]
+    let score = is_score.then_some(score as Score)?;
+    Some(proof(member.try_into().ok()?, score, now))
+}
+
+fn score(proof: &Proof, now: u64) -> Score {
+    let at = now.saturating_sub(codec::millis(proof.age));
+    at * 2 + u64::from(proof.ended)
+}
+
+/// Proofs that are read or written at a time.
+const PAGE: usize = 200;
+/// What was given so long ago has been read by now, unless clocks differ by more.
+const LATELY: Duration = Duration::from_secs(10);
+/// Proofs that are read so at most; what is beyond is read with the next connection.
+const MOST_LATELY: usize = 10_000;
+/// Below, every whole number is a float: 2^53.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_760_000_000_000;
+
+    fn of(age: u64, ended: bool) -> Proof {
+        Proof {
+            subject: [7; 32],
+            age: Duration::from_millis(age),
+            ended,
+        }
+    }
+
+    #[test]
+    fn a_proof_is_read_as_it_is_written() {
+        for proof in [
+            of(0, false),
+            of(0, true),
+            of(1_234, false),
+            of(86_400_000, true),
+        ] {
+            #[expect(clippy::cast_precision_loss, reason = "it is below 2^53")]
+            let score = score(&proof, NOW) as f64;
+            assert_eq!(read_proof(&[7; 32], score, NOW), Some(proof));
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_the_later_word_of_two_at_once() {
+        assert!(score(&of(5, true), NOW) > score(&of(5, false), NOW));
+        assert!(score(&of(4, false), NOW) > score(&of(5, true), NOW));
+    }
+
+    #[test]
+    fn what_is_no_proof_is_none_and_what_is_dated_ahead_is_new() {
+        for score in [-1.0, f64::NAN, f64::INFINITY, EXACT] {
+            assert_eq!(read_proof(&[7; 32], score, NOW), None);
+        }
+        assert_eq!(read_proof(&[7; 31], 2.0, NOW), None);
+        let ahead = read_proof(&[7; 32], EXACT - 1.0, NOW);
+        assert_eq!(ahead.map(|proof| proof.age), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn of_what_waits_the_later_word_stays_and_no_more_than_there_is_room_for() {
+        let set = Set::new(&Layout::new("p:"), Duration::from_secs(60));
+        set.put(&of(0, true), NOW);
+        set.put(&of(10, false), NOW);
+        assert_eq!(set.waiting()[&[7; 32]], NOW * 2 + 1);
+        for number in 0..=MOST as u64 {
+            let mut subject = [0; 32];
+            subject[..8].copy_from_slice(&number.to_le_bytes());
+            set.put(
+                &Proof {
+                    subject,
+                    ..of(0, false)
+                },
+                NOW,
+            );
+        }
+        assert_eq!(set.waiting().len(), MOST);
+    }
+}

@@ -1,0 +1,428 @@
+//! What replicas agree on: the secret, what was purged, and what upstreams have said of credentials.
+//!
+//! ```text
+//! a new connection ──▶ greet: secret, purges ──▶ others are let in ──▶ proofs
+//! every second     ──▶ check: is the secret there, has any purge changed ──▶ if so, all purges are read again
+//! a message        ──▶ a purge or a proof is known at once
+//! ```
+//!
+//! # Scope
+//! Messages make it fast, the check makes it sure: every change of the purges is counted where they lie, so that one which
+//! was not heard of is noticed within a second. As long as the check fails, purges may be missed, and the memory is
+//! trusted for a while only (`store::trust`). Which purges are loaded, put back or forgotten is `generations::shared`'s
+//! decision, whose secret counts `secret`'s.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{Cmd, FromRedisValue, ScriptInvocation};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Channel, Link, Redis,
+    channel::Heard,
+    generations::{Hash, Over},
+    layout::Layout,
+    link::Early,
+    message::Message,
+    proofs::{self, Set},
+    secret::Proposal,
+    trouble::{Kind, Trouble},
+};
+use crate::{
+    call::key::Secret,
+    store::{
+        disk::Proof,
+        generations::{Generations, Row, shared::Known},
+        proofs::Proofs,
+        trust::Trust,
+    },
+};
+
+/// What replicas agree on, and this one's part of it; clones share it.
+#[derive(Clone)]
+pub struct Facts(Arc<Inner>);
+
+/// What this replica has to agree on.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What keys and fingerprints are made with.
+    pub secret: Secret,
+    /// Whether that is the operator's word: then it is neither written nor replaced.
+    pub is_configured: bool,
+    /// What was purged.
+    pub generations: Generations,
+    /// The trust in the memory.
+    pub trust: Trust,
+    /// How long a proof is of use.
+    pub keep_proofs: Duration,
+}
+
+/// What has happened so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Whether no purge can have been missed.
+    pub trusted: bool,
+    /// How often another secret was adopted.
+    pub secrets: u64,
+    /// How often all purges were read.
+    pub reads: u64,
+    /// Purges that found no room.
+    pub unfit: u64,
+}
+
+struct Inner {
+    layout: Layout,
+    options: Options,
+    proposal: Proposal,
+    hash: Hash,
+    proofs: Set,
+    state: Mutex<State>,
+    /// Wakes the keeper.
+    wake: Notify,
+    /// Whether the keeper is to check at once.
+    is_urgent: AtomicBool,
+    /// Whether no messages come.
+    is_deaf: AtomicBool,
+    /// Whether proofs are to be read: they may have been missed.
+    lacks_proofs: AtomicBool,
+    secrets: AtomicU64,
+    reads: AtomicU64,
+    unfit: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Whether the secret was the others', too.
+    is_agreed: bool,
+    /// What was last read of the purges.
+    known: Option<Known>,
+    /// When it was last known that none was missed.
+    checked: Instant,
+}
+
+/// Whom Redis is asked by: everybody's connection, or one that nobody else is let in by yet.
+#[derive(Clone, Copy)]
+pub(super) enum To<'a> {
+    Link(&'a Link),
+    Early(&'a Early),
+}
+
+impl Facts {
+    /// Prepares to agree. Until that is done with the first [`greet`](Self::greet), nothing of other replicas is believed.
+    pub fn new(layout: Layout, options: Options) -> Self {
+        let now = Instant::now();
+        options.generations.share();
+        options.trust.lose(now);
+        Self(Arc::new(Inner {
+            hash: Hash::new(&layout),
+            proofs: Set::new(&layout, options.keep_proofs),
+            layout,
+            options,
+            proposal: Proposal::default(),
+            state: Mutex::new(State {
+                is_agreed: false,
+                known: None,
+                checked: now,
+            }),
+            wake: Notify::new(),
+            is_urgent: AtomicBool::new(false),
+            is_deaf: AtomicBool::new(true),
+            lacks_proofs: AtomicBool::new(true),
+            secrets: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+            unfit: AtomicU64::new(0),
+        }))
+    }
+
+    /// Agrees with whoever has used this server before, or uses it now. Before that is done nothing there can be judged.
+    pub async fn greet(&self, early: &Early) -> Result<(), Trouble> {
+        self.0.agree(To::Early(early), true).await?;
+        self.0.lacks_proofs.store(true, Ordering::Relaxed);
+        self.0.wake.notify_one();
+        Ok(())
+    }
+
+    /// Stays in agreement, for ever: checks, and writes and reads proofs.
+    pub async fn look_after(self, link: Link, proofs: Proofs) {
+        let mut due = Instant::now();
+        loop {
+            tokio::select! {
+                () = sleep_until(due) => {}
+                () = self.0.wake.notified() => {}
+            }
+            let now = Instant::now();
+            let is_due = self.0.is_urgent.swap(false, Ordering::Relaxed) || now >= due;
+            if is_due {
+                due = now + self.0.check(&link).await;
+            }
+            // What fails now is done after the next greeting.
+            let _ = self.0.share_proofs(&link, &proofs, is_due).await;
+        }
+    }
+
+    /// Listens to what the others say, for ever.
+    pub async fn listen(self, channel: Channel, proofs: Proofs) {
+        let mut ears = channel.ears();
+        self.hears(channel.is_hearing());
+        while let Some(heard) = ears.next().await {
+            match heard {
+                Heard::Message(message) => self.hear(&message, &proofs),
+                Heard::Lost => self.hears(false),
+                Heard::Back => self.hears(true),
+            }
+        }
+    }
+
+    /// Believes a message.
+    fn hear(&self, message: &Message, proofs: &Proofs) {
+        match message {
+            Message::Purged(row) => self.0.hear_of(row),
+            Message::Proof { subject, score } => {
+                let now = self.0.options.generations.now();
+                proofs.learn(&proofs::proof(*subject, *score, now));
+            }
+            Message::Wanted => self.0.hurry(),
+            Message::Done(_) | Message::Beat { .. } => {}
+        }
+    }
+
+    /// Notes whether messages come. Where they began or ceased to, some were missed.
+    fn hears(&self, hears: bool) {
+        self.0.is_deaf.store(!hears, Ordering::Relaxed);
+        self.0.lacks_proofs.store(true, Ordering::Relaxed);
+        self.0.hurry();
+    }
+
+    async fn save(&self, link: &Link) -> bool {
+        let saved = self.0.write_pending(To::Link(link)).await;
+        if let Err(trouble) = &saved {
+            tracing::debug!(error = %trouble, "purges not shared yet");
+        }
+        saved.is_ok()
+    }
+
+    async fn forget(&self, link: &Link, rows: &[Row]) -> bool {
+        let forgotten = self.0.hash.forget(To::Link(link), rows).await;
+        forgotten.is_ok()
+    }
+
+    fn keep_proof(&self, proof: &Proof) {
+        let now = self.0.options.generations.now();
+        self.0.proofs.put(proof, now);
+        self.0.wake.notify_one();
+    }
+
+    /// Returns what has happened so far.
+    pub fn counts(&self) -> Counts {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counts {
+            trusted: !self.0.options.trust.is_lost(),
+            secrets: load(&self.0.secrets),
+            reads: load(&self.0.reads),
+            unfit: load(&self.0.unfit),
+        }
+    }
+}
+
+impl Redis {
+    /// Tells the other replicas of what was purged here; returns whether it is written down.
+    pub async fn save(&self) -> bool {
+        self.0.facts.save(&self.0.link).await
+    }
+
+    /// Has all replicas forget these purges, behind which nothing is left; returns whether that was done.
+    pub async fn forget(&self, rows: &[Row]) -> bool {
+        self.0.facts.forget(&self.0.link, rows).await
+    }
+
+    /// Has the other replicas know `proof`, soon and in the background.
+    pub fn keep_proof(&self, proof: &Proof) {
+        self.0.facts.keep_proof(proof);
+    }
+}
+
+impl Inner {
+    /// Agrees on the secret and on what was purged, as far as anything has changed or `all` is to be read.
+    async fn agree(&self, to: To<'_>, all: bool) -> Result<(), Trouble> {
+        let asked = Instant::now();
+        self.agree_on_secret(to).await?;
+        self.agree_on_purges(to, all).await?;
+        self.state().checked = asked;
+        if self.options.trust.regain() {
+            tracing::debug!("purges of other replicas are known");
+        }
+        Ok(())
+    }
+
+    async fn agree_on_secret(&self, to: To<'_>) -> Result<(), Trouble> {
+        let Options {
+            secret,
+            is_configured,
+            ..
+        } = &self.options;
+        if *is_configured {
+            return Ok(());
+        }
+        let is_agreed = self.state().is_agreed;
+        let agreed = self.proposal.agree(to, &self.layout, secret, is_agreed);
+        if agreed.await? {
+            self.secrets.fetch_add(1, Ordering::Relaxed);
+            if is_agreed {
+                tracing::warn!(
+                    "another key secret was found in redis: what was cached is not found any more"
+                );
+            }
+        }
+        self.state().is_agreed = true;
+        Ok(())
+    }
+
+    async fn agree_on_purges(&self, to: To<'_>, all: bool) -> Result<(), Trouble> {
+        let generations = &self.options.generations;
+        let mut theirs = self.hash.head(to).await?;
+        let known = self.state().known;
+        let is_known = known.as_ref().is_some_and(|known| theirs.is_as(known));
+        if is_known && !all {
+            return self.write_pending(to).await;
+        }
+        theirs.rows = self.hash.rows(to).await?;
+        let is_lost = self.options.trust.is_lost();
+        let plan = generations.plan(known.as_ref(), is_lost, &theirs);
+        // The era comes last: before, whoever finds none judges nothing.
+        self.hash.write(to, &plan.write, Over::Any).await?;
+        self.hash.write(to, &plan.put_back, Over::None).await?;
+        let era = match theirs.era {
+            Some(era) => era,
+            None => self.begin(to).await?,
+        };
+        let unfit = generations.follow(plan, era);
+        self.unfit.fetch_add(unfit, Ordering::Relaxed);
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.state().known = Some(theirs.known(era));
+        Ok(())
+    }
+
+    async fn begin(&self, to: To<'_>) -> Result<u64, Trouble> {
+        let random = |_| Trouble::new(Kind::Refused, "no random bytes");
+        let fresh = getrandom::u64().map_err(random)?;
+        self.hash.begin(to, fresh).await
+    }
+
+    async fn write_pending(&self, to: To<'_>) -> Result<(), Trouble> {
+        let rows = self.options.generations.pending();
+        self.hash.write(to, &rows, Over::Any).await?;
+        self.options.generations.confirm(&rows);
+        Ok(())
+    }
+
+    fn hear_of(&self, row: &Row) {
+        // Counted first: a check between the two reads all rather than to miss this one.
+        if let Some(known) = &mut self.state().known {
+            known.changes += 1;
+        }
+        let unfit = self.options.generations.load([row.clone()]);
+        self.unfit.fetch_add(unfit, Ordering::Relaxed);
+    }
+
+    /// Checks; returns when to do so again.
+    async fn check(&self, link: &Link) -> Duration {
+        match self.agree(To::Link(link), false).await {
+            Ok(()) if self.is_deaf.load(Ordering::Relaxed) => DEAF,
+            Ok(()) => PAUSE,
+            Err(trouble) => {
+                let since = self.state().checked;
+                if self.options.trust.lose(since) {
+                    tracing::debug!(error = %trouble, "purges of other replicas may be missed");
+                }
+                PAUSE
+            }
+        }
+    }
+
+    /// Writes the proofs that wait and reads those that others have written: all where some may have been missed, else, if
+    /// that `is_due`, the latest.
+    async fn share_proofs(
+        &self,
+        link: &Link,
+        proofs: &Proofs,
+        is_due: bool,
+    ) -> Result<(), Trouble> {
+        let (to, now) = (To::Link(link), self.options.generations.now());
+        self.proofs.flush(to, now).await?;
+        let learn = |proof: &Proof| proofs.learn(proof);
+        if self.lacks_proofs.swap(false, Ordering::Relaxed) {
+            let loaded = self.proofs.load(to, now, learn).await;
+            let has_failed = loaded.is_err();
+            self.lacks_proofs.fetch_or(has_failed, Ordering::Relaxed);
+            return loaded;
+        }
+        if is_due {
+            self.proofs.read_latest(to, now, learn).await?;
+        }
+        Ok(())
+    }
+
+    fn hurry(&self) {
+        self.is_urgent.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl To<'_> {
+    pub(super) async fn ask<T: FromRedisValue>(
+        self,
+        key: &str,
+        command: &Cmd,
+    ) -> Result<T, Trouble> {
+        match self {
+            Self::Link(link) => link.ask(key, command, PATIENCE).await,
+            Self::Early(early) => early.ask(key, command, PATIENCE).await,
+        }
+    }
+
+    pub(super) async fn run<T: FromRedisValue>(
+        self,
+        key: &str,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, Trouble> {
+        match self {
+            Self::Link(link) => link.run(key, script, PATIENCE).await,
+            Self::Early(early) => early.run(key, script, PATIENCE).await,
+        }
+    }
+
+    /// Sends a message to all replicas that hear it.
+    pub(super) async fn publish(self, layout: &Layout, message: &Message) -> Result<(), Trouble> {
+        let channel = layout.channel();
+        let mut publish = Cmd::new();
+        publish.arg("PUBLISH").arg(&channel).arg(message.encode());
+        self.ask(&channel, &publish).await
+    }
+}
+
+impl fmt::Debug for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Facts({:?})", self.counts())
+    }
+}
+
+/// Between two checks.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Between two checks where no messages come.
+const DEAF: Duration = Duration::from_millis(100);
+/// For each thing that is asked.
+const PATIENCE: Duration = Duration::from_millis(500);

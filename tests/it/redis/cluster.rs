@@ -1,0 +1,72 @@
+//! Six nodes: entries lie on every master, a purge finds them all, and a master that dies costs misses, and no call.
+
+use serde_json::json;
+
+use super::{ENTRIES, UP, ask, assert_hit, echo, fill, load::Load};
+use crate::support::{
+    client::request,
+    proxy::{Proxy, proxy},
+    redis::{Cluster, cluster},
+    upstream::Upstream,
+    within,
+};
+
+#[tokio::test]
+async fn a_cluster_is_shared_purged_and_survives_the_death_of_a_master() {
+    let Some(mut cluster) = cluster().await else {
+        return;
+    };
+    let up = echo().await;
+    let (one, two) = (replica(&up, &cluster).await, replica(&up, &cluster).await);
+    let prompts: Vec<String> = (0..PROMPTS)
+        .map(|number| format!("prompt {number}"))
+        .collect();
+    let all: Vec<&str> = prompts.iter().map(String::as_str).collect();
+    fill(&one, &all).await;
+    for prompt in &prompts {
+        assert_hit(&ask(&two, prompt).await, "redis");
+    }
+    for master in cluster.masters().await {
+        assert!(!cluster.node(master).keys(ENTRIES).await.is_empty());
+    }
+    let pattern = json!({"pattern": "openai/chat/*"});
+    let answer = request("POST", "/api/purge")
+        .header("Content-Type", "application/json")
+        .body(pattern.to_string());
+    let answer = answer.send(one.admin).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let gone = async { while !cluster.keys(ENTRIES).await.is_empty() {} };
+    within("the entries on all masters to be gone", gone).await;
+
+    fill(&one, &all).await;
+    let key = cluster.keys(ENTRIES).await.remove(0);
+    let key = String::from_utf8(key).unwrap();
+    for master in cluster.masters().await {
+        cluster.node(master).cli(&["WAIT", "1", "0"]).await;
+    }
+    let kept = cluster.keys(ENTRIES).await.len();
+    let victim = cluster.master_of(&key).await;
+    let load = Load::on(&two);
+    load.goes_on(20).await;
+    cluster.node(victim).kill().await;
+    load.goes_on(50).await;
+    cluster.moved(&key, victim).await;
+    for proxy in [&one, &two] {
+        proxy.counted(UP, 1.0).await;
+    }
+    load.end().await;
+    assert!(cluster.keys(ENTRIES).await.len() >= kept);
+    let three = replica(&up, &cluster).await;
+    for prompt in &prompts {
+        assert_hit(&ask(&three, prompt).await, "redis");
+    }
+}
+
+/// Starts a replica that shares `cluster`, and waits until it does.
+async fn replica(up: &Upstream, cluster: &Cluster) -> Proxy {
+    let replica = proxy(up).with_redis_at(&cluster.url()).start().await;
+    replica.counted(UP, 1.0).await;
+    replica
+}
+
+const PROMPTS: usize = 60;

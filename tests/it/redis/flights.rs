@@ -1,0 +1,394 @@
+//! Identical calls on several replicas are one upstream call, and whatever happens to its replica or to Redis, every
+//! call is answered.
+
+use futures_util::future::join_all;
+
+use crate::support::{
+    client::{Answer, End, assert_verdict, at_once, chat, chat_stream},
+    gate,
+    proxy::{Proxy, proxy},
+    redis::{Redis, redis},
+    spawn,
+    upstream::{Reply, Upstream, completion, finished, json, status, stream, upstream},
+    within,
+};
+
+/// Starts `count` replicas before `up` that share `redis`.
+async fn fleet(up: &Upstream, redis: &Redis, count: usize) -> Vec<Proxy> {
+    let mut replicas = Vec::new();
+    for _ in 0..count {
+        replicas.push(proxy(up).honest().with_redis(redis).start().await);
+    }
+    replicas
+}
+
+/// Waits until somebody holds the only lease, and returns its name.
+async fn leased(redis: &Redis) -> String {
+    let held = async {
+        loop {
+            if let [lease] = &redis.keys("refrain:l:*").await[..] {
+                return String::from_utf8_lossy(lease).into_owned();
+            }
+        }
+    };
+    within("a flight to hold its lease", held).await
+}
+
+/// Waits until nobody holds any lease, and nobody says that there is no use in waiting.
+async fn unleased(redis: &Redis) {
+    let free = async { while !redis.keys("refrain:l:*").await.is_empty() {} };
+    within("the lease to be free", free).await;
+}
+
+/// Waits until replicas have asked for leases so often, beside what has kept any alive.
+async fn asked(redis: &Redis, times: u64) {
+    let asked = async { while redis.calls("eval").await < times {} };
+    within("the replicas to ask", asked).await;
+}
+
+fn misses(answers: &[Answer]) -> usize {
+    let verdicts = answers.iter().map(|answer| answer.header("x-cache"));
+    verdicts.filter(|verdict| *verdict == Some("MISS")).count()
+}
+
+fn assert_whole(answer: &Answer, reply: &Reply) {
+    assert_eq!((&answer.body, &answer.end), (&reply.bytes(), &End::Clean));
+}
+
+#[tokio::test]
+async fn three_hundred_calls_over_three_replicas_are_one_upstream_call() {
+    for (request, reply) in [
+        (chat("hi"), completion("hello")),
+        (chat_stream("hi"), stream(&["a", "b"])),
+    ] {
+        let Some(redis) = redis().start().await else {
+            return;
+        };
+        let gate = gate();
+        let up = upstream().answers(reply.clone().after(&gate)).start().await;
+        let replicas = fleet(&up, &redis, 3).await;
+        let crowds = replicas
+            .iter()
+            .map(|replica| at_once(replica.addr, &request, 100));
+        let (answers, ()) = tokio::join!(join_all(crowds), async {
+            asked(&redis, 3).await;
+            gate.open();
+        });
+        let answers = answers.concat();
+        for answer in &answers {
+            assert_whole(answer, &reply);
+        }
+        assert_eq!((answers.len(), misses(&answers), up.count()), (300, 1, 1));
+        unleased(&redis).await;
+        for replica in &replicas {
+            assert_verdict(&replica.send(&request).await, "HIT");
+        }
+    }
+}
+
+#[tokio::test]
+async fn calls_that_come_as_the_flight_lands_are_no_second_upstream_call() {
+    let Some(redis) = redis().start().await else {
+        return;
+    };
+    let up = upstream().answers(completion("hello")).start().await;
+    let replicas = fleet(&up, &redis, 3).await;
+    for round in 1..=20 {
+        let request = chat(&format!("round {round}"));
+        let crowds = replicas
+            .iter()
+            .map(|replica| at_once(replica.addr, &request, 10));
+        let answers = join_all(crowds).await.concat();
+        assert_eq!((misses(&answers), up.count()), (1, round));
+    }
+}
+
+#[tokio::test]
+async fn when_the_leaders_replica_is_killed_the_next_one_goes() {
+    let Some(redis) = redis().start().await else {
+        return;
+    };
+    let gate = gate();
+    let up = upstream()
+        .answers(completion("lost").after(&gate))
+        .answers(completion("hello"))
+        .start()
+        .await;
+    let mut replicas = fleet(&up, &redis, 3).await;
+    let addr = replicas[0].addr;
+    let _lost = spawn(async move { chat("hi").open(addr).await });
+    let lease = leased(&redis).await;
+    up.arrived(1).await;
+    let others = [replicas[1].addr, replicas[2].addr];
+    let others = others.map(|addr| spawn(async move { chat("hi").send(addr).await }));
+    asked(&redis, 3).await;
+    replicas[0].kill().await;
+    // As it would by itself ten seconds later.
+    redis.cli(&["DEL", &lease]).await;
+    let mut answers = Vec::new();
+    for answer in others {
+        answers.push(answer.await.unwrap());
+    }
+    for answer in &answers {
+        assert_whole(answer, &completion("hello"));
+    }
+    assert_eq!((misses(&answers), up.count()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_lease_dies_by_itself_with_its_replica() {
+    let Some(redis) = redis().start().await else {
+        return;
+    };
+    let gate = gate();
+    let up = upstream()
+        .answers(completion("lost").after(&gate))
+        .start()
+        .await;
+    let mut replicas = fleet(&up, &redis, 1).await;
+    let addr = replicas[0].addr;
+    let _lost = spawn(async move { chat("hi").open(addr).await });
+    let lease = leased(&redis).await;
+    let left = redis.cli(&["PTTL", &lease]).await;
+    assert!((1..=10_000).contains(&left.parse::<i64>().unwrap()));
+    // Renewed while it is held: what is left of it grows again.
+    redis.cli(&["PEXPIRE", &lease, "4000"]).await;
+    let renewed = |left: &str| left.parse::<i64>().is_ok_and(|left| left > 4000);
+    redis.until(&["PTTL", &lease], renewed).await;
+    replicas[0].kill().await;
+    redis.cli(&["PEXPIRE", &lease, "1"]).await;
+    unleased(&redis).await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_the_leaders_own_and_the_next_one_leads() {
+    let Some(redis) = redis().start().await else {
+        return;
+    };
+    let gate = gate();
+    let refused = json(r#"{"error": {"message": "no"}}"#).status(401);
+    let up = upstream()
+        .answers(refused.after(&gate))
+        .answers(completion("hello"))
+        .start()
+        .await;
+    let replicas = fleet(&up, &redis, 2).await;
+    let (first, second) = (replicas[0].addr, replicas[1].addr);
+    let leader = spawn(async move { chat("hi").send(first).await });
+    up.arrived(1).await;
+    let other = spawn(async move { chat("hi").send(second).await });
+    asked(&redis, 2).await;
+    gate.open();
+    assert_eq!(leader.await.unwrap().status, 401);
+    assert_whole(&other.await.unwrap(), &completion("hello"));
+    assert_eq!(up.count(), 2);
+}
+
+#[tokio::test]
+async fn what_is_not_stored_is_not_waited_for_twice() {
+    for reply in [
+        status(500),
+        finished("cut off", "length"),
+        completion("hello").header("Cache-Control", "no-store"),
+    ] {
+        let Some(redis) = redis().start().await else {
+            return;
+        };
+        let gate = gate();
+        let up = upstream()
+            .answers(reply.clone().after(&gate))
+            .answers(reply)
+            .start()
+            .await;
+        let replicas = fleet(&up, &redis, 3).await;
+        let leader = replicas[0].addr;
+        let leader = spawn(async move { chat("hi").send(leader).await });
+        up.arrived(1).await;
+        let others = [replicas[1].addr, replicas[2].addr];
+        let others = others.map(|addr| spawn(async move { chat("hi").send(addr).await }));
+        asked(&redis, 3).await;
+        gate.open();
+        leader.await.unwrap();
+        for other in others {
+            other.await.unwrap();
+        }
+        assert_eq!(up.count(), 3);
+        let labels = [r#"outcome="apart""#];
+        for replica in &replicas[1..] {
+            let name = "refrain_flights_awaited_total";
+            replica.assert_metric(name, &labels, 1).await;
+        }
+        unleased(&redis).await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_waits_only_for_a_mode_that_would_serve_it() {
+    for (held, asked_for, calls) in [
+        (chat("hi"), chat_stream("hi"), 1),
+        (chat_stream("hi"), chat("hi"), 2),
+    ] {
+        let Some(redis) = redis().start().await else {
+            return;
+        };
+        let gate = gate();
+        let replies = [completion("hello"), stream(&["hello"])];
+        let [held_by, own] = if calls == 1 { [0, 1] } else { [1, 0] }.map(|i| replies[i].clone());
+        let up = upstream()
+            .answers(held_by.after(&gate))
+            .answers(own)
+            .start()
+            .await;
+        let replicas = fleet(&up, &redis, 2).await;
+        let (first, second) = (replicas[0].addr, replicas[1].addr);
+        let leader = spawn(async move { held.send(first).await });
+        up.arrived(1).await;
+        let other = spawn(async move { asked_for.send(second).await });
+        asked(&redis, 2).await;
+        if calls == 2 {
+            // It does not wait for the gate.
+            assert_verdict(&other.await.unwrap(), "MISS");
+            gate.open();
+        } else {
+            gate.open();
+            assert_verdict(&other.await.unwrap(), "COLLAPSED");
+        }
+        leader.await.unwrap();
+        assert_eq!(up.count(), calls);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_gives_the_lease_back() {
+    let Some(redis) = redis().start().await else {
+        return;
+    };
+    let gate = gate();
+    let up = upstream()
+        .answers(completion("lost").after(&gate))
+        .answers(completion("hello"))
+        .start()
+        .await;
+    let cancels = "[cache]\non_disconnect = \"cancel\"";
+    let first = proxy(&up).with(cancels).with_redis(&redis).start().await;
+    let second = proxy(&up).with_redis(&redis).start().await;
+    let gone = first.open(&chat("hi")).await;
+    leased(&redis).await;
+    up.arrived(1).await;
+    let addr = second.addr;
+    let waiting = spawn(async move { chat("hi").send(addr).await });
+    asked(&redis, 2).await;
+    drop(gone);
+    up.abandoned(0).await;
+    assert_whole(&waiting.await.unwrap(), &completion("hello"));
+}
+
+#[tokio::test]
+async fn redis_that_freezes_during_a_flight_keeps_nobody_waiting() {
+    let Some(redis) = redis().start().await else {
+        return;
+    };
+    let gate = gate();
+    let up = upstream()
+        .answers(completion("hello").after(&gate))
+        .answers(completion("hello"))
+        .start()
+        .await;
+    let replica = || proxy(&up).with_redis(&redis).with_budget("500ms").start();
+    let (leading, waiting) = (replica().await, replica().await);
+    let (first, second) = (leading.addr, waiting.addr);
+    let leader = spawn(async move { chat("hi").send(first).await });
+    up.arrived(1).await;
+    let other = spawn(async move { chat("hi").send(second).await });
+    asked(&redis, 2).await;
+    redis.freeze();
+    // It goes by itself, while the leader's answer is still to come.
+    assert_whole(&other.await.unwrap(), &completion("hello"));
+    assert_eq!(up.count(), 2);
+    gate.open();
+    assert_whole(&leader.await.unwrap(), &completion("hello"));
+    redis.thaw();
+}
+
+#[tokio::test]
+async fn what_others_write_under_the_name_of_a_lease_delays_nobody() {
+    for foreign in [
+        &["SET", "", "x?"][..],
+        &["SET", "", "p\u{0}0123456789abcdef0123456789abcdef"],
+        &["LPUSH", "", "a", "b"],
+    ] {
+        let Some(redis) = redis().start().await else {
+            return;
+        };
+        let gate = gate();
+        let up = upstream()
+            .answers(completion("hello").after(&gate))
+            .answers(completion("hello"))
+            .start()
+            .await;
+        let replicas = fleet(&up, &redis, 2).await;
+        let first = replicas[0].addr;
+        let leader = spawn(async move { chat("hi").send(first).await });
+        let lease = leased(&redis).await;
+        redis.cli(&["DEL", &lease]).await;
+        let words: Vec<_> = foreign
+            .iter()
+            .map(|word| if word.is_empty() { &lease[..] } else { word })
+            .collect();
+        redis.cli(&words).await;
+        let request = chat("hi");
+        let other = replicas[1].send(&request);
+        let other = within("a call that nothing delays", other).await;
+        assert_whole(&other, &completion("hello"));
+        gate.open();
+        leader.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn replicas_that_are_not_to_wait_do_not() {
+    let Some(redis) = redis().start().await else {
+        return;
+    };
+    let gate = gate();
+    let up = upstream()
+        .answers(completion("hello").after(&gate))
+        .answers(completion("hello"))
+        .start()
+        .await;
+    let off = "[coalesce]\nwait = \"off\"";
+    let first = proxy(&up).with(off).with_redis(&redis).start().await;
+    let second = proxy(&up).with(off).with_redis(&redis).start().await;
+    let addr = first.addr;
+    let slow = spawn(async move { chat("hi").send(addr).await });
+    up.arrived(1).await;
+    assert_verdict(&second.send(&chat("hi")).await, "MISS");
+    assert!(redis.keys("refrain:l:*").await.is_empty());
+    gate.open();
+    slow.await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_waits_for_longer_than_the_operator_says() {
+    let Some(redis) = redis().start().await else {
+        return;
+    };
+    let gate = gate();
+    let up = upstream()
+        .answers(completion("hello").after(&gate))
+        .answers(completion("hello"))
+        .start()
+        .await;
+    let short = "[coalesce]\nwait = \"300ms\"";
+    let first = proxy(&up).with_redis(&redis).start().await;
+    let second = proxy(&up).with(short).with_redis(&redis).start().await;
+    let addr = first.addr;
+    let slow = spawn(async move { chat("hi").send(addr).await });
+    up.arrived(1).await;
+    assert_verdict(&second.send(&chat("hi")).await, "MISS");
+    let labels = [r#"outcome="late""#];
+    let name = "refrain_flights_awaited_total";
+    second.assert_metric(name, &labels, 1).await;
+    gate.open();
+    slow.await.unwrap();
+}

@@ -1,0 +1,180 @@
+//! A purge is cleared up behind in Redis, too, page by page, and touches nothing that is not Refrain's.
+
+use ::redis::{Pipeline, SetExpiry, SetOptions, cmd};
+use refrain::call::key::Key;
+use serde_json::{Value, json};
+
+use super::{ENTRIES, WRITTEN, ask, assert_hit, echo, fill, replica};
+use crate::support::{
+    client::{assert_verdict, chat, request},
+    proxy::Proxy,
+    redis::{Redis, redis},
+    within,
+};
+
+#[tokio::test]
+async fn invalidation_uses_scan() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = echo().await;
+    let one = replica(&up, &server).await;
+    fill(&one, &["a", "b"]).await;
+    foreign(&server).await;
+    let told = purge(&one, &json!({"pattern": "openai/chat/*", "dry_run": true})).await;
+    assert_eq!(told["entries"], 2, "{told}");
+    let before = server.calls("scan").await;
+    assert!(before > 0);
+
+    purge(&one, &json!({"pattern": "openai/chat/*"})).await;
+    gone(&server).await;
+    assert!(server.calls("scan").await > before);
+    one.counted("refrain_redis_purged_total", 2.0).await;
+    assert!(server.calls("unlink").await >= 2);
+    blocked_nobody(&server).await;
+    still_there(&server).await;
+    assert_verdict(&ask(&one, "a").await, "MISS");
+}
+
+#[tokio::test]
+async fn invalidation_handles_large_keyspace() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = echo().await;
+    let one = replica(&up, &server).await;
+    fill(&one, &["hi"]).await;
+    copies(&server, COPIES).await;
+    foreign(&server).await;
+    let order = json!({"pattern": "openai/*", "dry_run": true});
+    assert_eq!(purge(&one, &order).await["entries"], COPIES + 1);
+    let other = json!({"pattern": "other/*", "dry_run": true});
+    assert_eq!(purge(&one, &other).await["entries"], 0);
+    let pages = server.calls("scan").await;
+    assert!(pages > 2 * COPIES / 1_000, "{pages} small pages");
+
+    purge(&one, &json!({"pattern": "openai/*"})).await;
+    gone(&server).await;
+    blocked_nobody(&server).await;
+    still_there(&server).await;
+}
+
+#[tokio::test]
+async fn what_has_a_tag_is_found_by_its_index_and_not_by_a_look_at_everything() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = echo().await;
+    let one = replica(&up, &server).await;
+    one.send(&chat("a").header("X-Cache-Tags", "red, blue"))
+        .await;
+    one.send(&chat("b").header("X-Cache-Tags", "blue")).await;
+    one.send(&chat("c")).await;
+    one.counted(WRITTEN, 3.0).await;
+    let indexes = || server.keys("refrain:t:*");
+    let both = async { while indexes().await.len() < 2 {} };
+    within("two indexes", both).await;
+    for key in indexes().await {
+        let ttl: i64 = server.ask(cmd("PTTL").arg(&key)).await;
+        assert!(ttl > 0, "an index ends with its last entry");
+    }
+    let before = server.calls("scan").await;
+    let told = purge(&one, &json!({"tag": "red", "dry_run": true})).await;
+    assert_eq!(server.calls("scan").await, before, "the index says it");
+    assert_eq!(told["entries"], 1, "{told}");
+    purge(&one, &json!({"tag": "red"})).await;
+    let left = async { while server.keys(ENTRIES).await.len() > 2 {} };
+    within("the entry to be deleted", left).await;
+    assert!(server.calls("zscan").await >= 2);
+    one.counted("refrain_redis_purged_total", 1.0).await;
+    assert_hit(&one.send(&chat("b")).await, "memory");
+}
+
+#[tokio::test]
+async fn what_is_purged_softly_stays_and_is_marked() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = echo().await;
+    let one = replica(&up, &server).await;
+    fill(&one, &["hi"]).await;
+    let key = server.keys(ENTRIES).await.remove(0);
+    let ttl: i64 = server.ask(cmd("PTTL").arg(&key)).await;
+    purge(&one, &json!({"model": "gpt-test", "soft": true})).await;
+    let marked = async {
+        while server
+            .ask::<Vec<u8>>(cmd("GETRANGE").arg(&key).arg(0).arg(0))
+            .await
+            != [1]
+        {}
+    };
+    within("the mark", marked).await;
+    let left: i64 = server.ask(cmd("PTTL").arg(&key)).await;
+    assert!(left > 0 && left <= ttl, "it lives as long as before");
+    assert_verdict(&ask(&one, "hi").await, "MISS");
+}
+
+/// Purges as the operator and returns what is told.
+async fn purge(proxy: &Proxy, body: &Value) -> Value {
+    let order = request("POST", "/api/purge")
+        .header("Content-Type", "application/json")
+        .body(body.to_string());
+    let answer = order.send(proxy.admin).await;
+    assert_eq!(answer.status, 200, "{body}: {}", answer.text());
+    answer.json()
+}
+
+/// Puts as many entries beside the one that is there, under keys of their own: what is looked at is like a real one.
+async fn copies(server: &Redis, count: u64) {
+    let key = server.keys(ENTRIES).await.remove(0);
+    let value: Vec<u8> = server.ask(cmd("GET").arg(&key)).await;
+    let numbers: Vec<u64> = (0..count).collect();
+    for some in numbers.chunks(1_000) {
+        let mut pipeline = Pipeline::new();
+        for number in some {
+            let mut bytes = [0xab; 32];
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            let hex = Key::from_bytes(bytes).hex();
+            let mut copy = value.clone();
+            copy[KEY..KEY + 32].copy_from_slice(&bytes);
+            let key = format!("refrain:e:{{{hex}}}");
+            let hour = SetOptions::default().with_expiration(SetExpiry::EX(3_600));
+            pipeline.set_options(key, copy, hour);
+        }
+        server.ask_all::<()>(&pipeline).await;
+    }
+}
+
+/// Puts there what is not ours, under our names and under others.
+async fn foreign(server: &Redis) {
+    server
+        .cli(&["SET", "refrain:e:other", "another program's"])
+        .await;
+    server
+        .cli(&["RPUSH", "refrain:e:list", "another program's"])
+        .await;
+    server.cli(&["SET", "other", "another program's"]).await;
+}
+
+async fn still_there(server: &Redis) {
+    let count = ["EXISTS", "refrain:e:other", "refrain:e:list", "other"];
+    assert_eq!(server.cli(&count).await, "3");
+}
+
+/// Waits until no entry is left.
+async fn gone(server: &Redis) {
+    let gone = async { while !server.keys("refrain:e:{*").await.is_empty() {} };
+    within("all entries to be deleted", gone).await;
+}
+
+/// Asserts that no command was run that goes through everything at once.
+async fn blocked_nobody(server: &Redis) {
+    for command in ["keys", "flushdb", "flushall", "del"] {
+        assert_eq!(server.calls(command).await, 0, "{command}");
+    }
+}
+
+/// Entries in a large keyspace.
+const COPIES: u64 = 20_000;
+/// Where in a value the key stands: behind the flag, magic, version and checksum.
+const KEY: usize = 1 + 4 + 2 + 16;

@@ -1,0 +1,89 @@
+//! Redis answers, but says no: calls are answered all the same, and the operator is told why, once.
+
+use super::{DROPPED, ENTRIES, ERRORS, UP, ask, assert_hit, echo, replica, warnings};
+use crate::support::{
+    client::assert_verdict,
+    proxy::{Proxy, proxy},
+    redis::{Plan, follower, redis},
+};
+
+#[tokio::test]
+async fn set_silently_fails_on_redis_error_because_it_is_a_replica() {
+    let Some(master) = redis().start().await else {
+        return;
+    };
+    let Some(server) = follower(&master).start().await else {
+        return;
+    };
+    let up = echo().await;
+    let proxy = proxy(&up).with_redis(&server).start().await;
+    answers(&proxy).await;
+    proxy
+        .counted_with(ERRORS, &["kind=\"readonly\""], 1.0)
+        .await;
+    assert_eq!(warnings(&proxy), 1, "{}", proxy.printed());
+    // Its master is gone, so it becomes one itself.
+    server.cli(&["REPLICAOF", "NO", "ONE"]).await;
+    proxy.counted(UP, 1.0).await;
+    super::fill(&proxy, &["after"]).await;
+    assert_hit(&ask(&replica(&up, &server).await, "after").await, "redis");
+}
+
+#[tokio::test]
+async fn set_silently_fails_on_redis_error_because_it_is_full() {
+    let Some(server) = redis().maxmemory(4_000_000, "noeviction").start().await else {
+        return;
+    };
+    let up = echo().await;
+    let proxy = replica(&up, &server).await;
+    super::fill(&proxy, &["before"]).await;
+    server.cli(&["CONFIG", "SET", "maxmemory", "100000"]).await;
+    answers(&proxy).await;
+    proxy.counted_with(ERRORS, &["kind=\"full\""], 1.0).await;
+    proxy.counted(DROPPED, 1.0).await;
+    // What is there can still be read.
+    let other = self::proxy(&up).with_redis(&server).start().await;
+    ask(&other, "before").await;
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    proxy.counted(UP, 1.0).await;
+    super::fill(&proxy, &["after"]).await;
+}
+
+#[tokio::test]
+async fn get_returns_none_on_redis_error_because_of_the_credential() {
+    let denied: [(Plan, &str); 4] = [
+        (redis().password("canary-right"), "redis://{}"),
+        (redis().password("canary-right"), "redis://:canary-wrong@{}"),
+        (
+            redis().acl("refrain", "canary-right", "~* &* +@all"),
+            "redis://refrain:canary-wrong@{}",
+        ),
+        (
+            redis().acl("refrain", "canary-right", "~other:* +ping"),
+            "redis://refrain:canary-right@{}",
+        ),
+    ];
+    for (plan, url) in denied {
+        let Some(server) = plan.start().await else {
+            return;
+        };
+        let up = echo().await;
+        let url = url.replace("{}", &server.addr.to_string());
+        let proxy = proxy(&up).with_redis_at(&url).start().await;
+        answers(&proxy).await;
+        proxy.counted_with(ERRORS, &["kind=\"denied\""], 1.0).await;
+        proxy.logged("redis is away").await;
+        assert_eq!(warnings(&proxy), 1, "{}", proxy.printed());
+        assert!(!proxy.printed().contains("canary"), "{}", proxy.printed());
+        assert!(server.keys(ENTRIES).await.is_empty());
+    }
+}
+
+/// Asserts that calls are answered as they would be without Redis.
+async fn answers(proxy: &Proxy) {
+    for number in 0..20 {
+        let prompt = format!("prompt {number}");
+        assert_verdict(&ask(proxy, &prompt).await, "MISS");
+        assert_hit(&ask(proxy, &prompt).await, "memory");
+    }
+}
