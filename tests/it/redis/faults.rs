@@ -1,9 +1,13 @@
 //! An error of Redis in reply to a read is a miss, in reply to a write a counted loss, and to the caller nothing at all.
 
+use futures_util::future::join_all;
+use serde_json::json;
+
 use super::{DROPPED, ENTRIES, ERRORS, WRITTEN, ask, assert_hit, echo, replica};
 use crate::support::{
-    client::{assert_verdict, chat, request},
+    client::{assert_verdict, at_once, chat, request},
     redis::redis,
+    within,
 };
 
 const DOCS: &str = include_str!("../../../docs/redis.md");
@@ -13,7 +17,7 @@ async fn get_returns_none_on_redis_error() {
     let plan = redis().acl(
         "refrain",
         "hush",
-        "~refrain:* &refrain:* +@all -getrange -get",
+        "~refrain:[^e]* %W~refrain:e:* &refrain:* +@all",
     );
     let Some(server) = plan.start().await else {
         return;
@@ -30,7 +34,8 @@ async fn get_returns_none_on_redis_error() {
 
 #[tokio::test]
 async fn set_silently_fails_on_redis_error() {
-    let plan = redis().acl("refrain", "hush", "~refrain:* &refrain:* +@all -set");
+    let rules = "~refrain:[^e]* %R~refrain:e:* &refrain:* +@all";
+    let plan = redis().acl("refrain", "hush", rules);
     let Some(server) = plan.start().await else {
         return;
     };
@@ -55,14 +60,33 @@ async fn the_rules_that_the_docs_give_a_user_suffice() {
         return;
     };
     let up = echo().await;
-    let one = replica(&up, &server).await;
+    let (one, two) = (replica(&up, &server).await, replica(&up, &server).await);
     let tagged = chat("tagged").header("X-Cache-Tags", "a");
     assert_verdict(&one.send(&tagged).await, "MISS");
     one.counted(WRITTEN, 1.0).await;
-    let order = request("POST", "/api/purge")
-        .header("Content-Type", "application/json")
-        .body(r#"{"all": true}"#);
-    assert_eq!(order.send(one.admin).await.status, 200);
-    one.counted("refrain_redis_purged_total", 1.0).await;
-    one.assert_metric(ERRORS, &["kind=\"denied\""], 0).await;
+    assert_hit(&two.send(&tagged).await, "redis");
+    let together = chat("together");
+    let crowds = [&one, &two].map(|replica| at_once(replica.addr, &together, 5));
+    join_all(crowds).await;
+    let written = async { while server.keys(ENTRIES).await.len() < 2 {} };
+    within("both entries to be written", written).await;
+    assert_eq!(up.count(), 2);
+    for (order, cleared) in [
+        (json!({"pattern": "openai/*", "dry_run": true}), 0.0),
+        (json!({"tag": "a", "dry_run": true}), 0.0),
+        (json!({"model": "gpt-test", "soft": true}), 2.0),
+        (json!({"tag": "a"}), 3.0),
+        (json!({"all": true}), 4.0),
+    ] {
+        let purge = request("POST", "/api/purge").header("Content-Type", "application/json");
+        let told = purge.body(order.to_string()).send(one.admin).await;
+        assert_eq!(told.status, 200, "{order}: {}", told.text());
+        one.counted("refrain_redis_purged_total", cleared).await;
+    }
+    let told = two.admin("/api/stats").await.json();
+    assert_eq!(told["covers"], "replicas", "{told}");
+    assert_eq!(server.cli(&["ACL", "LOG"]).await, "");
+    for replica in [&one, &two] {
+        replica.assert_metric(ERRORS, &["kind=\"denied\""], 0).await;
+    }
 }
