@@ -182,12 +182,7 @@ impl Queue {
     pub(super) fn give_up(&self, moment: Instant) -> u64 {
         let mut state = self.state();
         let before = state.entries;
-        let jobs = state.jobs.iter();
-        let late = jobs.filter(|(_, job)| job.since < moment && !job.is_deletion());
-        let late: Vec<_> = late.map(|(slot, _)| *slot).collect();
-        for slot in &late {
-            state.give_up(slot);
-        }
+        state.give_up(moment);
         let given_up = before - state.entries;
         self.tell(state);
         given_up as u64
@@ -308,16 +303,21 @@ impl State {
         Some(work)
     }
 
-    /// Leaves of an entry that what is older is to be deleted, and of all else nothing.
-    fn give_up(&mut self, slot: &Slot) {
-        let work = self.take_back(slot);
-        let Some(job) = self.jobs.remove(slot) else {
-            return;
-        };
-        self.followers -= job.followers.len();
-        self.order.retain(|waiting| waiting != slot);
-        if let Some(Work::Put(put)) = work {
-            self.add(*slot, Work::Outdate(put.entry.made), job.since);
+    /// Leaves of the entries that have waited since before `moment` that what is older is to be deleted, and of all else but
+    /// deletions nothing. It goes through what waits once: whoever puts something waits for that.
+    fn give_up(&mut self, moment: Instant) {
+        let is_late = |job: &Job| job.since < moment && !job.is_deletion();
+        let late = self.jobs.extract_if(|_, job| is_late(job));
+        let late: HashMap<_, _> = late.collect();
+        self.order.retain(|slot| !late.contains_key(slot));
+        for (slot, job) in late {
+            self.followers -= job.followers.len();
+            if let Some(work) = &job.work {
+                self.discount(work);
+            }
+            if let Some(Work::Put(put)) = job.work {
+                self.add(slot, Work::Outdate(put.entry.made), job.since);
+            }
         }
     }
 

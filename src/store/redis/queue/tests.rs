@@ -211,3 +211,35 @@ async fn what_follows_is_bounded_and_given_up_with_the_entry() {
     assert_eq!(waiting(&queue, 1), Some(Waits::Nothing));
     assert!(names(&queue.take().await.unwrap()).is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn thousands_that_are_given_up_at_once_leave_the_others_in_their_order() {
+    let queue = Queue::default();
+    let early = Instant::now();
+    let numbered = |number: usize| {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&number.to_le_bytes());
+        Slot {
+            key: Key::from_bytes(key),
+            delivery: 0,
+        }
+    };
+    let is_late = |number: usize| number % 64 != 0;
+    for number in 0..MOST {
+        let since = if is_late(number) {
+            early
+        } else {
+            early + LONGEST
+        };
+        assert!(queue.put(entry(numbered(number), 1), false, since));
+    }
+    let late = (0..MOST).filter(|number| is_late(*number)).count();
+    assert_eq!(queue.give_up(early + LONGEST), late as u64);
+    let order: Vec<_> = queue.state().order.iter().copied().collect();
+    let (kept, deletions) = order.split_at(MOST - late);
+    let others = (0..MOST).filter(|number| !is_late(*number)).map(numbered);
+    assert_eq!(kept, others.collect::<Vec<_>>());
+    let deleted: std::collections::HashSet<_> = deletions.iter().collect();
+    assert_eq!((deletions.len(), deleted.len()), (late, late));
+    assert_eq!(queue.state().entries, MOST - late);
+}
