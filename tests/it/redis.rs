@@ -5,6 +5,7 @@ mod cluster;
 mod facts;
 mod faults;
 mod flights;
+mod foreign;
 mod load;
 mod network;
 mod outage;
