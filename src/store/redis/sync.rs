@@ -195,7 +195,7 @@ impl Facts {
                 proofs.learn(&proofs::proof(*subject, *score, now));
             }
             Message::Wanted => self.0.hurry(),
-            Message::Done(_) | Message::Beat { .. } => {}
+            Message::Done(_) | Message::Replaced { .. } | Message::Beat { .. } => {}
         }
     }
 
