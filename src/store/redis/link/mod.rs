@@ -205,11 +205,6 @@ impl Link {
         Ok(masters.collect())
     }
 
-    /// Returns what lies where now, to be compared with what lies where later.
-    pub(super) fn places(&self) -> Arc<impl PartialEq + use<>> {
-        self.inner().table.load_full()
-    }
-
     /// Returns what lies where now, as a cluster says when it is asked; an error where it does not have everything, or is
     /// about to move some of it.
     pub async fn survey(&self) -> Result<Survey, Trouble> {

@@ -224,7 +224,7 @@ async fn thousands_that_are_given_up_at_once_leave_the_others_in_their_order() {
             delivery: 0,
         }
     };
-    let is_late = |number: usize| number % 64 != 0;
+    let is_late = |number: usize| !number.is_multiple_of(64);
     for number in 0..MOST {
         let since = if is_late(number) {
             early
