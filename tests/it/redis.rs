@@ -10,6 +10,8 @@ mod network;
 mod outage;
 mod purge;
 mod refusals;
+mod regenerate;
+
 mod sentinel;
 mod servers;
 mod shared;

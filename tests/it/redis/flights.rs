@@ -2,6 +2,10 @@
 //! call is answered.
 
 use futures_util::future::join_all;
+use refrain::{
+    call::{Slot, key::Key},
+    store::redis::message::Message,
+};
 
 use crate::support::{
     client::{Answer, End, assert_verdict, at_once, chat, chat_stream},
@@ -392,3 +396,88 @@ async fn nobody_waits_for_longer_than_the_operator_says() {
     gate.open();
     slow.await.unwrap();
 }
+
+#[tokio::test]
+async fn who_waits_looks_as_soon_as_it_is_told() {
+    let Some(redis) = redis().start().await else {
+        return;
+    };
+    let gate = gate();
+    let up = upstream()
+        .answers(completion("hello").after(&gate))
+        .start()
+        .await;
+    let replicas = fleet(&up, &redis, 2).await;
+    for replica in &replicas {
+        replica.counted(HEARING, 1.0).await;
+    }
+    let [first, second] = [replicas[0].addr, replicas[1].addr];
+    let leader = spawn(async move { chat("hi").send(first).await });
+    let lease = leased(&redis).await;
+    up.arrived(1).await;
+    let other = spawn(async move { chat("hi").send(second).await });
+    asked(&redis, 2).await;
+    let over = Message::Done(Slot {
+        key: key(&lease),
+        delivery: 0,
+    });
+    // By itself it would look twice a second, and this would take minutes.
+    let told = async {
+        for _ in 0..400 {
+            let before = redis.calls("eval").await;
+            let mut publish = ::redis::cmd("PUBLISH");
+            publish.arg("refrain:news").arg(over.encode());
+            let _: i64 = redis.ask(&publish).await;
+            asked(&redis, before + 1).await;
+        }
+    };
+    within("a look for each word", told).await;
+    assert_eq!(up.count(), 1, "a word is no reason to go");
+    gate.open();
+    assert_verdict(&leader.await.unwrap(), "MISS");
+    assert_verdict(&other.await.unwrap(), "COLLAPSED");
+}
+
+#[tokio::test]
+async fn who_is_told_nothing_finds_the_answer_all_the_same() {
+    let mute = "~* resetchannels +@all";
+    for (plan, breaks) in [
+        (redis(), true),
+        (redis().acl("refrain", "secret", mute), false),
+    ] {
+        let Some(redis) = plan.start().await else {
+            return;
+        };
+        let gate = gate();
+        let up = upstream()
+            .answers(completion("hello").after(&gate))
+            .start()
+            .await;
+        let replicas = fleet(&up, &redis, 3).await;
+        let request = chat("hi");
+        let crowds = replicas
+            .iter()
+            .map(|replica| at_once(replica.addr, &request, 10));
+        let (answers, ()) = tokio::join!(join_all(crowds), async {
+            asked(&redis, 3).await;
+            if breaks {
+                redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+            }
+            gate.open();
+        });
+        let answers = answers.concat();
+        for answer in &answers {
+            assert_whole(answer, &completion("hello"));
+        }
+        assert_eq!((answers.len(), misses(&answers), up.count()), (30, 1, 1));
+    }
+}
+
+/// Returns the key in the name of a lease.
+fn key(lease: &str) -> Key {
+    let (_, hex) = lease.split_once('{').unwrap();
+    hex.trim_end_matches('}').parse().unwrap()
+}
+
+/// Whether a replica hears news.
+const HEARING: &str = "refrain_redis_hearing";
