@@ -2,12 +2,14 @@
 
 mod canary;
 mod cluster;
+mod deaf;
 mod facts;
 mod faults;
 mod flights;
 mod load;
 mod network;
 mod outage;
+mod password;
 mod purge;
 mod refusals;
 mod regenerate;
@@ -18,11 +20,14 @@ mod shared;
 mod totals;
 mod values;
 
+use serde_json::Value;
+
 use crate::support::{
-    client::{Answer, assert_verdict, chat},
+    client::{Answer, assert_verdict, chat, request},
     proxy::{Proxy, proxy},
     redis::Redis,
     upstream::{Reply, Seen, Upstream, completion, upstream},
+    within,
 };
 
 /// Answers each call by a text of the call's own, so that a mix-up shows.
@@ -31,7 +36,7 @@ async fn echo() -> Upstream {
 }
 
 fn reply_to(seen: &Seen) -> Reply {
-    let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
+    let body: Value = serde_json::from_slice(&seen.body).unwrap();
     let prompt = body["messages"][0]["content"].as_str().unwrap();
     completion(&said(prompt))
 }
@@ -65,6 +70,23 @@ async fn fill(proxy: &Proxy, prompts: &[&str]) {
     }
     let count = u32::try_from(prompts.len()).unwrap();
     proxy.counted(WRITTEN, before + f64::from(count)).await;
+}
+
+/// Purges as the operator and returns what is told.
+async fn purge(proxy: &Proxy, what: &Value) -> Value {
+    let order = request("POST", "/api/purge")
+        .header("Content-Type", "application/json")
+        .body(what.to_string());
+    let answer = order.send(proxy.admin).await;
+    assert_eq!(answer.status, 200, "{what}: {}", answer.text());
+    answer.json()
+}
+
+/// Waits until nothing cached answers `prompt`.
+async fn is_gone(proxy: &Proxy, prompt: &str) {
+    let cached = chat(prompt).header("Cache-Control", "only-if-cached");
+    let gone = async { while proxy.send(&cached).await.status != 504 {} };
+    within("the answer to be gone", gone).await;
 }
 
 fn assert_hit(answer: &Answer, tier: &str) {

@@ -344,6 +344,9 @@ async fn what_others_write_under_the_name_of_a_lease_delays_nobody() {
         let other = replicas[1].send(&request);
         let other = within("a call that nothing delays", other).await;
         assert_whole(&other, &completion("hello"));
+        let late = [r#"outcome="late""#];
+        let name = "refrain_flights_awaited_total";
+        replicas[1].assert_metric(name, &late, 0).await;
         gate.open();
         leader.await.unwrap();
     }
