@@ -11,9 +11,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use redis::{Script, cmd};
+use redis::Script;
 
-use super::{Link, Redis, Trouble, layout::Layout};
+use super::{
+    Kind, Link, Redis, Trouble,
+    layout::Layout,
+    page::{Bounds, Page, Pages},
+};
 use crate::{
     config::MAX_NAME,
     store::totals::{Batch, Counts, Day, KEPT, MOST_A_DAY, Place, Stored, What},
@@ -25,6 +29,7 @@ pub struct Totals {
     link: Link,
     layout: Layout,
     script: Arc<Script>,
+    pages: Arc<Pages>,
 }
 
 /// What a field of a day's hash is.
@@ -36,9 +41,6 @@ enum Field<'a> {
     Last(u64),
 }
 
-/// Where the next page begins, and the fields of this one with their values.
-type Page = (u64, Vec<(Vec<u8>, Vec<u8>)>);
-
 impl Redis {
     /// Returns the counters that lie beside the entries.
     pub fn totals(&self) -> Totals {
@@ -46,6 +48,7 @@ impl Redis {
             link: self.0.link.clone(),
             layout: self.0.layout.clone(),
             script: Arc::new(Script::new(ADD)),
+            pages: Arc::default(),
         }
     }
 }
@@ -90,21 +93,32 @@ impl Totals {
         let key = self.key(day);
         // While Redis makes room it may tell a field twice.
         let mut fields = BTreeMap::<Vec<u8>, u64>::new();
-        let mut cursor = 0_u64;
+        let (mut cursor, mut seen) = (0_u64, 0_usize);
         loop {
-            let mut scan = cmd("HSCAN");
-            scan.arg(&key).arg(cursor).arg("COUNT").arg(PAGE);
-            let (next, page): Page = self.link.ask(&key, &scan, PATIENCE).await?;
-            for (name, value) in page.into_iter().filter(|(name, _)| name.len() <= LONGEST) {
+            let mut page = self.pages.of(&key, BOUNDS, "HSCAN");
+            page.arg(cursor).arg("COUNT").arg(PAGE);
+            let page = self.link.run(&key, &page, PATIENCE).await;
+            let (next, page, left_out): Page<Vec<u8>> = match page {
+                Err(trouble) if trouble.kind == Kind::Type => {
+                    tracing::warn!(error = %trouble.about(&key), "counters of a day not read");
+                    stored.is_cut = true;
+                    break;
+                }
+                page => page?,
+            };
+            // What is none of ours takes room, too: there may be no end of it.
+            seen = seen.saturating_add(page.len());
+            seen = seen.saturating_add(usize::try_from(left_out).unwrap_or(usize::MAX));
+            for (name, value) in page {
                 fields.extend(count(&value).map(|count| (name, count)));
             }
             cursor = next;
-            stored.is_cut |= fields.len() > *room;
-            if cursor == 0 || stored.is_cut {
+            stored.is_cut |= seen > *room;
+            if cursor == 0 || seen > *room {
                 break;
             }
         }
-        *room = room.saturating_sub(fields.len());
+        *room = room.saturating_sub(seen);
         add_up(day, &fields, writer, stored);
         Ok(())
     }
@@ -202,6 +216,11 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const PAGE: usize = 500;
 /// Fields that are read at once.
 const MOST_READ: usize = 100_000;
+/// The longest that a field of ours can be.
+const BOUNDS: Bounds = Bounds {
+    name: LONGEST,
+    value: 32,
+};
 /// Bytes of the longest name of a field.
 const LONGEST: usize = 4 * MAX_NAME;
 /// Seconds of a day.
