@@ -9,7 +9,8 @@
 //! # Scope
 //! Messages make it fast, the check makes it sure: every change of the purges is counted where they lie, so that one which
 //! was not heard of is noticed within a second. As long as the check fails, purges may be missed, and the memory is
-//! trusted for a while only (`store::trust`). Where what lies there cannot be read, nothing in Redis can be judged: the link
+//! trusted for a while only (`store::trust`). That what was purged here cannot be written is no such failure: of the others'
+//! nothing is missed, and ours is written with a later check. Where what lies there cannot be read, nothing in Redis can be judged: the link
 //! is given up, with a word of what is in the way, until it can. Which purges are loaded, put back or forgotten is `generations::shared`'s
 //! decision, whose secret counts `secret`'s.
 
@@ -24,14 +25,14 @@ use std::{
 
 use redis::{Cmd, FromRedisValue, ScriptInvocation};
 use tokio::{
-    sync::Notify,
+    sync::{self, Notify},
     time::{Instant, sleep_until},
 };
 
 use super::{
     Channel, Link, Redis,
     channel::Heard,
-    generations::{Hash, Head, Over},
+    generations::{Hash, Head},
     layout::Layout,
     link::Early,
     message::Message,
@@ -43,7 +44,10 @@ use crate::{
     call::key::Secret,
     store::{
         disk::Proof,
-        generations::{Generations, Row, shared::Known},
+        generations::{
+            Generations, Row, TakenIn, Unpurged,
+            shared::{Known, Run},
+        },
         proofs::Proofs,
         trust::Trust,
     },
@@ -84,6 +88,9 @@ pub struct Counts {
 }
 
 struct Inner {
+    /// Held by who agrees. Of two at once, as a new node of a cluster is greeted during a check, the slower one could leave an
+    /// older word under the count of the newer.
+    agreeing: sync::Mutex<()>,
     layout: Layout,
     options: Options,
     proposal: Proposal,
@@ -109,6 +116,8 @@ struct State {
     is_agreed: bool,
     /// What was last read of the purges.
     known: Option<Known>,
+    /// What was heard of them lately.
+    heard: Option<Run>,
     /// When it was last known that none was missed.
     checked: Instant,
 }
@@ -127,6 +136,7 @@ impl Facts {
         options.generations.share();
         options.trust.lose(now);
         Self(Arc::new(Inner {
+            agreeing: sync::Mutex::default(),
             hash: Hash::new(&layout),
             proofs: Set::new(&layout, options.keep_proofs),
             layout,
@@ -135,6 +145,7 @@ impl Facts {
             state: Mutex::new(State {
                 is_agreed: false,
                 known: None,
+                heard: None,
                 checked: now,
             }),
             wake: Notify::new(),
@@ -157,7 +168,7 @@ impl Facts {
 
     /// Stays in agreement, for ever: checks, and writes and reads proofs.
     pub async fn look_after(self, link: Link, proofs: Proofs) {
-        let mut due = Instant::now();
+        let (mut due, mut page) = (Instant::now(), None);
         loop {
             tokio::select! {
                 () = sleep_until(due) => {}
@@ -168,8 +179,14 @@ impl Facts {
             if is_due {
                 due = now + self.0.check(&link).await;
             }
-            // What fails now is done after the next greeting.
-            let _ = self.0.share_proofs(&link, &proofs, is_due).await;
+            let to = To::Link(&link);
+            // What cannot be written may still be read.
+            let written = self.0.write_proofs(to).await;
+            let read = self.0.read_proofs(to, &proofs, &mut page, is_due).await;
+            if written || read {
+                // The next page comes in another turn: first it is seen whether a check is due.
+                self.0.wake.notify_one();
+            }
         }
     }
 
@@ -189,7 +206,7 @@ impl Facts {
     /// Believes a message.
     fn hear(&self, message: &Message, proofs: &Proofs) {
         match message {
-            Message::Purged(row) => self.0.hear_of(row),
+            Message::Purged { row, change } => self.0.hear_of(row, *change),
             Message::Proof { subject, score } => {
                 let now = self.0.options.generations.now();
                 proofs.learn(&proofs::proof(*subject, *score, now));
@@ -202,16 +219,13 @@ impl Facts {
     /// Notes whether messages come. Where they began or ceased to, some were missed.
     fn hears(&self, hears: bool) {
         self.0.is_deaf.store(!hears, Ordering::Relaxed);
+        self.0.state().heard = None;
         self.0.lacks_proofs.store(true, Ordering::Relaxed);
         self.0.hurry();
     }
 
     async fn save(&self, link: &Link) -> bool {
-        let saved = self.0.write_pending(To::Link(link)).await;
-        if let Err(trouble) = &saved {
-            tracing::debug!(error = %trouble, "purges not shared yet");
-        }
-        saved.is_ok()
+        self.0.save(To::Link(link)).await
     }
 
     async fn forget(&self, link: &Link, rows: &[Row]) -> bool {
@@ -264,6 +278,7 @@ impl Redis {
 impl Inner {
     /// Agrees on the secret and on what was purged, as far as anything has changed or `all` is to be read.
     async fn agree(&self, to: To<'_>, all: bool) -> Result<(), Trouble> {
+        let _alone = self.agreeing.lock().await;
         let asked = Instant::now();
         let secret = self.agree_on_secret(to).await;
         secret.map_err(|trouble| trouble.about(&self.layout.fact("secret")))?;
@@ -273,7 +288,17 @@ impl Inner {
         if self.options.trust.regain() {
             tracing::debug!("purges of other replicas are known");
         }
+        self.save(to).await;
         Ok(())
+    }
+
+    /// Writes what was purged here; returns whether all is written.
+    async fn save(&self, to: To<'_>) -> bool {
+        let saved = self.write_pending(to).await;
+        if let Err(trouble) = &saved {
+            tracing::debug!(error = %trouble, "purges not shared yet");
+        }
+        saved.is_ok()
     }
 
     async fn agree_on_secret(&self, to: To<'_>) -> Result<(), Trouble> {
@@ -301,56 +326,74 @@ impl Inner {
 
     async fn agree_on_purges(&self, to: To<'_>, all: bool) -> Result<(), Trouble> {
         let generations = &self.options.generations;
+        let (known, checked) = {
+            let state = self.state();
+            let known = state.known.map(|known| known.with(state.heard));
+            (known, state.checked)
+        };
         let asked = Instant::now();
         let Head { mut theirs, time } = self.hash.head(to).await?;
         // The replicas' clocks may differ; this one is everybody's.
         generations.set_clock(time, asked + asked.elapsed() / 2);
-        let (known, checked) = {
-            let state = self.state();
-            (state.known, state.checked)
-        };
         let is_known = known.as_ref().is_some_and(|known| theirs.is_as(known));
         if is_known && !all {
-            return self.write_pending(to).await;
+            return Ok(());
         }
         theirs.rows = self.hash.rows(to).await?;
         let is_lost = self.options.trust.is_lost() || is_behind(checked, asked);
         let plan = generations.plan(known.as_ref(), is_lost, &theirs);
-        // The era comes last: before, whoever finds none judges nothing.
-        self.hash.write(to, &plan.write, Over::Any).await?;
-        self.hash.write(to, &plan.put_back, Over::None).await?;
+        let unfit = generations.follow(plan).map_err(unpurged)?;
+        self.unfit.fetch_add(unfit, Ordering::Relaxed);
+        self.reads.fetch_add(1, Ordering::Relaxed);
         let is_over = known.as_ref().is_some_and(|known| theirs.is_older(known));
         let era = match theirs.era {
             Some(era) if !is_over => era,
             over => self.begin(to, over).await?,
         };
-        let unfit = generations.follow(plan, era);
-        self.unfit.fetch_add(unfit, Ordering::Relaxed);
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.state().known = Some(theirs.known(era));
+        generations.begin(era);
+        let goes_on = known.is_some_and(|known| theirs.goes_on(&known));
+        let mut state = self.state();
+        state.known = Some(theirs.known(era));
+        // What was heard of another copy has nothing to do with this one.
+        state.heard = state.heard.filter(|_| goes_on);
         Ok(())
     }
 
+    /// Begins an era in place of that which is `over`. It comes last: before, whoever finds none judges nothing, and neither
+    /// does this replica.
     async fn begin(&self, to: To<'_>, over: Option<u64>) -> Result<u64, Trouble> {
+        self.options.generations.share();
+        self.write_pending(to).await?;
         let random = |_| Trouble::new(Kind::Refused, "no random bytes");
         let fresh = getrandom::u64().map_err(random)?;
         self.hash.begin(to, fresh, over).await
     }
 
     async fn write_pending(&self, to: To<'_>) -> Result<(), Trouble> {
-        let rows = self.options.generations.pending();
-        self.hash.write(to, &rows, Over::Any).await?;
-        self.options.generations.confirm(&rows);
-        Ok(())
+        let generations = &self.options.generations;
+        for _ in 0..TRIES {
+            let rows = generations.pending();
+            let left = self.hash.write(to, &rows).await?;
+            let is_all = left.is_empty();
+            // What took the place of ours may have been seen by what has not seen ours.
+            generations.purge_anew(left).map_err(unpurged)?;
+            generations.confirm(&rows);
+            if is_all {
+                return Ok(());
+            }
+        }
+        Err(Trouble::new(Kind::Refused, "others purge the same"))
     }
 
-    fn hear_of(&self, row: &Row) {
-        // Counted first: a check between the two reads all rather than to miss this one.
-        if let Some(known) = &mut self.state().known {
-            known.changes += 1;
+    /// Takes in a purge. Where that is not done, or something before was not heard, the check reads all.
+    fn hear_of(&self, row: &Row, change: u64) {
+        let taken = self.options.generations.take_in(row.clone());
+        if taken == TakenIn::Unfit {
+            self.unfit.fetch_add(1, Ordering::Relaxed);
         }
-        let unfit = self.options.generations.load([row.clone()]);
-        self.unfit.fetch_add(unfit, Ordering::Relaxed);
+        let mut state = self.state();
+        let is_in = taken != TakenIn::Not;
+        state.heard = is_in.then(|| Run::on(state.heard, change));
     }
 
     /// Checks; returns when to do so again.
@@ -371,27 +414,36 @@ impl Inner {
         }
     }
 
-    /// Writes the proofs that wait and reads those that others have written: all where some may have been missed, else, if
-    /// that `is_due`, the latest.
-    async fn share_proofs(
+    /// Writes a page of the proofs that wait; returns whether the next can be written. What fails is done later.
+    async fn write_proofs(&self, to: To<'_>) -> bool {
+        let now = self.options.generations.now();
+        self.proofs.flush(to, now).await.unwrap_or_default()
+    }
+
+    /// Reads a `page` of the proofs that others have written, the first one where some may have been missed, or else, if that
+    /// `is_due`, the latest; returns whether the next page can be read. One that could not be read is read later.
+    async fn read_proofs(
         &self,
-        link: &Link,
+        to: To<'_>,
         proofs: &Proofs,
+        page: &mut Option<usize>,
         is_due: bool,
-    ) -> Result<(), Trouble> {
-        let (to, now) = (To::Link(link), self.options.generations.now());
-        self.proofs.flush(to, now).await?;
+    ) -> bool {
+        let now = self.options.generations.now();
         let learn = |proof: &Proof| proofs.learn(proof);
         if self.lacks_proofs.swap(false, Ordering::Relaxed) {
-            let loaded = self.proofs.load(to, now, learn).await;
-            let has_failed = loaded.is_err();
-            self.lacks_proofs.fetch_or(has_failed, Ordering::Relaxed);
-            return loaded;
+            *page = Some(0);
         }
-        if is_due {
-            self.proofs.read_latest(to, now, learn).await?;
-        }
-        Ok(())
+        let Some(number) = *page else {
+            if is_due {
+                let _ = self.proofs.read_latest(to, now, learn).await;
+            }
+            return false;
+        };
+        let next = self.proofs.load(to, number, now, learn).await;
+        let is_read = next.is_ok();
+        *page = next.unwrap_or(*page);
+        is_read && page.is_some()
     }
 
     fn hurry(&self) {
@@ -447,6 +499,12 @@ fn is_behind(checked: Instant, now: Instant) -> bool {
     now.saturating_duration_since(checked) > BEHIND
 }
 
+fn unpurged(why: Unpurged) -> Trouble {
+    Trouble::new(Kind::Refused, why.to_string())
+}
+
+/// How often is written what others purge at the same time.
+const TRIES: usize = 3;
 /// Between two checks.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Between two checks where no messages come.
