@@ -48,10 +48,11 @@ fn said(prompt: &str) -> String {
     format!("<{prompt}> {}", prompt.repeat(100))
 }
 
-/// Starts a replica that shares `server`, and waits until it does.
+/// Starts a replica that shares `server`, and waits until it does, and hears what others say.
 async fn replica(up: &Upstream, server: &Redis) -> Proxy {
     let replica = proxy(up).with_redis(server).start().await;
     replica.counted(UP, 1.0).await;
+    replica.counted(HEARING, 1.0).await;
     replica
 }
 
@@ -102,6 +103,7 @@ fn warnings(proxy: &Proxy) -> usize {
 }
 
 const UP: &str = "refrain_redis_up";
+const HEARING: &str = "refrain_redis_hearing";
 const WRITTEN: &str = "refrain_redis_written_total";
 const DROPPED: &str = "refrain_redis_dropped_total";
 const ERRORS: &str = "refrain_redis_errors_total";

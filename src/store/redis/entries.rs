@@ -209,15 +209,13 @@ impl Redis {
             let look = looks.join(slot);
             let left = end.saturating_duration_since(Instant::now());
             if look.is_first {
+                let duty = looks.duty(slot, &look);
                 // Redis would be blamed for the time that another has taken.
                 if left < options.budget / 2 {
-                    looks.forget(&slot);
                     return Err(Unanswered);
                 }
-                let duty = looks.duty(slot);
                 let answer = self.read(slot, left).await;
-                looks.answer(&slot, &answer, true);
-                duty.done();
+                duty.answer(&answer);
                 return answer;
             }
             match timeout(left, look.answer).await {

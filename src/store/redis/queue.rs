@@ -114,8 +114,8 @@ impl Queue {
     pub(super) fn put(&self, entry: Arc<Entry>, replaces: bool, now: Instant) -> bool {
         let (slot, weight) = (entry.slot, entry.weight());
         let mut state = self.state();
-        let replaced = state.take_back(&slot);
-        let replaces = replaces || replaced.is_some_and(|work| work.replaces());
+        let before = state.take_back(&slot);
+        let replaces = replaces || before.is_some_and(|work| work.replaces());
         let fits = !state.closed && state.entries < MOST && state.bytes + weight <= MOST_BYTES;
         let work = if fits {
             Work::Put(Put {

@@ -1,10 +1,10 @@
 //! An answer that one replica has fetched anew is what all of them answer with, soon, and whatever news are lost.
 
-use super::{ENTRIES, UP, WRITTEN, assert_hit};
+use super::{ENTRIES, HEARING, UP, WRITTEN, assert_hit, replica};
 use crate::support::{
     client::{Answer, Request, assert_verdict, chat},
     proxy::{Proxy, proxy},
-    redis::{Redis, redis},
+    redis::redis,
     upstream::{Upstream, completion, upstream},
     within,
 };
@@ -13,13 +13,6 @@ use crate::support::{
 async fn counting() -> Upstream {
     let up = upstream().by(|_, number| completion(&format!("answer {number}")));
     up.start().await
-}
-
-/// Starts a replica, and waits until it hears news.
-async fn hearing(up: &Upstream, server: &Redis) -> Proxy {
-    let replica = proxy(up).with_redis(server).start().await;
-    replica.counted(HEARING, 1.0).await;
-    replica
 }
 
 /// A call that only the cache may answer.
@@ -71,7 +64,7 @@ async fn what_one_replica_fetches_anew_the_others_answer_with() {
         return;
     };
     let up = counting().await;
-    let (one, two) = (hearing(&up, &server).await, hearing(&up, &server).await);
+    let (one, two) = (replica(&up, &server).await, replica(&up, &server).await);
     let old = shared(&one, &two).await;
     for directive in ["no-cache", "max-age=0"] {
         let new = renewed(&one, directive).await;
@@ -95,7 +88,7 @@ async fn what_redis_has_lost_is_replaced_in_memory_all_the_same() {
         return;
     };
     let up = counting().await;
-    let (one, two) = (hearing(&up, &server).await, hearing(&up, &server).await);
+    let (one, two) = (replica(&up, &server).await, replica(&up, &server).await);
     shared(&one, &two).await;
     for key in server.keys(ENTRIES).await {
         let _: i64 = server.ask(::redis::cmd("DEL").arg(key)).await;
@@ -110,7 +103,7 @@ async fn news_that_are_lost_with_their_connection_do_not_matter_for_long() {
         return;
     };
     let up = counting().await;
-    let (one, two) = (hearing(&up, &server).await, hearing(&up, &server).await);
+    let (one, two) = (replica(&up, &server).await, replica(&up, &server).await);
     shared(&one, &two).await;
     for directive in ["no-cache", "max-age=0"] {
         server.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
@@ -125,13 +118,13 @@ async fn news_that_are_lost_with_their_connection_do_not_matter_for_long() {
 
 #[tokio::test]
 async fn a_replica_that_never_hears_anything_looks_for_itself() {
-    let mute = "~* resetchannels +@all";
-    let Some(server) = redis().acl("refrain", "secret", mute).start().await else {
+    let deaf = "~* &* +@all -subscribe";
+    let Some(server) = redis().acl("refrain", "secret", deaf).start().await else {
         return;
     };
     let up = counting().await;
-    let replica = || proxy(&up).with_redis(&server).start();
-    let (one, two) = (replica().await, replica().await);
+    let start = || proxy(&up).with_redis(&server).start();
+    let (one, two) = (start().await, start().await);
     for replica in [&one, &two] {
         replica.counted(UP, 1.0).await;
     }
@@ -150,7 +143,7 @@ async fn what_is_looked_up_anew_and_lies_nowhere_else_still_answers() {
         return;
     };
     let up = counting().await;
-    let (one, two) = (hearing(&up, &server).await, hearing(&up, &server).await);
+    let (one, two) = (replica(&up, &server).await, replica(&up, &server).await);
     let old = shared(&one, &two).await;
     for key in server.keys(ENTRIES).await {
         let _: i64 = server.ask(::redis::cmd("DEL").arg(key)).await;
@@ -174,6 +167,3 @@ async fn what_is_looked_up_anew_and_lies_nowhere_else_still_answers() {
     assert_hit(&two.send(&cached()).await, "memory");
     assert_eq!(up.count(), 1);
 }
-
-/// Whether a replica hears news.
-const HEARING: &str = "refrain_redis_hearing";
