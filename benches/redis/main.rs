@@ -147,7 +147,7 @@ fn alone(generations: Generations) -> Result<sync::Options> {
 /// Writes so many entries.
 async fn fill(redis: &Redis, count: u64) -> Result<()> {
     for number in 0..count {
-        redis.put(Arc::new(entries::entry(number)));
+        redis.put(Arc::new(entries::entry(number)), false);
         // The queue is bounded, and what it does not take is lost.
         while number >= redis.counts().written + AHEAD {
             sleep(Duration::from_millis(1)).await;

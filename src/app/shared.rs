@@ -18,6 +18,7 @@ use crate::{
             lease::{Leases, Scripts},
             sync::{self, Facts},
         },
+        tiered::Tiered,
         trust::Trust,
     },
 };
@@ -97,6 +98,13 @@ impl Shared {
         let listening = facts.clone().listen(self.channel.clone(), proofs.clone());
         keepers.spawn_until_stop(listening);
         keepers.spawn_until_stop(facts.look_after(self.link.clone(), proofs));
+    }
+
+    /// Has `store` know what other replicas replace, as long as the keepers run.
+    pub(super) fn tell(&self, store: Tiered, keepers: &Tasks) {
+        let ears = self.channel.ears();
+        let is_hearing = self.channel.is_hearing();
+        keepers.spawn_until_stop(store.heed(ears, is_hearing));
     }
 
     /// Returns what is wrong, if anything is.

@@ -70,12 +70,16 @@ impl Stores {
         };
         let teller = Teller::new(tasks.clone());
         let tiered = Tiered::new(memory.clone(), behind.clone(), generations, teller);
+        let tiered = tiered.trusted(trust);
+        if let Some(redis) = &redis {
+            redis.tell(tiered.clone(), keepers);
+        }
         Ok(Self {
             memory,
             disk: opened.disk,
             redis,
             behind,
-            tiered: tiered.trusted(trust),
+            tiered,
             secret,
             proofs: opened.kept.proofs,
             refused: opened.refused,

@@ -209,8 +209,9 @@ where
     ) -> Result<Answer, Error> {
         // Who wants a new answer has no use for an old one, so it is not looked for any deeper.
         if miss.old.is_none() && !call.plan.refresh && self.0.store.lies_deeper(&asked.slot) {
+            // Boxed, as is all that few calls wait for: a future is moved with the room for all that it may ever await.
             let began = Instant::now();
-            let found = self.0.store.fetch(&asked.slot).await;
+            let found = Box::pin(self.0.store.fetch(&asked.slot)).await;
             call.spent += began.elapsed();
             let (found, tier) =
                 found.map_or((None, Tier::Disk), |(found, tier)| (Some(found), tier));
@@ -223,7 +224,7 @@ where
             && let Some((entry, tier)) = miss.old.take()
         {
             // What comes of it is kept, so that now the answer is there at once, or the reason why there is none.
-            let _ = self.0.store.tell(&entry, asked.request.form()).await;
+            let _ = Box::pin(self.0.store.tell(&entry, asked.request.form())).await;
             let found = Some(entry).filter(|entry| !self.0.store.is_dead(entry));
             match self.try_to_give(found, &call, &asked, case, tier) {
                 Ok(answer) => return Ok(answer),
@@ -315,7 +316,7 @@ where
             && !self.0.store.is_dead(&old.0)
             && self.0.prover.holds(case, made(&old.0))
             && let Some(answer) =
-                stand_in(&self.0.store, &old, &asked, &plan, has_failed, in_vain).await
+                Box::pin(stand_in(&self.0.store, &old, &asked, &plan, has_failed, in_vain)).await
         {
             return Ok(answer);
         }

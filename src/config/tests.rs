@@ -7,6 +7,7 @@ use tempfile::NamedTempFile;
 
 use super::{check::Surroundings, load::FILE_NAME, secret::Environment, tree::Node, *};
 
+mod redis;
 mod upstream;
 
 /// Returns what the operator is told about a file.

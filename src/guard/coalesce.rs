@@ -283,6 +283,7 @@ impl Flights {
             form,
             number,
             began: Instant::now(),
+            replaces: call.replaces(),
             hold: hold.clone(),
         };
         let keep = keep(landing, wishes.clone(), retold.clone());

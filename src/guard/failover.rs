@@ -122,8 +122,7 @@ where
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let inner = self.0.clone();
-        Box::pin(async move { inner.run(call).await })
+        Box::pin(self.0.clone().run(call))
     }
 }
 
@@ -131,7 +130,9 @@ impl<S> Inner<S>
 where
     S: Service<Call, Response = Answer, Error = Error> + Clone,
 {
-    async fn run(&self, mut call: Call) -> Result<Answer, Error> {
+    /// Makes tries until one is what the client gets. What is awaited for a second one stands in boxes of its own: a future
+    /// is moved with the room for all that it may ever await, and almost every call needs the first try alone.
+    async fn run(self: Arc<Self>, mut call: Call) -> Result<Answer, Error> {
         self.budget().earn();
         let mut course = Course::new(Instant::now());
         call.since = Some(course.began.into_std());
@@ -149,7 +150,7 @@ where
             let Some((Some((at, wait)), mut following)) = next else {
                 return course.give_up(failed);
             };
-            course.keep(failed).await;
+            Box::pin(course.keep(failed)).await;
             course.let_go(at);
             if !wait.is_zero() {
                 sleep(wait).await;
@@ -227,7 +228,7 @@ where
         if !looks {
             return Tried::Over(Ok(answer));
         }
-        match peek(answer).await {
+        match Box::pin(peek(answer)).await {
             Sight::Begun(answer) => Tried::Over(Ok(answer)),
             Sight::Failed(failure, answer) => failed(failure, Pause::Unsaid, Ok(answer)),
             Sight::Broke(error) => of_error(error),

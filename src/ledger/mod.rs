@@ -18,7 +18,7 @@ pub mod totals;
 use std::{
     cell::RefCell,
     convert::Infallible,
-    future::Future,
+    future::{Future, Ready, ready},
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::Either};
 use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
 use tower::{Layer, Service};
 
@@ -41,7 +41,7 @@ use self::{
 };
 use crate::{
     answer::{
-        Answer, Body, Timing,
+        Answer, Body, Eventual, Timing,
         tape::Summary,
         verdict::{Reason, Served, Verdict},
     },
@@ -134,6 +134,12 @@ pub struct Recorder<S> {
     inner: S,
     ledger: Ledger,
 }
+
+/// What is recorded at once, or in its time; what is there needs no box.
+pub type Recording = Either<Ready<Opened>, Pin<Box<dyn Future<Output = Opened> + Send>>>;
+
+/// What goes back beside its record: nothing fails here.
+type Opened = Result<Recorded, Infallible>;
 
 thread_local! {
     /// A line while it is written: the next one finds the room ready, and near.
@@ -242,12 +248,11 @@ impl<S> Layer<S> for RecordLayer {
 
 impl<S> Service<Arrival> for Recorder<S>
 where
-    S: Service<Call, Response = Answer, Error = Error>,
-    S::Future: Send + 'static,
+    S: Service<Call, Response = Answer, Error = Error, Future = Eventual>,
 {
     type Response = Recorded;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Recorded, Infallible>> + Send>>;
+    type Future = Recording;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         // From the cache upwards a service is always ready.
@@ -255,26 +260,23 @@ where
     }
 
     fn call(&mut self, arrival: Arrival) -> Self::Future {
-        let mut record = self.ledger.open(arrival.facts, arrival.call.as_ref().ok());
+        let record = self.ledger.open(arrival.facts, arrival.call.as_ref().ok());
         // Caught here, where the record is: one call, one line, also for a fault of our own.
-        let answering = arrival.call.and_then(|call| {
-            let begin = AssertUnwindSafe(|| self.inner.call(call));
-            std::panic::catch_unwind(begin).map_err(|_| fault())
-        });
-        Box::pin(async move {
-            let result = match answering {
-                Ok(answering) => AssertUnwindSafe(answering)
-                    .catch_unwind()
-                    .await
-                    .unwrap_or_else(|_| Err(fault())),
-                Err(error) => Err(error),
-            };
-            match &result {
-                Ok(answer) => record.answered(answer),
-                Err(error) => record.refused(error),
+        let answering = match arrival.call {
+            Ok(call) => {
+                let begin = AssertUnwindSafe(|| self.inner.call(call));
+                std::panic::catch_unwind(begin)
+                    .unwrap_or_else(|_| Either::Left(ready(Err(fault()))))
             }
-            Ok(Recorded { result, record })
-        })
+            Err(error) => Either::Left(ready(Err(error))),
+        };
+        match answering {
+            Either::Left(there) => Either::Left(ready(Ok(record.of(there.into_inner())))),
+            Either::Right(answering) => Either::Right(Box::pin(async move {
+                let caught = AssertUnwindSafe(answering).catch_unwind().await;
+                Ok(record.of(caught.unwrap_or_else(|_| Err(fault()))))
+            })),
+        }
     }
 }
 
@@ -282,6 +284,16 @@ impl Record {
     /// Returns the id of the call.
     pub fn id(&self) -> &HeaderValue {
         &self.facts.id
+    }
+
+    /// Notes what goes back, and puts the record beside it.
+    fn of(mut self: Box<Self>, result: Result<Answer, Error>) -> Recorded {
+        match &result {
+            Ok(answer) => self.answered(answer),
+            Err(error) => self.refused(error),
+        }
+        let record = self;
+        Recorded { result, record }
     }
 
     fn answered(&mut self, answer: &Answer) {

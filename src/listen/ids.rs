@@ -39,7 +39,14 @@ impl Ids {
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let bytes = (u128::from(self.process) << 64 | u128::from(number)).to_be_bytes();
-        let id = [b"req_", Hex::<32>::of(&bytes).as_str().as_bytes()].concat();
+        let mut id = Vec::with_capacity(PREFIX.len() + DIGITS);
+        id.extend_from_slice(PREFIX);
+        id.extend_from_slice(Hex::<DIGITS>::of(&bytes).as_bytes());
         HeaderValue::from_maybe_shared(Bytes::from(id)).unwrap_or(HeaderValue::from_static("req_0"))
     }
 }
+
+/// What the ids that are made here begin with.
+const PREFIX: &[u8] = b"req_";
+/// Hexadecimal digits behind it.
+const DIGITS: usize = 32;

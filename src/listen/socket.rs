@@ -10,6 +10,7 @@
 //! come, and else the idle deadline.
 
 use std::{
+    cell::RefCell,
     future::Future,
     io,
     pin::Pin,
@@ -82,6 +83,13 @@ pub struct Line {
 #[derive(Debug)]
 pub struct OnLine(Arc<Line>);
 
+thread_local! {
+    /// Small pieces while they are written as one.
+    static JOINED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// So many bytes are written as one piece, at most.
+const SMALL: usize = 4 << 10;
 /// One call under way.
 const UNDER_WAY: u64 = 1;
 /// One call that has begun.
@@ -247,6 +255,21 @@ impl Socket {
         written
     }
 
+    /// Writes `pieces` as one. Of so few bytes a copy costs less than what the kernel takes for a list of them.
+    fn poll_write_joined(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        JOINED.with_borrow_mut(|joined| {
+            joined.clear();
+            for piece in pieces {
+                joined.extend_from_slice(piece);
+            }
+            Pin::new(&mut self.stream).poll_write(cx, joined)
+        })
+    }
+
     /// Notes that the client has made room: all waiting begins anew.
     fn has_written(&mut self) {
         self.full_since = None;
@@ -297,7 +320,12 @@ impl AsyncWrite for Socket {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let written = if length <= SMALL {
+            this.poll_write_joined(cx, pieces)
+        } else {
+            Pin::new(&mut this.stream).poll_write_vectored(cx, pieces)
+        };
         this.settled(written, cx)
     }
 

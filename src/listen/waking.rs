@@ -17,7 +17,7 @@ use std::{
 
 /// The waker of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Waking(Option<Waker>, Option<Arc<OfConnection>>);
+pub(super) struct Waking(Option<(Waker, Arc<OfConnection>)>);
 
 /// Wakes the task of a connection, unless it says so itself where that is to be noted only.
 #[derive(Debug)]
@@ -45,21 +45,17 @@ impl Waking {
         poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         let (waker, of_connection) = self.of(cx.waker());
-        let _polled = Restored::set(&POLLED, Arc::as_ptr(&of_connection));
-        poll(&mut Context::from_waker(&waker))
+        let _polled = Restored::set(&POLLED, Arc::as_ptr(of_connection));
+        poll(&mut Context::from_waker(waker))
     }
 
     /// Returns the connection's waker, made anew where its task has another one by now.
-    fn of(&mut self, task: &Waker) -> (Waker, Arc<OfConnection>) {
-        if let Self(Some(waker), Some(of_connection)) = self
-            && of_connection.0.will_wake(task)
-        {
-            return (waker.clone(), of_connection.clone());
-        }
-        let of_connection = Arc::new(OfConnection(task.clone()));
-        let waker = Waker::from(of_connection.clone());
-        *self = Self(Some(waker.clone()), Some(of_connection.clone()));
-        (waker, of_connection)
+    fn of(&mut self, task: &Waker) -> &(Waker, Arc<OfConnection>) {
+        self.0.take_if(|(_, known)| !known.0.will_wake(task));
+        self.0.get_or_insert_with(|| {
+            let of_connection = Arc::new(OfConnection(task.clone()));
+            (Waker::from(of_connection.clone()), of_connection)
+        })
     }
 }
 
@@ -215,7 +211,7 @@ mod tests {
     fn a_connection_keeps_its_waker_as_long_as_its_task_does() {
         let mut waking = Waking::default();
         let [first, second] = [(); 2].map(|()| Waker::from(Arc::new(Task::default())));
-        let (one, _) = waking.of(&first);
+        let one = waking.of(&first).0.clone();
         assert!(one.will_wake(&waking.of(&first).0));
         assert!(!one.will_wake(&waking.of(&second).0));
     }

@@ -6,7 +6,7 @@ use super::{
     Entry,
     disk::{self, Disk},
     generations::Row,
-    redis::Redis,
+    redis::{Redis, Unanswered},
 };
 use crate::{answer::verdict::Tier, call::Slot};
 
@@ -44,19 +44,20 @@ impl Behind {
         }
     }
 
-    /// Returns the entry of `slot`, if it comes in time.
-    pub async fn get(&self, slot: &Slot) -> Option<Arc<Entry>> {
+    /// Returns the entry of `slot`, if there is one and it comes in time. The disk does not tell the two apart: what is in
+    /// memory is nobody's but its own.
+    pub async fn get(&self, slot: &Slot) -> Result<Option<Arc<Entry>>, Unanswered> {
         match self {
-            Self::Disk(disk) => disk.get(slot).await.map(Arc::new),
+            Self::Disk(disk) => Ok(disk.get(slot).await.map(Arc::new)),
             Self::Redis(redis) => redis.get(slot).await,
         }
     }
 
-    /// Has `entry` written, soon and in the background.
-    pub fn put(&self, entry: Arc<Entry>) {
+    /// Has `entry` written, soon and in the background. Where it `replaces` one that other replicas may have, they hear of it.
+    pub fn put(&self, entry: Arc<Entry>, replaces: bool) {
         match self {
             Self::Disk(disk) => disk.put(entry),
-            Self::Redis(redis) => redis.put(entry),
+            Self::Redis(redis) => redis.put(entry, replaces),
         }
     }
 

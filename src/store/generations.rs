@@ -13,6 +13,9 @@
 //! An entry that they share carries the era as well, the life of what they share them by: were that lost, nothing written
 //! before could be told from what was purged.
 //!
+//! That an entry was replaced they tell each other, too (`store::heed`). Where that may have been missed, a **doubt** takes
+//! the place of a purge: entries that have not seen it are alive, but looked up once more where they are shared.
+//!
 //! # Scope
 //! Decides what is dead, what is stale, and what may be forgotten. Nothing is deleted here: entries give way lazily, to
 //! reads, to evictions and to the sweep (`store::purge`). A purge may be forgotten once a sweep has found nothing that
@@ -74,6 +77,8 @@ pub enum Standing {
     Stale,
     /// A purge concerns it.
     Dead,
+    /// No purge concerns it, but another replica may have replaced it: what they share knows.
+    Doubted,
 }
 
 /// What is written of an entry beside itself.
@@ -146,11 +151,39 @@ impl Generations {
             Standing::Alive if softened => Standing::Stale,
             standing => standing,
         };
-        if standing != Standing::Dead {
-            let stale = standing == Standing::Stale;
-            entry.seen.advance(registry.epoch(), stale);
+        if standing == Standing::Dead {
+            return standing;
         }
+        let stale = standing == Standing::Stale;
+        if registry.doubts(seen) {
+            entry.seen.advance(seen, stale);
+            return Standing::Doubted;
+        }
+        entry.seen.advance(registry.epoch(), stale);
         standing
+    }
+
+    /// Has all entries in memory be doubted: others may have replaced them, and it was not heard.
+    pub fn doubt(&self) {
+        let before = self.change(|registry| {
+            let before = registry.epoch();
+            registry.doubt();
+            before
+        });
+        // It leaves nothing dead for a sweep to find.
+        let settled = &self.0.settled;
+        let _ = settled.compare_exchange(before, before + 1, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Ends the doubts of `entry` that were there at `epoch`, when it was looked for and no other was found.
+    pub fn vouch(&self, entry: &Entry, epoch: u64) {
+        let (seen, softened) = entry.seen.get();
+        let made = self.wall(entry.made);
+        let standing = self.read().standing(&Traits::of(entry, made), seen);
+        if standing != Standing::Dead {
+            let stale = softened || standing == Standing::Stale;
+            entry.seen.advance(epoch, stale);
+        }
     }
 
     /// Returns what purges after epoch `seen` have made of something with these traits.

@@ -116,6 +116,11 @@ impl Memory {
         drop(self.0.entries.remove_if(&entry.slot, is_there));
     }
 
+    /// Drops what is at `slot`.
+    pub fn clear(&self, slot: &Slot) {
+        drop(self.0.entries.remove(slot));
+    }
+
     /// Returns the entries one by one; what comes or goes meanwhile may be among them.
     pub fn iter(&self) -> impl Iterator<Item = Arc<Entry>> {
         self.0.entries.iter().map(|(_, entry)| entry)

@@ -6,15 +6,19 @@
 //! [`proofs`] keeps what upstreams have said about credentials.
 //! [`generations`] says what was purged, [`purge`] does it on request and clears up behind it.
 //!
+//! What other replicas replace is dropped from the memory by `heed`, and told from what is being read by `changes`.
+//!
 //! [`totals`] are the counters that last.
 //!
 //! A store keeps and finds; whether an entry may be served is `cache::freshness`'s decision, whether an answer becomes
 //! an entry `cache::storable`'s.
 
 pub mod behind;
+mod changes;
 pub mod codec;
 pub mod disk;
 pub mod generations;
+mod heed;
 mod lend;
 mod looks;
 pub mod memory;

@@ -376,7 +376,7 @@ impl Tiered {
                 {
                     Standing::Dead => disk.discard(&lying.slot),
                     Standing::Stale if !lying.softened => disk.soften(&lying.slot),
-                    Standing::Alive | Standing::Stale => continue,
+                    Standing::Alive | Standing::Stale | Standing::Doubted => continue,
                 }
                 found += 1;
             }

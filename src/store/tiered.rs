@@ -3,6 +3,9 @@
 //! # Scope
 //! Memory is asked first and at once; only what is not there and may lie behind it is worth a wait. What that
 //! brings is kept in memory from then on, unless something newer has come meanwhile. What was purged is not found.
+//!
+//! What other replicas may have replaced is looked for behind the memory once more, where it can be: what lies there takes its
+//! place, and where nothing does it stays.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,6 +14,7 @@ use tokio::time::Instant;
 use super::{
     Entry,
     behind::Behind,
+    changes::Changes,
     generations::{Generations, Standing},
     memory::Memory,
     trust::Trust,
@@ -29,6 +33,7 @@ pub struct Tiered {
     pub(super) memory: Memory,
     pub(super) behind: Option<Behind>,
     pub(super) generations: Generations,
+    pub(super) changes: Arc<Changes>,
     trust: Trust,
     teller: Teller,
 }
@@ -46,6 +51,7 @@ impl Tiered {
             memory,
             behind,
             generations,
+            changes: Arc::default(),
             trust: Trust::new(Duration::MAX, Instant::now()),
             teller,
         }
@@ -79,9 +85,17 @@ impl Tiered {
         &self.generations
     }
 
-    /// Returns the entry at `slot`, if it is in memory.
+    /// Returns the entry at `slot`, if it is in memory and needs no look behind it.
     pub fn get(&self, slot: &Slot) -> Option<Arc<Entry>> {
-        self.unless_dead(self.memory.get(slot)?)
+        let entry = self.memory.get(slot)?;
+        match self.generations.standing(&entry) {
+            Standing::Alive | Standing::Stale => Some(entry),
+            Standing::Doubted => (!self.lies_deeper(slot)).then_some(entry),
+            Standing::Dead => {
+                self.memory.remove(&entry);
+                None
+            }
+        }
     }
 
     /// Returns whether the entry at `slot` may be found behind the memory.
@@ -94,13 +108,31 @@ impl Tiered {
     /// have come to memory. It does not take longer than the store's budget.
     pub async fn fetch(&self, slot: &Slot) -> Option<(Arc<Entry>, Tier)> {
         let behind = self.behind.as_ref()?;
-        match behind.get(slot).await {
-            Some(entry) => {
-                let entry = self.memory.promote(&entry);
-                Some((self.unless_dead(entry)?, behind.tier()))
+        let (epoch, changes) = (self.generations.epoch(), self.changes.of(slot));
+        let looked = behind.get(slot).await;
+        if let Ok(Some(entry)) = looked {
+            let entry = self.promote(&entry);
+            if self.changes.of(slot) != changes {
+                // It may be what was read before. It answers this call, which was under way by then, and no other.
+                self.memory.remove(&entry);
             }
-            None => Some((self.get(slot)?, Tier::Memory)),
+            return Some((self.unless_dead(entry)?, behind.tier()));
         }
+        let entry = self.unless_dead(self.memory.get(slot)?)?;
+        if looked.is_ok() {
+            self.generations.vouch(&entry, epoch);
+        }
+        Some((entry, Tier::Memory))
+    }
+
+    /// Keeps what lies behind the memory in it, in place of what is doubted there. Returns what is there now.
+    fn promote(&self, entry: &Arc<Entry>) -> Arc<Entry> {
+        if let Some(kept) = self.memory.get(&entry.slot)
+            && self.generations.standing(&kept) == Standing::Doubted
+        {
+            self.memory.remove(&kept);
+        }
+        self.memory.promote(entry)
     }
 
     /// Returns whether `entry`, which was found a while ago, was purged meanwhile.
@@ -127,12 +159,12 @@ impl Tiered {
         self.fetch(slot).await
     }
 
-    /// Keeps `entry`, in place of an older one: in memory at once, behind it soon.
-    pub fn put(&self, entry: Entry) {
+    /// Keeps `entry`: in memory at once, behind it soon. Where it `replaces` one that other replicas may have, they hear of it.
+    pub fn put(&self, entry: Entry, replaces: bool) {
         let entry = Arc::new(entry);
         self.memory.put(entry.clone());
         if let Some(behind) = &self.behind {
-            behind.put(entry);
+            behind.put(entry, replaces);
         }
     }
 }

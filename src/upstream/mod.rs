@@ -104,13 +104,12 @@ impl Service<Call> for Upstream {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let inner = self.0.clone();
-        Box::pin(async move { inner.send(call).await })
+        Box::pin(self.0.clone().send(call))
     }
 }
 
 impl Inner {
-    async fn send(&self, mut call: Call) -> Result<Answer, Error> {
+    async fn send(self: Arc<Self>, mut call: Call) -> Result<Answer, Error> {
         let started = call.since.map_or_else(Instant::now, Instant::from_std);
         let rule = call.rule.as_ref().map(|rule| rule.timeouts);
         let timeouts = rule.unwrap_or_default().over(self.config.timeouts);
@@ -137,7 +136,8 @@ impl Inner {
             Err(lost) if lost.died_idle && repeatable => {
                 let request = self.request(&mut call, &progress)?;
                 let again = self.exchange(client, request, &progress, timeouts, deadline);
-                again.await
+                // In a box of its own, so that the many calls that do without have no room for it to move.
+                Box::pin(again).await
             }
             response => response,
         };
@@ -191,7 +191,7 @@ impl Inner {
             .map(|limit| (limit, capture_connection(&mut request)));
         let mut head = pin!(client.request(request));
         if let Some((limit, connection)) = connection
-            && let Some(early) = connected(head.as_mut(), connection, limit, deadline)
+            && let Some(early) = Box::pin(connected(head.as_mut(), connection, limit, deadline))
                 .await
                 .map_err(|timer| self.not_connected(timer))?
         {

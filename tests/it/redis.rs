@@ -2,25 +2,32 @@
 
 mod canary;
 mod cluster;
+mod deaf;
 mod facts;
 mod faults;
 mod flights;
 mod load;
 mod network;
 mod outage;
+mod password;
 mod purge;
 mod refusals;
+mod regenerate;
+
 mod sentinel;
 mod servers;
 mod shared;
 mod totals;
 mod values;
 
+use serde_json::Value;
+
 use crate::support::{
-    client::{Answer, assert_verdict, chat},
+    client::{Answer, assert_verdict, chat, request},
     proxy::{Proxy, proxy},
     redis::Redis,
     upstream::{Reply, Seen, Upstream, completion, upstream},
+    within,
 };
 
 /// Answers each call by a text of the call's own, so that a mix-up shows.
@@ -29,7 +36,7 @@ async fn echo() -> Upstream {
 }
 
 fn reply_to(seen: &Seen) -> Reply {
-    let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
+    let body: Value = serde_json::from_slice(&seen.body).unwrap();
     let prompt = body["messages"][0]["content"].as_str().unwrap();
     completion(&said(prompt))
 }
@@ -39,10 +46,11 @@ fn said(prompt: &str) -> String {
     format!("<{prompt}> {}", prompt.repeat(100))
 }
 
-/// Starts a replica that shares `server`, and waits until it does.
+/// Starts a replica that shares `server`, and waits until it does, and hears what others say.
 async fn replica(up: &Upstream, server: &Redis) -> Proxy {
     let replica = proxy(up).with_redis(server).start().await;
     replica.counted(UP, 1.0).await;
+    replica.counted(HEARING, 1.0).await;
     replica
 }
 
@@ -65,6 +73,23 @@ async fn fill(proxy: &Proxy, prompts: &[&str]) {
     proxy.counted(WRITTEN, before + f64::from(count)).await;
 }
 
+/// Purges as the operator and returns what is told.
+async fn purge(proxy: &Proxy, what: &Value) -> Value {
+    let order = request("POST", "/api/purge")
+        .header("Content-Type", "application/json")
+        .body(what.to_string());
+    let answer = order.send(proxy.admin).await;
+    assert_eq!(answer.status, 200, "{what}: {}", answer.text());
+    answer.json()
+}
+
+/// Waits until nothing cached answers `prompt`.
+async fn is_gone(proxy: &Proxy, prompt: &str) {
+    let cached = chat(prompt).header("Cache-Control", "only-if-cached");
+    let gone = async { while proxy.send(&cached).await.status != 504 {} };
+    within("the answer to be gone", gone).await;
+}
+
 fn assert_hit(answer: &Answer, tier: &str) {
     assert_verdict(answer, "HIT");
     assert_eq!(answer.expect("x-cache-tier"), tier);
@@ -76,6 +101,7 @@ fn warnings(proxy: &Proxy) -> usize {
 }
 
 const UP: &str = "refrain_redis_up";
+const HEARING: &str = "refrain_redis_hearing";
 const WRITTEN: &str = "refrain_redis_written_total";
 const DROPPED: &str = "refrain_redis_dropped_total";
 const ERRORS: &str = "refrain_redis_errors_total";

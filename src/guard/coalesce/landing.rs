@@ -18,6 +18,8 @@ pub(super) struct Landing {
     pub(super) form: Form,
     pub(super) number: u64,
     pub(super) began: Instant,
+    /// Whether its answer may take the place of one that other replicas have.
+    pub(super) replaces: bool,
     /// Its lease among the replicas.
     pub(super) hold: Hold,
 }
@@ -44,7 +46,7 @@ impl Landing {
         {
             return Err(NotStored::Superseded);
         }
-        store.put(entry);
+        store.put(entry, self.replaces);
         Ok(())
     }
 }

@@ -56,6 +56,11 @@ impl Ticket {
         }
     }
 
+    /// Returns whether its answer may take the place of another: it has passed one over, or looked for none.
+    pub(super) fn replaces(&self) -> bool {
+        self.plan.refresh || self.alone || self.passed_over.is_some()
+    }
+
     /// Returns the flight that the call may join, if there is one.
     pub(super) fn flight<'a>(&self, board: &'a Board) -> Option<&'a Flight> {
         let slot = self.keyed.slot;

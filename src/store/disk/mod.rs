@@ -411,7 +411,7 @@ impl Disk {
             let look = looks.join(slot);
             *speaks = look.speaks;
             if look.is_first {
-                let duty = looks.duty(slot);
+                let duty = looks.duty(slot, &look);
                 self.0
                     .asks
                     .send(Ask::Entry(slot))

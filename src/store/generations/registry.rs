@@ -20,6 +20,8 @@ pub(super) struct Registry {
     floor: u64,
     /// The last purge that was about upstreams: it concerns whatever does not know its own yet.
     upstreams: u64,
+    /// The last doubt: what has not been looked up since may have been replaced elsewhere.
+    doubted: u64,
     /// Whether there are names of soft purges.
     softens: bool,
     era: Era,
@@ -140,6 +142,17 @@ impl Registry {
     pub(super) fn raise(&mut self) {
         self.epoch += 1;
         self.floor = self.epoch;
+    }
+
+    /// Has everything be doubted that was seen up to now.
+    pub(super) fn doubt(&mut self) {
+        self.epoch += 1;
+        self.doubted = self.epoch;
+    }
+
+    /// Returns whether what was seen at epoch `seen` is doubted.
+    pub(super) fn doubts(&self, seen: u64) -> bool {
+        seen < self.doubted
     }
 
     pub(super) fn era(&self) -> Era {

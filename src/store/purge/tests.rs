@@ -116,7 +116,7 @@ impl House {
 
     async fn put(&self, number: u8, tag: &str) {
         let epoch = self.store.generations.epoch();
-        self.store.put(entry(number, tag, epoch));
+        self.store.put(entry(number, tag, epoch), false);
         self.until(|| self.disk().holds(&slot(number))).await;
     }
 

@@ -167,6 +167,15 @@ impl Inner {
 }
 
 impl Ears {
+    /// Returns ears for what a test says.
+    #[cfg(test)]
+    pub(crate) fn of(news: &broadcast::Sender<Heard>) -> Self {
+        Self {
+            news: news.subscribe(),
+            is_back: false,
+        }
+    }
+
     /// Returns what is heard next; `None` when the channel is gone. Who does not keep up has missed something, and is told.
     pub async fn next(&mut self) -> Option<Heard> {
         if std::mem::take(&mut self.is_back) {

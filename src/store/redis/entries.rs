@@ -23,6 +23,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     Kind, Link,
     layout::Layout,
+    message::Message,
     queue::{Follower, Queue, Waiting},
     script::Scripts,
     sync::Facts,
@@ -88,6 +89,8 @@ pub(super) struct Shared {
     pub(super) queue: Queue,
     pub(super) counts: Counters,
     pub(super) scripts: Scripts,
+    /// Tells what this replica has replaced from what others have.
+    by: u64,
     looks: Looks<Found, Unanswered>,
 }
 
@@ -101,8 +104,8 @@ pub(super) struct Counters {
 }
 
 /// Redis did not say; why has been counted.
-#[derive(Clone, Copy, Debug)]
-struct Unanswered;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unanswered;
 
 impl Redis {
     /// Keeps entries behind `link`, under the names of `layout`, beside the `facts` that replicas agree on. Nothing is written until [`write_behind`] runs.
@@ -117,6 +120,8 @@ impl Redis {
             queue: Queue::default(),
             counts: Counters::default(),
             scripts: Scripts::default(),
+            // Two replicas alike would not hear each other: unlikely.
+            by: getrandom::u64().unwrap_or_default(),
             looks: Looks::default(),
         }))
     }
@@ -127,23 +132,37 @@ impl Redis {
         link.reaches(&layout.entry(slot))
     }
 
-    /// Returns the entry of `slot`, if it comes in time.
-    pub async fn get(&self, slot: &Slot) -> Option<Arc<Entry>> {
+    /// Returns the entry of `slot`, if there is one and it comes in time.
+    pub async fn get(&self, slot: &Slot) -> Result<Option<Arc<Entry>>, Unanswered> {
         let shared = &*self.0;
         match shared.queue.waiting(slot) {
-            Some(Waiting::Entry(entry)) => return Some(entry),
-            Some(Waiting::Nothing) => return None,
+            Some(Waiting::Entry(entry)) => return Ok(Some(entry)),
+            Some(Waiting::Nothing) => return Ok(None),
             None => {}
         }
-        let Ok(found) = self.look(*slot).await else {
+        let found = self.look(*slot).await.inspect_err(|_| {
             shared.counts.unanswered.fetch_add(1, Ordering::Relaxed);
-            return None;
+        })?;
+        let restore = |found: Arc<Found>| {
+            restore(&found, shared.terms(), Instant::now(), shared.now()).map(Arc::new)
         };
-        restore(&*found?, shared.terms(), Instant::now(), shared.now()).map(Arc::new)
+        Ok(found.and_then(restore))
     }
 
-    /// Has `entry` written, soon and in the background.
-    pub fn put(&self, entry: Arc<Entry>) {
+    /// Hears that the entry of `slot` was replaced; returns whether by another replica. Then nobody waits any more for what is
+    /// being read of it.
+    pub fn hears_of(&self, slot: &Slot, by: u64) -> bool {
+        let Shared { looks, by: own, .. } = &*self.0;
+        if by == *own {
+            return false;
+        }
+        looks.forget(slot);
+        true
+    }
+
+    /// Has `entry` written, soon and in the background. Other replicas hear of it where another lies there, or if it `replaces`
+    /// one that they may have.
+    pub fn put(&self, entry: Arc<Entry>, replaces: bool) {
         let Shared {
             queue,
             counts,
@@ -151,7 +170,7 @@ impl Redis {
             ..
         } = &*self.0;
         let slot = entry.slot;
-        if !queue.put(entry, Instant::now()) {
+        if !queue.put(entry, replaces, Instant::now()) {
             counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
         looks.forget(&slot);
@@ -190,15 +209,13 @@ impl Redis {
             let look = looks.join(slot);
             let left = end.saturating_duration_since(Instant::now());
             if look.is_first {
+                let duty = looks.duty(slot, &look);
                 // Redis would be blamed for the time that another has taken.
                 if left < options.budget / 2 {
-                    looks.forget(&slot);
                     return Err(Unanswered);
                 }
-                let duty = looks.duty(slot);
                 let answer = self.read(slot, left).await;
-                looks.answer(&slot, &answer, true);
-                duty.done();
+                duty.answer(&answer);
                 return answer;
             }
             match timeout(left, look.answer).await {
@@ -289,6 +306,11 @@ impl Shared {
         if damage != Damage::Version {
             self.queue.discard(slot, identity, Instant::now());
         }
+    }
+
+    /// Returns what is told when the entry of `slot` is replaced.
+    pub(super) fn replaced(&self, slot: Slot) -> Vec<u8> {
+        Message::Replaced { slot, by: self.by }.encode()
     }
 
     fn terms(&self) -> Terms<'_> {

@@ -4,6 +4,7 @@
 //! 'p'  value u64  at u64  name       a purge was done
 //! 'a'  subject [32]  score u64       an upstream has accepted or refused a credential
 //! 'd'  key [32]  delivery u64        a flight is over
+//! 'r'  key [32]  delivery u64  by u64  an entry was replaced
 //! 's'                                somebody looks for the secret
 //! 'b'  sender u64  number u64        a sign of life
 //! ```
@@ -32,6 +33,13 @@ pub enum Message {
     },
     /// The flight for this slot is over.
     Done(Slot),
+    /// Another entry lies there now than before, or none: what others have of it in memory is old.
+    Replaced {
+        /// Where.
+        slot: Slot,
+        /// Who has written it; random.
+        by: u64,
+    },
     /// Somebody looks for the secret that replicas share.
     Wanted,
     /// A replica hears itself.
@@ -54,6 +62,14 @@ impl Message {
             Self::Done(Slot { key, delivery }) => {
                 spelled(DONE, &[key.as_bytes(), &delivery.to_le_bytes()])
             }
+            Self::Replaced { slot, by } => spelled(
+                REPLACED,
+                &[
+                    slot.key.as_bytes(),
+                    &slot.delivery.to_le_bytes(),
+                    &by.to_le_bytes(),
+                ],
+            ),
             Self::Wanted => spelled(WANTED, &[]),
             Self::Beat { sender, number } => {
                 spelled(BEAT, &[&sender.to_le_bytes(), &number.to_le_bytes()])
@@ -75,10 +91,11 @@ impl Message {
                 subject: rest.bytes()?,
                 score: rest.number()?,
             },
-            DONE => Self::Done(Slot {
-                key: Key::from_bytes(rest.bytes()?),
-                delivery: rest.number()?,
-            }),
+            DONE => Self::Done(rest.slot()?),
+            REPLACED => Self::Replaced {
+                slot: rest.slot()?,
+                by: rest.number()?,
+            },
             WANTED => Self::Wanted,
             BEAT => Self::Beat {
                 sender: rest.number()?,
@@ -100,6 +117,13 @@ impl Rest<'_> {
         Some(*bytes)
     }
 
+    fn slot(&mut self) -> Option<Slot> {
+        Some(Slot {
+            key: Key::from_bytes(self.bytes()?),
+            delivery: self.number()?,
+        })
+    }
+
     fn number(&mut self) -> Option<u64> {
         self.bytes().map(u64::from_le_bytes)
     }
@@ -114,6 +138,7 @@ fn spelled(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
 const PURGED: u8 = b'p';
 const PROOF: u8 = b'a';
 const DONE: u8 = b'd';
+const REPLACED: u8 = b'r';
 const WANTED: u8 = b's';
 const BEAT: u8 = b'b';
 
@@ -128,13 +153,15 @@ mod tests {
             .prop_map(|(name, value, at)| Message::Purged(Row { name, value, at }));
         let proof = (any::<[u8; 32]>(), any::<u64>())
             .prop_map(|(subject, score)| Message::Proof { subject, score });
-        let done = (any::<[u8; 32]>(), any::<u64>()).prop_map(|(key, delivery)| {
+        let slots = (any::<[u8; 32]>(), any::<u64>()).prop_map(|(key, delivery)| {
             let key = Key::from_bytes(key);
-            Message::Done(Slot { key, delivery })
+            Slot { key, delivery }
         });
+        let done = slots.clone().prop_map(Message::Done);
+        let replaced = (slots, any::<u64>()).prop_map(|(slot, by)| Message::Replaced { slot, by });
         let beat = (any::<u64>(), any::<u64>())
             .prop_map(|(sender, number)| Message::Beat { sender, number });
-        prop_oneof![purged, proof, done, Just(Message::Wanted), beat]
+        prop_oneof![purged, proof, done, replaced, Just(Message::Wanted), beat]
     }
 
     proptest! {

@@ -26,7 +26,7 @@ mod writer;
 
 pub use self::{
     channel::{Channel, Ears, Heard},
-    entries::{Options, Redis},
+    entries::{Options, Redis, Unanswered},
     link::{Early, Link, Master, hash_slot},
     totals::Totals,
     trouble::{Kind, Trouble},

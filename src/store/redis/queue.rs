@@ -81,6 +81,8 @@ pub(super) enum Work {
 pub(super) struct Put {
     /// The entry.
     pub(super) entry: Arc<Entry>,
+    /// Whether it may replace another that other replicas have, although none lies there.
+    pub(super) replaces: bool,
     /// What it was weighed at: what is told of an entry while it waits makes it heavier.
     weight: u64,
 }
@@ -98,14 +100,19 @@ pub(super) enum Waiting {
 pub(super) type Batch = Vec<(Slot, Job)>;
 
 impl Queue {
-    /// Has `entry` written; returns whether there was room for it.
-    pub(super) fn put(&self, entry: Arc<Entry>, now: Instant) -> bool {
+    /// Has `entry` written; returns whether there was room for it. `replaces` says whether others may have an older one.
+    pub(super) fn put(&self, entry: Arc<Entry>, replaces: bool, now: Instant) -> bool {
         let (slot, weight) = (entry.slot, entry.weight());
         let mut state = self.state();
-        state.take_back(&slot);
+        let before = state.take_back(&slot);
+        let replaces = replaces || before.is_some_and(|work| work.replaces());
         let fits = !state.closed && state.entries < MOST && state.bytes + weight <= MOST_BYTES;
         let work = if fits {
-            Work::Put(Put { entry, weight })
+            Work::Put(Put {
+                entry,
+                replaces,
+                weight,
+            })
         } else {
             Work::Outdate(entry.made)
         };
@@ -346,6 +353,14 @@ impl Job {
 }
 
 impl Work {
+    fn replaces(&self) -> bool {
+        match self {
+            Self::Put(put) => put.replaces,
+            Self::Outdate(_) => true,
+            Self::Discard(_) => false,
+        }
+    }
+
     fn waiting(&self) -> Waiting {
         match self {
             Self::Put(put) => Waiting::Entry(put.entry.clone()),

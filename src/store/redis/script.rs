@@ -11,7 +11,10 @@ pub(super) struct Scripts {
     pub(super) discard: Script,
     /// Marks an entry as stale if it is still what was read (its identity).
     pub(super) soften: Script,
-    /// Deletes an entry that was made before a moment, milliseconds of Unix time.
+    /// Writes an entry (value, milliseconds to live) in place of another, and tells everybody (channel, message).
+    pub(super) replace: Script,
+    /// Deletes an entry that was made before a moment, milliseconds of Unix time, and tells everybody if there was one (channel,
+    /// message).
     pub(super) outdate: Script,
     /// Adds an entry (member, when it ends) to the index of a tag, and drops from it what has ended (by now). The index
     /// ends with its last entry.
@@ -33,10 +36,18 @@ impl Default for Scripts {
                 redis.call('SETRANGE', KEYS[1], 0, '\\1')
                 return 1"
             )),
+            // Whoever may not tell may write all the same.
+            replace: Script::new(
+                "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+                redis.pcall('PUBLISH', ARGV[3], ARGV[4])
+                return 0",
+            ),
             outdate: Script::new(&format!(
                 "local made = redis.call('GETRANGE', KEYS[1], {made}, {made_end})
                 if #made < 8 or struct.unpack('<I8', made) >= tonumber(ARGV[1]) then return 0 end
-                return redis.call('UNLINK', KEYS[1])"
+                redis.call('UNLINK', KEYS[1])
+                redis.pcall('PUBLISH', ARGV[2], ARGV[3])
+                return 1"
             )),
             index: Script::new(
                 "redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])

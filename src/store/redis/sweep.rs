@@ -273,7 +273,7 @@ fn fate(lying: &Result<Lying, Damage>, generations: &Generations) -> Fate {
         Ok(lying) => match generations.judge(&lying.traits(), &lying.inscription()) {
             Standing::Dead => Fate::Delete,
             Standing::Stale if !lying.softened => Fate::Soften,
-            Standing::Alive | Standing::Stale => Fate::Keep,
+            Standing::Alive | Standing::Stale | Standing::Doubted => Fate::Keep,
         },
         // Another program's, or another Refrain's.
         Err(Damage::Magic | Damage::Version) => Fate::Keep,

@@ -192,7 +192,7 @@ impl Facts {
                 proofs.learn(&proofs::proof(*subject, *score, now));
             }
             Message::Wanted => self.0.hurry(),
-            Message::Done(_) | Message::Beat { .. } => {}
+            Message::Done(_) | Message::Replaced { .. } | Message::Beat { .. } => {}
         }
     }
 

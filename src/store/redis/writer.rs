@@ -3,6 +3,9 @@
 //! # Scope
 //! While Redis is away what waits stays in the queue for a while. What failed for a reason that passes is tried again,
 //! what failed for another is lost and counted. At the end each job is tried once.
+//!
+//! The first entry of a slot takes one command and is nobody's news. One in place of another is written and told in one step: nobody
+//! dies between the two.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -77,7 +80,12 @@ impl Shared {
         }
         let mut invocation = match work {
             Work::Put(put) => return self.write(&key, put).await,
-            Work::Outdate(moment) => self.scripts.outdate.arg(self.wall(*moment)),
+            Work::Outdate(moment) => {
+                let mut invocation = self.scripts.outdate.arg(self.wall(*moment));
+                invocation.arg(self.layout.channel());
+                invocation.arg(self.replaced(*slot));
+                invocation
+            }
             Work::Discard(identity) => self.scripts.discard.arg(identity.as_slice()),
         };
         invocation.key(&key);
@@ -111,12 +119,23 @@ impl Shared {
             self.lose(1);
             return Ok(());
         }
-        let mut command = redis::cmd("SET");
-        command.arg(key).arg(value).arg("PX").arg(left);
-        let () = self.link.ask(key, &command, PATIENCE).await?;
+        if put.replaces || !self.write_first(key, &value, left).await? {
+            let mut replace = self.scripts.replace.arg(value);
+            replace.arg(left).arg(self.layout.channel());
+            replace.arg(self.replaced(entry.slot)).key(key);
+            let () = self.link.run(key, &replace, PATIENCE).await?;
+        }
         self.counts.written.fetch_add(1, Ordering::Relaxed);
         self.add_to_indexes(entry, left).await;
         Ok(())
+    }
+
+    /// Writes what lives for `left` milliseconds where nothing lies; returns whether that was so.
+    async fn write_first(&self, key: &str, value: &[u8], left: u64) -> Result<bool, Trouble> {
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg(value).arg("PX").arg(left).arg("NX");
+        let written: Option<String> = self.link.ask(key, &command, PATIENCE).await?;
+        Ok(written.is_some())
     }
 
     /// Returns the value of an entry; nothing if it was purged meanwhile, or cannot be written.

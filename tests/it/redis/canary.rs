@@ -2,9 +2,9 @@
 
 use ::redis::{Value, cmd};
 
-use super::{UP, WRITTEN};
+use super::{UP, WRITTEN, purge};
 use crate::support::{
-    client::{asking, assert_verdict, request},
+    client::{asking, assert_verdict},
     proxy::proxy,
     redis::{Redis, redis},
     upstream::{completion, stream, upstream},
@@ -32,10 +32,7 @@ async fn no_credential_no_prompt_and_no_configured_secret_is_in_redis() {
         assert_verdict(&proxy.send(&call).await, "MISS");
     }
     proxy.counted(WRITTEN, 2.0).await;
-    let purge = request("POST", "/api/purge")
-        .header("Content-Type", "application/json")
-        .body(r#"{"tag": "any"}"#);
-    assert_eq!(purge.send(proxy.admin).await.status, 200);
+    purge(&proxy, &serde_json::json!({"tag": "any"})).await;
     let all = everything(&server).await;
     // The dump shows what it would show.
     assert!(contains(&all, b"an answer") && contains(&all, b"gpt-test"));

@@ -2,9 +2,8 @@
 
 use serde_json::json;
 
-use super::{ENTRIES, UP, ask, assert_hit, echo, fill, load::Load};
+use super::{ENTRIES, UP, ask, assert_hit, echo, fill, load::Load, purge};
 use crate::support::{
-    client::request,
     proxy::{Proxy, proxy},
     redis::{Cluster, cluster},
     upstream::Upstream,
@@ -18,9 +17,7 @@ async fn a_cluster_is_shared_purged_and_survives_the_death_of_a_master() {
     };
     let up = echo().await;
     let (one, two) = (replica(&up, &cluster).await, replica(&up, &cluster).await);
-    let prompts: Vec<String> = (0..PROMPTS)
-        .map(|number| format!("prompt {number}"))
-        .collect();
+    let prompts = prompts("prompt");
     let all: Vec<&str> = prompts.iter().map(String::as_str).collect();
     fill(&one, &all).await;
     for prompt in &prompts {
@@ -29,12 +26,7 @@ async fn a_cluster_is_shared_purged_and_survives_the_death_of_a_master() {
     for master in cluster.masters().await {
         assert!(!cluster.node(master).keys(ENTRIES).await.is_empty());
     }
-    let pattern = json!({"pattern": "openai/chat/*"});
-    let answer = request("POST", "/api/purge")
-        .header("Content-Type", "application/json")
-        .body(pattern.to_string());
-    let answer = answer.send(one.admin).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
+    purge(&one, &json!({"pattern": "openai/chat/*"})).await;
     let gone = async { while !cluster.keys(ENTRIES).await.is_empty() {} };
     within("the entries on all masters to be gone", gone).await;
 
@@ -62,6 +54,51 @@ async fn a_cluster_is_shared_purged_and_survives_the_death_of_a_master() {
     }
 }
 
+#[tokio::test]
+async fn a_master_that_hangs_is_replaced_as_one_that_died_and_no_call_fails() {
+    let Some(mut cluster) = cluster().await else {
+        return;
+    };
+    let up = echo().await;
+    let (one, two) = (replica(&up, &cluster).await, replica(&up, &cluster).await);
+    let before = prompts("before");
+    let before: Vec<&str> = before.iter().map(String::as_str).collect();
+    fill(&one, &before).await;
+    let key = cluster.keys(ENTRIES).await.remove(0);
+    let key = String::from_utf8(key).unwrap();
+    for master in cluster.masters().await {
+        cluster.node(master).cli(&["WAIT", "1", "0"]).await;
+    }
+    let victim = cluster.master_of(&key).await;
+    let load = Load::on(&two);
+    load.goes_on(20).await;
+    cluster.node(victim).freeze();
+    load.goes_on(50).await;
+    cluster.moved(&key, victim).await;
+    load.goes_on(50).await;
+    // Each of the masters is written to again, the new one, too.
+    let after = prompts("after");
+    let after: Vec<&str> = after.iter().map(String::as_str).collect();
+    fill(&one, &after).await;
+    cluster.node(victim).thaw();
+    cluster.settled().await;
+    load.goes_on(50).await;
+    load.end().await;
+    for proxy in [&one, &two] {
+        proxy.counted(UP, 1.0).await;
+    }
+    let three = replica(&up, &cluster).await;
+    for prompt in before.iter().chain(&after) {
+        assert_hit(&ask(&three, prompt).await, "redis");
+    }
+}
+
+fn prompts(name: &str) -> Vec<String> {
+    (0..PROMPTS)
+        .map(|number| format!("{name} {number}"))
+        .collect()
+}
+
 /// Starts a replica that shares `cluster`, and waits until it does.
 async fn replica(up: &Upstream, cluster: &Cluster) -> Proxy {
     let replica = proxy(up).with_redis_at(&cluster.url()).start().await;
@@ -69,4 +106,4 @@ async fn replica(up: &Upstream, cluster: &Cluster) -> Proxy {
     replica
 }
 
-const PROMPTS: usize = 60;
+const PROMPTS: usize = 40;

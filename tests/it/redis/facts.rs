@@ -5,10 +5,11 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::purge;
 use crate::support::{
-    client::{Answer, Request, assert_verdict, chat, request},
+    client::{Answer, Request, assert_verdict, chat},
     fault::{Fault, Mood},
     proxy::{Proxy, Setup, proxy},
     redis::{Redis, redis},
@@ -34,16 +35,6 @@ fn tagged(prompt: &str) -> Request {
 /// A call that is answered from the cache or not at all.
 fn cached(prompt: &str) -> Request {
     tagged(prompt).header("Cache-Control", "only-if-cached")
-}
-
-/// Purges as the operator and returns what is told.
-async fn purge(proxy: &Proxy, body: &Value) -> Value {
-    let order = request("POST", "/api/purge")
-        .header("Content-Type", "application/json")
-        .body(body.to_string());
-    let answer = order.send(proxy.admin).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    answer.json()
 }
 
 /// Waits until so many entries lie in Redis.

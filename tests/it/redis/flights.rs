@@ -2,24 +2,36 @@
 //! call is answered.
 
 use futures_util::future::join_all;
+use refrain::{
+    call::{Slot, key::Key},
+    store::redis::message::Message,
+};
 
+use super::{HEARING, UP};
 use crate::support::{
     client::{Answer, End, assert_verdict, at_once, chat, chat_stream},
     gate,
-    proxy::{Proxy, proxy},
+    proxy::{Proxy, Setup, proxy},
     redis::{Redis, redis},
     spawn,
     upstream::{Reply, Upstream, completion, finished, json, status, stream, upstream},
     within,
 };
 
-/// Starts `count` replicas before `up` that share `redis`.
+/// Starts `count` replicas before `up` that share `redis`, and waits until they do.
 async fn fleet(up: &Upstream, redis: &Redis, count: usize) -> Vec<Proxy> {
     let mut replicas = Vec::new();
     for _ in 0..count {
-        replicas.push(proxy(up).honest().with_redis(redis).start().await);
+        replicas.push(started(proxy(up).honest(), redis).await);
     }
     replicas
+}
+
+/// Starts a replica that shares `redis`, and waits until it does: before, it would go without a lease.
+async fn started(setup: Setup, redis: &Redis) -> Proxy {
+    let replica = setup.with_redis(redis).start().await;
+    replica.counted(UP, 1.0).await;
+    replica
 }
 
 /// Waits until somebody holds the only lease, and returns its name.
@@ -297,8 +309,8 @@ async fn a_client_that_hangs_up_gives_the_lease_back() {
         .start()
         .await;
     let cancels = "[cache]\non_disconnect = \"cancel\"";
-    let first = proxy(&up).with(cancels).with_redis(&redis).start().await;
-    let second = proxy(&up).with_redis(&redis).start().await;
+    let first = started(proxy(&up).with(cancels), &redis).await;
+    let second = started(proxy(&up), &redis).await;
     let gone = first.open(&chat("hi")).await;
     leased(&redis).await;
     up.arrived(1).await;
@@ -321,7 +333,7 @@ async fn redis_that_freezes_during_a_flight_keeps_nobody_waiting() {
         .answers(completion("hello"))
         .start()
         .await;
-    let replica = || proxy(&up).with_redis(&redis).with_budget("500ms").start();
+    let replica = || started(proxy(&up).with_budget("500ms"), &redis);
     let (leading, waiting) = (replica().await, replica().await);
     let (first, second) = (leading.addr, waiting.addr);
     let leader = spawn(async move { chat("hi").send(first).await });
@@ -367,6 +379,9 @@ async fn what_others_write_under_the_name_of_a_lease_delays_nobody() {
         let other = replicas[1].send(&request);
         let other = within("a call that nothing delays", other).await;
         assert_whole(&other, &completion("hello"));
+        let late = [r#"outcome="late""#];
+        let name = "refrain_flights_awaited_total";
+        replicas[1].assert_metric(name, &late, 0).await;
         gate.open();
         leader.await.unwrap();
     }
@@ -384,8 +399,8 @@ async fn replicas_that_are_not_to_wait_do_not() {
         .start()
         .await;
     let off = "[coalesce]\nwait = \"off\"";
-    let first = proxy(&up).with(off).with_redis(&redis).start().await;
-    let second = proxy(&up).with(off).with_redis(&redis).start().await;
+    let first = started(proxy(&up).with(off), &redis).await;
+    let second = started(proxy(&up).with(off), &redis).await;
     let addr = first.addr;
     let slow = spawn(async move { chat("hi").send(addr).await });
     up.arrived(1).await;
@@ -407,8 +422,8 @@ async fn nobody_waits_for_longer_than_the_operator_says() {
         .start()
         .await;
     let short = "[coalesce]\nwait = \"300ms\"";
-    let first = proxy(&up).with_redis(&redis).start().await;
-    let second = proxy(&up).with(short).with_redis(&redis).start().await;
+    let first = started(proxy(&up), &redis).await;
+    let second = started(proxy(&up).with(short), &redis).await;
     let addr = first.addr;
     let slow = spawn(async move { chat("hi").send(addr).await });
     up.arrived(1).await;
@@ -418,4 +433,86 @@ async fn nobody_waits_for_longer_than_the_operator_says() {
     second.assert_metric(name, &labels, 1).await;
     gate.open();
     slow.await.unwrap();
+}
+
+#[tokio::test]
+async fn who_waits_looks_as_soon_as_it_is_told() {
+    let Some(redis) = redis().start().await else {
+        return;
+    };
+    let gate = gate();
+    let up = upstream()
+        .answers(completion("hello").after(&gate))
+        .start()
+        .await;
+    let replicas = fleet(&up, &redis, 2).await;
+    for replica in &replicas {
+        replica.counted(HEARING, 1.0).await;
+    }
+    let [first, second] = [replicas[0].addr, replicas[1].addr];
+    let leader = spawn(async move { chat("hi").send(first).await });
+    let lease = leased(&redis).await;
+    up.arrived(1).await;
+    let other = spawn(async move { chat("hi").send(second).await });
+    asked(&redis, 2).await;
+    let over = Message::Done(Slot {
+        key: key(&lease),
+        delivery: 0,
+    });
+    // By itself it would look twice a second, and this would take minutes.
+    let told = async {
+        for _ in 0..400 {
+            let before = redis.calls("eval").await;
+            let mut publish = ::redis::cmd("PUBLISH");
+            publish.arg("refrain:news").arg(over.encode());
+            let _: i64 = redis.ask(&publish).await;
+            asked(&redis, before + 1).await;
+        }
+    };
+    within("a look for each word", Box::pin(told)).await;
+    assert_eq!(up.count(), 1, "a word is no reason to go");
+    gate.open();
+    assert_verdict(&leader.await.unwrap(), "MISS");
+    assert_verdict(&other.await.unwrap(), "COLLAPSED");
+}
+
+#[tokio::test]
+async fn who_is_told_nothing_finds_the_answer_all_the_same() {
+    let deaf = "~* &* +@all -subscribe";
+    for (plan, breaks) in [
+        (redis(), true),
+        (redis().acl("refrain", "secret", deaf), false),
+    ] {
+        let Some(redis) = plan.start().await else {
+            return;
+        };
+        let gate = gate();
+        let up = upstream()
+            .answers(completion("hello").after(&gate))
+            .start()
+            .await;
+        let replicas = fleet(&up, &redis, 3).await;
+        let request = chat("hi");
+        let crowds = replicas
+            .iter()
+            .map(|replica| at_once(replica.addr, &request, 10));
+        let (answers, ()) = tokio::join!(join_all(crowds), async {
+            asked(&redis, 3).await;
+            if breaks {
+                redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+            }
+            gate.open();
+        });
+        let answers = answers.concat();
+        for answer in &answers {
+            assert_whole(answer, &completion("hello"));
+        }
+        assert_eq!((answers.len(), misses(&answers), up.count()), (30, 1, 1));
+    }
+}
+
+/// Returns the key in the name of a lease.
+fn key(lease: &str) -> Key {
+    let (_, hex) = lease.split_once('{').unwrap();
+    hex.trim_end_matches('}').parse().unwrap()
 }

@@ -32,10 +32,11 @@ async fn a_value_that_is_damaged_is_a_miss_and_is_replaced() {
     }
     let two = replica(&up, &server).await;
     for prompt in &prompts {
+        let before = two.metric(DAMAGED, &[]).await;
         assert_verdict(&ask(&two, prompt).await, "MISS");
+        // Who is about to go upstream looks again.
+        two.counted(DAMAGED, before + 1.0).await;
     }
-    two.assert_metric(DAMAGED, &[], u32::try_from(DAMAGES.len()).unwrap())
-        .await;
     let written = f64::from(u32::try_from(DAMAGES.len()).unwrap());
     two.counted(super::WRITTEN, written).await;
     let three = replica(&up, &server).await;

@@ -15,7 +15,7 @@ use std::{
     process::Stdio,
     sync::{
         OnceLock,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
 };
 
@@ -34,7 +34,7 @@ use super::{proxy::Lines, skip, tls::Authority, within};
 
 pub(crate) use self::{
     cluster::{Cluster, cluster},
-    sentinel::{follower, sentinels},
+    sentinel::{Sentinels, follower, sentinels},
 };
 
 /// A server to be started; see [`redis`].
@@ -56,6 +56,7 @@ pub(crate) struct Redis {
     plan: Plan,
     home: TempDir,
     child: Child,
+    is_frozen: AtomicBool,
     log: Lines,
     connection: Mutex<Option<MultiplexedConnection>>,
 }
@@ -123,6 +124,7 @@ impl Plan {
                     plan: self,
                     home,
                     child,
+                    is_frozen: AtomicBool::new(false),
                     log,
                     connection: Mutex::default(),
                 });
@@ -253,12 +255,14 @@ impl Redis {
 
     /// Stops the process where it stands (SIGSTOP): its sockets stay open, and nothing is answered.
     pub(crate) fn freeze(&self) {
+        self.is_frozen.store(true, Ordering::Relaxed);
         kill_process(self.pid(), Signal::STOP).expect("a child of ours can be signalled");
     }
 
     /// Lets it go on (SIGCONT).
     pub(crate) fn thaw(&self) {
         kill_process(self.pid(), Signal::CONT).expect("a child of ours can be signalled");
+        self.is_frozen.store(false, Ordering::Relaxed);
     }
 
     /// Ends the process as a crash would (SIGKILL), and waits until it is gone.
@@ -270,8 +274,15 @@ impl Redis {
 
     /// Starts it again on its port, with what it has on its disk.
     pub(crate) async fn restart(&mut self) {
-        let launched = self.plan.launch(&self.home).await;
-        (self.child, self.log) = launched.expect("its port is still free");
+        let launched = async {
+            loop {
+                // Another test may be trying this very moment whether the port is free.
+                if let Some(launched) = self.plan.launch(&self.home).await {
+                    return launched;
+                }
+            }
+        };
+        (self.child, self.log) = within("Redis to be there again", launched).await;
     }
 
     /// Returns the lines that it has printed since its start.
@@ -279,9 +290,9 @@ impl Redis {
         self.log.now().join("\n")
     }
 
-    /// Returns whether it has not been killed.
+    /// Returns whether it has neither been killed nor frozen.
     fn is_alive(&self) -> bool {
-        self.child.id().is_some()
+        self.child.id().is_some() && !self.is_frozen.load(Ordering::Relaxed)
     }
 
     fn pid(&self) -> Pid {

@@ -37,7 +37,7 @@ fn entry(slot: Slot, size: usize) -> Arc<Entry> {
 }
 
 fn put(queue: &Queue, number: u8, size: usize) -> bool {
-    queue.put(entry(slot(number), size), Instant::now())
+    queue.put(entry(slot(number), size), false, Instant::now())
 }
 
 /// What waits for a slot, in short.

@@ -1,0 +1,224 @@
+//! The memory in front of a real file, which stands for what replicas share.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use tempfile::TempDir;
+use tokio::{
+    sync::broadcast,
+    task::yield_now,
+    time::{advance, timeout},
+};
+
+use super::*;
+use crate::{
+    answer::{
+        retold::{Retold, Teller},
+        tasks::Tasks,
+        verdict::Tier,
+    },
+    call::{Slot, key::Key},
+    dialect::chat::form::Form,
+    store::{
+        Entry, Label,
+        disk::{Disk, Options},
+        generations::{Generations, Seen, Standing},
+        memory::Memory,
+    },
+};
+
+fn slot() -> Slot {
+    Slot {
+        key: Key::from_bytes([1; 32]),
+        delivery: 0,
+    }
+}
+
+fn replaced() -> Message {
+    Message::Replaced {
+        slot: slot(),
+        by: 7,
+    }
+}
+
+fn entry(body: &'static str) -> Arc<Entry> {
+    Arc::new(Entry {
+        slot: slot(),
+        form: Form::Plain,
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
+        body: Bytes::from_static(body.as_bytes()),
+        upstream: HeaderValue::from_static("up"),
+        usage: None,
+        made: Instant::now(),
+        lifetime: Duration::from_secs(100),
+        tags: Vec::new(),
+        label: Label::default(),
+        retold: Retold::default(),
+        seen: Seen::default(),
+    })
+}
+
+fn store(behind: Option<Behind>, generations: Generations) -> Tiered {
+    let memory = Memory::new(1 << 20, 1 << 10);
+    Tiered::new(memory, behind, generations, Teller::new(Tasks::default()))
+}
+
+/// Has `new` lie behind the memory, and `old` in it; the folder lasts as long as the test.
+async fn divided(folder: &TempDir) -> Tiered {
+    let wall = UNIX_EPOCH + Duration::from_secs(1_000_000);
+    let generations = Generations::new(wall);
+    let options = Options {
+        path: folder.path().join("refrain.db"),
+        max_size: 64 << 20,
+        max_entry: 1 << 20,
+        max_ttl: Duration::from_secs(1_000),
+        keep_stale: Duration::from_secs(50),
+        budget: Duration::from_secs(10),
+        clock: Arc::new(move || wall),
+        generations: generations.clone(),
+    };
+    let (disk, _) = Disk::open(options).await.unwrap();
+    disk.put(entry("new"));
+    let written = async {
+        while !disk.holds(&slot()) {
+            yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), written).await.unwrap();
+    let store = store(Some(disk.into()), generations);
+    store.memory.put(entry("old"));
+    store
+}
+
+/// Returns what a call would be answered with, and from where.
+async fn found(store: &Tiered) -> (String, Tier) {
+    let (entry, tier) = store.find(&slot()).await.unwrap();
+    (String::from_utf8(entry.body.to_vec()).unwrap(), tier)
+}
+
+fn told(body: &str, tier: Tier) -> (String, Tier) {
+    (body.to_owned(), tier)
+}
+
+#[tokio::test]
+async fn what_another_replica_has_replaced_is_looked_for_behind_the_memory() {
+    let folder = TempDir::new().unwrap();
+    let store = divided(&folder).await;
+    assert_eq!(found(&store).await, told("old", Tier::Memory));
+    store.hear(&Message::Done(slot()));
+    assert_eq!(found(&store).await, told("old", Tier::Memory));
+    store.hear(&replaced());
+    assert_eq!(found(&store).await, told("new", Tier::Disk));
+    assert_eq!(found(&store).await, told("new", Tier::Memory));
+}
+
+#[tokio::test]
+async fn what_is_doubted_gives_way_to_what_lies_behind_it() {
+    let folder = TempDir::new().unwrap();
+    let store = divided(&folder).await;
+    store.doubt();
+    assert_eq!(found(&store).await, told("new", Tier::Disk));
+    assert_eq!(found(&store).await, told("new", Tier::Memory), "once");
+}
+
+#[tokio::test]
+async fn what_is_doubted_answers_where_nothing_else_is_to_be_had() {
+    let wall = SystemTime::UNIX_EPOCH;
+    let store = store(None, Generations::new(wall));
+    store.memory.put(entry("old"));
+    store.doubt();
+    for _ in 0..2 {
+        assert_eq!(found(&store).await, told("old", Tier::Memory));
+    }
+}
+
+#[tokio::test]
+async fn what_was_replaced_while_it_was_read_is_not_kept() {
+    type Event = fn(&Tiered);
+    let events: [Event; 2] = [|store| store.hear(&replaced()), Tiered::doubt];
+    for event in events {
+        let folder = TempDir::new().unwrap();
+        let store = divided(&folder).await;
+        store.memory.clear(&slot());
+        let place = slot();
+        let mut fetching = Box::pin(store.fetch(&place));
+        assert!(fetching.as_mut().now_or_never().is_none());
+        event(&store);
+        assert!(fetching.await.is_some(), "that call was under way");
+        assert!(store.memory.get(&slot()).is_none());
+        assert_eq!(found(&store).await, told("new", Tier::Disk));
+        assert_eq!(found(&store).await, told("new", Tier::Memory));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_deaf_doubts_every_second_and_once_more_at_the_end() {
+    let store = store(None, Generations::new(SystemTime::UNIX_EPOCH));
+    let (news, _) = broadcast::channel(8);
+    let heeding = store.clone().heed(Ears::of(&news), true);
+    let doubts = || store.generations.epoch();
+    let wait = async |seconds: u64| {
+        for _ in 0..seconds {
+            advance(BELIEVED).await;
+            for _ in 0..10 {
+                yield_now().await;
+            }
+        }
+    };
+    let script = async move {
+        wait(5).await;
+        assert_eq!(doubts(), 0, "all is well");
+        news.send(Heard::Lost).unwrap();
+        wait(3).await;
+        let while_deaf = doubts();
+        assert!((3..=4).contains(&while_deaf), "{while_deaf}");
+        news.send(Heard::Back).unwrap();
+        wait(5).await;
+        assert_eq!(doubts(), while_deaf + 1);
+    };
+    tokio::join!(heeding, script);
+}
+
+#[test]
+fn a_doubt_ends_with_a_look_and_hides_no_purge() {
+    use crate::store::generations::{Purge, Selector};
+    let generations = Generations::new(SystemTime::UNIX_EPOCH);
+    let purge = |soft| Purge {
+        selector: Selector::Key(slot().key),
+        within: None,
+        soft,
+    };
+    let entry = entry("body");
+    let before = generations.epoch();
+    generations.doubt();
+    assert_eq!(
+        generations.settled(),
+        generations.epoch(),
+        "nothing is dead"
+    );
+    for _ in 0..2 {
+        assert_eq!(generations.standing(&entry), Standing::Doubted);
+    }
+    generations.vouch(&entry, before);
+    assert_eq!(generations.standing(&entry), Standing::Doubted);
+    generations.vouch(&entry, generations.epoch());
+    assert_eq!(generations.standing(&entry), Standing::Alive);
+
+    generations.doubt();
+    generations.purge(&purge(true)).unwrap();
+    assert_eq!(generations.standing(&entry), Standing::Doubted);
+    assert!(entry.seen.is_softened());
+    generations.vouch(&entry, generations.epoch());
+    assert_eq!(generations.standing(&entry), Standing::Stale);
+
+    generations.doubt();
+    generations.purge(&purge(false)).unwrap();
+    generations.vouch(&entry, generations.epoch());
+    assert_eq!(generations.standing(&entry), Standing::Dead);
+}
