@@ -23,7 +23,11 @@ use std::{
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use redis::{Script, cmd};
 
-use super::{Link, Redis, Trouble, layout::Layout};
+use super::{
+    Kind, Link, Redis, Trouble,
+    layout::Layout,
+    page::{Bounds, Page, Pages},
+};
 use crate::{
     config::MAX_NAME,
     store::totals::{Batch, Counts, Day, KEPT, MOST_A_DAY, MOST_READ, Place, Stored, What},
@@ -35,6 +39,7 @@ pub struct Totals {
     link: Link,
     layout: Layout,
     script: Arc<Script>,
+    pages: Arc<Pages>,
 }
 
 /// What a field of a day's hash is.
@@ -46,9 +51,6 @@ enum Field<'a> {
     Last(u64),
 }
 
-/// Where the next page begins, and the fields of this one with their values.
-type Page = (u64, Vec<(Vec<u8>, Vec<u8>)>);
-
 impl Redis {
     /// Returns the counters that lie beside the entries.
     pub fn totals(&self) -> Totals {
@@ -56,6 +58,7 @@ impl Redis {
             link: self.0.link.clone(),
             layout: self.0.layout.clone(),
             script: Arc::new(Script::new(ADD)),
+            pages: Arc::default(),
         }
     }
 }
@@ -114,13 +117,23 @@ impl Totals {
         let mut fields = BTreeMap::<Vec<u8>, u64>::new();
         let mut cursor = 0_u64;
         loop {
-            let mut scan = cmd("HSCAN");
-            scan.arg(&key).arg(cursor).arg("COUNT").arg(PAGE);
-            let (next, page): Page = self.link.ask(&key, &scan, PATIENCE).await?;
-            let takes = |left: u64| left.checked_sub(page.len() as u64);
+            let mut page = self.pages.of(&key, BOUNDS, "HSCAN");
+            page.arg(cursor).arg("COUNT").arg(PAGE);
+            let page = self.link.run(&key, &page, PATIENCE).await;
+            let (next, page, left_out): Page<Vec<u8>> = match page {
+                Err(trouble) if trouble.kind == Kind::Type => {
+                    tracing::warn!(error = %trouble.about(&key), "counters of a day not read");
+                    stored.is_cut = true;
+                    break;
+                }
+                page => page?,
+            };
+            // What is none of ours takes room, too: there may be no end of it.
+            let seen = left_out.saturating_add(page.len() as u64);
+            let takes = |left: u64| left.checked_sub(seen);
             let fits = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, takes);
             stored.is_cut |= fits.is_err();
-            for (name, value) in page.into_iter().filter(|(name, _)| name.len() <= LONGEST) {
+            for (name, value) in page {
                 fields.extend(count(&value).map(|count| (name, count)));
             }
             cursor = next;
@@ -235,6 +248,11 @@ const PAGE: usize = 500;
 const AT_ONCE: usize = 20;
 /// Days before those that are kept that are deleted with each new one: so long may nobody have called.
 const OUTDATED: u32 = 100;
+/// The longest that a field of ours can be.
+const BOUNDS: Bounds = Bounds {
+    name: LONGEST,
+    value: 32,
+};
 /// Bytes of the longest name of a field.
 const LONGEST: usize = 4 * MAX_NAME;
 

@@ -313,3 +313,43 @@ async fn the_longest_report_does_not_ask_for_one_day_after_the_other() {
     );
     assert_eq!(told["total"]["miss"], 2);
 }
+
+#[tokio::test]
+async fn a_past_day_that_is_something_else_hides_no_other() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = answering().await;
+    let proxy = replica(&up, &server).start().await;
+    miss(&proxy, "a", 2).await;
+    all_are(&proxy, 2).await;
+    let yesterday = before(&key(&server).await, 1);
+    server.cli(&["SET", &yesterday, "a string"]).await;
+    let odd = told(&proxy).await;
+    assert_eq!(odd["covers"], "replicas", "{odd}");
+    assert_eq!(
+        (&odd["total"]["miss"], &odd["complete"]),
+        (&json!(2), &json!(false))
+    );
+    server.cli(&["DEL", &yesterday]).await;
+    all_are(&proxy, 2).await;
+}
+
+#[tokio::test]
+async fn what_is_huge_among_the_counters_is_not_fetched() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = answering().await;
+    let proxy = replica(&up, &server).start().await;
+    miss(&proxy, "a", 1).await;
+    all_are(&proxy, 1).await;
+    let key = key(&server).await;
+    let huge =
+        "redis.call('HSET', KEYS[1], 'huge', string.rep('x', 2 ^ 24), string.rep('y', 2 ^ 24), 1)";
+    server.cli(&["EVAL", huge, "1", &key]).await;
+    let sent = server.sent().await;
+    all_are(&proxy, 1).await;
+    let sent = server.sent().await - sent;
+    assert!(sent < 1 << 20, "{sent} bytes");
+}

@@ -126,21 +126,29 @@ impl fmt::Debug for Scripts {
     }
 }
 
-/// Tells an entry that is not known; else takes the lease, or tells whose it is.
+/// Tells an entry that is not known; else takes the lease, or tells whose it is. What never ends, or is of another type, is no
+/// lease; what is of another type is no entry.
 const ASK: &str = "\
-local mark = redis.call('GETRANGE', KEYS[2], 0, ARGV[4])
+local mark = redis.pcall('GETRANGE', KEYS[2], 0, ARGV[4])
+if type(mark) == 'table' then mark = '' end
 if mark ~= '' and mark ~= ARGV[3] and ARGV[3] ~= '*' then return {mark, '', 0} end
 if ARGV[1] ~= '' and redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return {mark, '', 1} end
-return {mark, redis.call('GETRANGE', KEYS[1], 0, ARGV[5]), 0}";
+local holder = redis.pcall('GETRANGE', KEYS[1], 0, ARGV[5])
+if type(holder) == 'table' or redis.call('PTTL', KEYS[1]) == -1 then
+  if ARGV[1] == '' then return {mark, '', 0} end
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  return {mark, '', 1}
+end
+return {mark, holder, 0}";
 
 /// Has a lease live on, if it is still held.
 const RENEW: &str = "\
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+if redis.pcall('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 0";
 
 /// Ends a lease, if it is still held, and tells everybody in any case: what they look for may lie there.
 const RELEASE: &str = "\
-if redis.call('GET', KEYS[1]) == ARGV[1] then
+if redis.pcall('GET', KEYS[1]) == ARGV[1] then
   if ARGV[2] == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 end
 redis.call('PUBLISH', ARGV[4], ARGV[5])
