@@ -428,7 +428,7 @@ where
         });
         match part {
             Part::Leads(mut reader) => match reader.head().await {
-                Ok(head) => return Ok(led(&head, reader, key)),
+                Ok(head) => return Ok(led(&head, reader, &ticket)),
                 // It has come another way. If that does not answer this call, it goes without asking again.
                 Err(_) if !ready.has_gone() => errand = None,
                 Err(error) => return Err(error),
@@ -486,7 +486,11 @@ fn fault(message: &str) -> Error {
     Error::new(Kind::Internal, message)
 }
 
-fn led(head: &Head, reader: Reader, key: Key) -> Answer {
+fn led(head: &Head, reader: Reader, ticket: &Ticket) -> Answer {
+    if let Some(timing) = head.timing.as_ref().filter(|_| ticket.waited.is_so()) {
+        timing.note_waited();
+    }
+    let key = ticket.keyed.slot.key;
     Answer {
         head: head.clone(),
         body: Body::Tape(reader),

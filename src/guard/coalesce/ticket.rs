@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Board, Flight};
+use super::{Board, Flight, fleet::Waited};
 use crate::{
     call::{Call, Keyed, plan::Plan},
     dialect::{Dialect, chat::form::Form},
@@ -24,6 +24,8 @@ pub(super) struct Ticket {
     pub(super) apart: Vec<u64>,
     /// How often it has come through Refrain.
     pub(super) hops: u8,
+    /// Whether it has waited for another replica.
+    pub(super) waited: Waited,
 }
 
 impl Ticket {
@@ -37,6 +39,7 @@ impl Ticket {
             wide: call.is_wide(),
             apart: Vec::new(),
             hops: headers::hops(&call.headers),
+            waited: Waited::default(),
         }
     }
 
