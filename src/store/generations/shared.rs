@@ -142,6 +142,7 @@ pub fn plan(ours: &[Ours], known: Option<&Known>, is_lost: bool, theirs: &Theirs
 
 impl Known {
     /// Returns what is known with what was heard.
+    #[must_use]
     pub fn with(self, heard: Option<Run>) -> Self {
         let changes = heard.map_or(self.changes, |heard| heard.since(self.changes));
         Self { changes, ..self }

@@ -465,8 +465,8 @@ fn an_older_copy_with_an_earlier_purge_of_the_name_does_not_bring_back_what_a_la
     assert_eq!(registry.judge(&traits, &inscription), Standing::Dead);
     // A message that comes late is no word against it, and neither is the copy.
     assert_eq!(registry.take_in(first.clone()), TakenIn::Not);
-    let plan = follow(&registry, 7, &shared(7, &[first.clone()]));
-    assert_eq!(plan.anew, [second.clone()]);
+    let plan = follow(&registry, 7, &shared(7, std::slice::from_ref(&first)));
+    assert_eq!(plan.anew, std::slice::from_ref(&second));
     assert_eq!(registry.judge(&traits, &inscription), Standing::Dead);
     let pending = registry.pending();
     let [fresh] = &pending[..] else {
