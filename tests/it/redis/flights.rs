@@ -228,6 +228,73 @@ async fn what_is_not_stored_is_not_waited_for_twice() {
 }
 
 #[tokio::test]
+async fn what_is_too_large_or_breaks_off_is_not_waited_for_twice() {
+    let large = stream(&[&"x".repeat(2_000), "y"]);
+    let broken = stream(&["a", "b"]).cut_after(1);
+    let gate = gate();
+    for (first, others) in [
+        // Its end comes last of all.
+        (large.clone().pausing_after(2, &gate), large),
+        (broken.clone(), broken),
+    ] {
+        let Some(redis) = redis().start().await else {
+            return;
+        };
+        let begin = crate::support::gate();
+        let first = first.after(&begin);
+        let up = upstream().answers(first).answers(others).start().await;
+        let mut replicas = Vec::new();
+        for _ in 0..3 {
+            let small = "[cache]\nmax_entry = \"1KiB\"";
+            let replica = proxy(&up).honest().with(small).with_redis(&redis);
+            replicas.push(replica.start().await);
+        }
+        let leader = replicas[0].addr;
+        let leader = spawn(async move { chat_stream("hi").send(leader).await });
+        up.arrived(1).await;
+        let others = [replicas[1].addr, replicas[2].addr];
+        let others = others.map(|addr| spawn(async move { chat_stream("hi").send(addr).await }));
+        asked(&redis, 3).await;
+        begin.open();
+        for other in others {
+            assert_verdict(&other.await.unwrap(), "MISS");
+        }
+        gate.open();
+        leader.await.unwrap();
+        assert_eq!(up.count(), 3);
+        let labels = [r#"outcome="apart""#];
+        for replica in &replicas[1..] {
+            let name = "refrain_flights_awaited_total";
+            replica.assert_metric(name, &labels, 1).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_it_waits_causes_no_upstream_call() {
+    let Some(redis) = redis().start().await else {
+        return;
+    };
+    let gate = gate();
+    let up = upstream().answers(status(500).after(&gate)).start().await;
+    let replicas = fleet(&up, &redis, 2).await;
+    let leader = replicas[0].addr;
+    let leader = spawn(async move { chat("hi").send(leader).await });
+    up.arrived(1).await;
+    let gone = replicas[1].open(&chat("hi")).await;
+    asked(&redis, 2).await;
+    drop(gone);
+    replicas[1].counted(FLIGHTS, 0.0).await;
+    gate.open();
+    assert_eq!(leader.await.unwrap().status, 500);
+    unleased(&redis).await;
+    replicas[1]
+        .assert_metric("refrain_flights_led_total", &[], 0)
+        .await;
+    assert_eq!(up.count(), 1);
+}
+
+#[tokio::test]
 async fn a_call_waits_only_for_a_mode_that_would_serve_it() {
     for (held, asked_for, calls) in [
         (chat("hi"), chat_stream("hi"), 1),
@@ -482,3 +549,6 @@ fn key(lease: &str) -> Key {
     let (_, hex) = lease.split_once('{').unwrap();
     hex.trim_end_matches('}').parse().unwrap()
 }
+
+/// Flights that a replica has under way.
+const FLIGHTS: &str = "refrain_flights";
