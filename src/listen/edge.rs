@@ -2,10 +2,13 @@
 //! fails.
 //!
 //! # Scope
-//! The only place that makes HTTP of an [`Error`]. An upstream's own error is an answer and passes byte for byte.
+//! How a request is read stands in `reading`, what Refrain itself says in `response`. An upstream's own error is an answer and
+//! passes byte for byte.
+
+mod reading;
+mod response;
 
 use std::{
-    mem,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -19,15 +22,15 @@ use http::{
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
+use self::response::{content_type, of_error, ours, response, unrecorded};
 use super::{
     Answering,
     arriving::Arriving,
     breaking::Way,
     cors::{self, Cors},
     ids::Ids,
-    incoming::{self, Budget, Held, Read},
+    incoming::Budget,
     origin::{Foreign, Guard},
     outgoing::Outgoing,
     own::{Own, Said},
@@ -35,20 +38,18 @@ use super::{
 };
 use crate::{
     admin::{self, Readiness},
-    answer::{Body, replay::Replay, tasks::Tasks},
+    answer::{Body, tasks::Tasks},
     call::{
-        Call, Payload, Unkeyed,
-        address::{self, Addressed},
+        address,
         caller::{Caller, Last},
         callers::Callers,
-        keying::{self, Admitted, Identity, Keying},
-        leave::Leave,
-        plan::{Plan, Policy},
+        keying::Keying,
+        plan::Policy,
     },
-    dialect::{Dialect, envelope::error_body},
+    dialect::Dialect,
     error::{Error, Kind},
     ledger::{Arrival, Facts, Ledger, Recorded},
-    upstream::headers::{self, REQUEST_ID},
+    upstream::headers::REQUEST_ID,
 };
 
 /// The edge; clones share everything.
@@ -240,155 +241,6 @@ impl<S: Answering> Inner<S> {
         self.pass(Arrival { facts, call })
     }
 
-    /// Makes a call of a request: reads its plan, and its body where that may be keyed.
-    async fn call(
-        &self,
-        head: &mut request::Parts,
-        body: Incoming,
-        facts: &Facts,
-    ) -> Result<Call, Error> {
-        let body = Arriving::new(body, self.parts.pause);
-        let plan = self.parts.policy.plan(&head.headers);
-        let mut plan = plan.map_err(|bad| Error::new(Kind::BadHeader, bad.to_string()))?;
-        let upgrade = headers::asks_upgrade(&head.headers);
-        let (target, addressed) = self.target(&facts.target)?;
-        let asked = keying::Head {
-            method: &facts.method,
-            target: &target,
-            addressed,
-            headers: &head.headers,
-            dialect: facts.dialect,
-            upgrade,
-        };
-        let Parts { keying, policy, .. } = &*self.parts;
-        let (payload, identity) = match keying.admits(&asked, &plan) {
-            Ok(admitted) => self.read(body, &asked, admitted, facts, &mut plan).await?,
-            Err(why) if keying.goes_by_model(&asked) => {
-                self.read_for_model(body, &asked, facts, &plan, why).await?
-            }
-            Err(why) => {
-                let identity = keying.unkeyed(&asked, None, &facts.caller, &plan, why)?;
-                (incoming::stream(body), identity)
-            }
-        };
-        let Identity {
-            keyed,
-            read,
-            rule,
-            route,
-        } = identity;
-        if let Some(rule) = &rule {
-            policy.obey(rule, &mut plan);
-        }
-        Ok(Call {
-            id: facts.id.clone(),
-            method: facts.method.clone(),
-            target,
-            headers: Arc::new(mem::take(&mut head.headers)),
-            payload,
-            dialect: facts.dialect,
-            caller: facts.caller.clone(),
-            plan,
-            keyed,
-            read,
-            rule,
-            route,
-            at: 0,
-            since: None,
-            passed_over: None,
-            alone: false,
-            spent: Duration::ZERO,
-            upgrade,
-            leave: Leave::default(),
-        })
-    }
-
-    async fn read(
-        &self,
-        body: Arriving,
-        head: &keying::Head<'_>,
-        admitted: Admitted,
-        facts: &Facts,
-        plan: &mut Plan,
-    ) -> Result<(Payload, Identity), Error> {
-        let keying = &self.parts.keying;
-        let max = keying.max_body();
-        Ok(match self.parts.budget.read(body, max).await? {
-            Read::Whole(mut whole) => {
-                let size = whole.as_ref().len();
-                let identity = apart(size, || self.key(&mut whole, head, admitted, facts, plan))?;
-                (whole.into_payload(), identity)
-            }
-            Read::Partly(payload, why) => {
-                let why = admitted.unkeyed.unwrap_or(why);
-                let identity = keying.unkeyed(head, None, &facts.caller, plan, why)?;
-                (payload, identity)
-            }
-        })
-    }
-
-    /// Reads the body of a call without a key, for the model that it goes by; one that is too large goes as if it named
-    /// none.
-    async fn read_for_model(
-        &self,
-        body: Arriving,
-        head: &keying::Head<'_>,
-        facts: &Facts,
-        plan: &Plan,
-        why: Unkeyed,
-    ) -> Result<(Payload, Identity), Error> {
-        let keying = &self.parts.keying;
-        let unkeyed = |body: Option<&[u8]>| keying.unkeyed(head, body, &facts.caller, plan, why);
-        Ok(
-            match self.parts.budget.read(body, keying.max_body()).await? {
-                Read::Whole(whole) => {
-                    let body = whole.as_ref();
-                    let identity = apart(body.len(), || unkeyed(Some(body)))?;
-                    (whole.into_payload(), identity)
-                }
-                Read::Partly(payload, _) => (payload, unkeyed(None)?),
-            },
-        )
-    }
-
-    /// Takes the address of an upstream off a target.
-    fn target(&self, sent: &PathAndQuery) -> Result<(PathAndQuery, Option<usize>), Error> {
-        Ok(match Addressed::of(sent)? {
-            None => (sent.clone(), None),
-            Some(Addressed { name, target }) => {
-                let upstream = self.parts.keying.routes().find(name)?;
-                (target, Some(upstream))
-            }
-        })
-    }
-
-    /// Keys a body. LiteLLM's object goes out of it and into the plan, unless what is left cannot be read, or has no key
-    /// whatever it says: that body travels as it came.
-    fn key(
-        &self,
-        whole: &mut Held,
-        head: &keying::Head<'_>,
-        admitted: Admitted,
-        facts: &Facts,
-        plan: &mut Plan,
-    ) -> Result<Identity, Error> {
-        let Parts { keying, policy, .. } = &*self.parts;
-        let key = |body: &[u8], plan: &Plan| keying.key(head, admitted, body, &facts.caller, plan);
-        let steered = match admitted.unkeyed {
-            None => policy.steered(plan, head.headers, whole.as_ref()),
-            Some(_) => None,
-        };
-        let Some(steered) = steered else {
-            return key(whole.as_ref(), plan);
-        };
-        let identity = key(&steered.body, &steered.plan)?;
-        if !matches!(identity.keyed, Err(Unkeyed::Body(_))) {
-            *plan = steered.plan;
-            whole.replace(steered.body);
-        }
-        Ok(identity)
-    }
-
     /// Answers a request to Refrain itself, other than a probe: it is no call, but it is written down like one.
     async fn own(
         &self,
@@ -495,72 +347,6 @@ impl<S> Inner<S> {
             let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
         });
     }
-}
-
-/// Does `work` on a body of `size` bytes; what takes long does not keep other calls of the same thread waiting.
-fn apart<T>(size: usize, work: impl FnOnce() -> T) -> T {
-    // The runtime is asked only where it matters: that counts one more handle, in a place that all threads share.
-    let has_others = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-    if size > LONG && has_others() {
-        tokio::task::block_in_place(work)
-    } else {
-        work()
-    }
-}
-
-/// From so many bytes on, keying takes longer than handing a thread's other calls to another one.
-const LONG: usize = 256 << 10;
-
-/// Sends what is no call and leaves no line.
-fn unrecorded(
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Body,
-    line: OnLine,
-    version: Version,
-) -> Response<Outgoing> {
-    let way = Way::of(version, &headers, &body);
-    response(status, headers, Outgoing::unrecorded(body, line, way))
-}
-
-fn response(status: StatusCode, headers: HeaderMap, body: Outgoing) -> Response<Outgoing> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
-}
-
-/// Makes the response of an error: OpenAI's envelope.
-fn of_error(error: &Error, version: Version) -> (StatusCode, HeaderMap, Body) {
-    let kind = error.kind();
-    let mut headers = content_type("application/json");
-    if kind == Kind::SlowRequest && version < Version::HTTP_2 {
-        // The rest of its body would be read as the next request (RFC 9110 §15.5.9).
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    if kind == Kind::Unauthorized {
-        // A 401 says how to do better (RFC 9110 §11.6.1).
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    if let Some(after) = error.retry_after() {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
-    }
-    let body = error_body(error.message(), kind.as_str(), None);
-    (kind.status(), headers, ours(body))
-}
-
-/// Returns `wait` in whole seconds, as `Retry-After` has them (RFC 9110 §10.2.3): never less, and never none.
-fn whole_seconds(wait: Duration) -> u64 {
-    let more = u64::from(wait.subsec_nanos() > 0);
-    wait.as_secs().saturating_add(more).max(1)
-}
-
-fn ours(body: Bytes) -> Body {
-    Body::Replay(Replay::new(body, None))
-}
-
-fn content_type(value: &'static str) -> HeaderMap {
-    HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))])
 }
 
 #[cfg(test)]

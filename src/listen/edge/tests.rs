@@ -15,11 +15,12 @@ use super::*;
 use crate::{
     answer::{
         Answer, Eventual,
+        replay::Replay,
         retold::Teller,
         tape::{Limits, Tapes},
         verdict::{NotStored, Served},
     },
-    call::key::Secret,
+    call::{Call, Unkeyed, key::Secret},
     config::Config,
     guard::coalesce::{Flights, Judge},
     ledger::{Ledger, RecordLayer, log::Log, metrics::Metrics},
@@ -366,20 +367,4 @@ async fn what_panics_above_the_record_is_a_500_too() {
     let stack = tower::util::MapErr::new(stack, |never: Infallible| never);
     let answer = answered_by(stack).await;
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
-}
-
-#[test]
-fn a_wait_is_told_in_whole_seconds_and_never_too_short() {
-    for (millis, seconds) in [
-        (0, 1),
-        (1, 1),
-        (1_000, 1),
-        (1_001, 2),
-        (4_999, 5),
-        (5_000, 5),
-    ] {
-        let wait = Duration::from_millis(millis);
-        assert_eq!(whole_seconds(wait), seconds, "{millis}");
-    }
-    assert_eq!(whole_seconds(Duration::MAX), u64::MAX);
 }

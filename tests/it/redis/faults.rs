@@ -1,13 +1,15 @@
 //! An error of Redis in reply to a read is a miss, in reply to a write a counted loss, and to the caller nothing at all.
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::{DROPPED, ENTRIES, ERRORS, UP, WRITTEN, ask, assert_hit, echo, purge, replica};
 use crate::support::{
-    client::{assert_verdict, chat},
+    client::{assert_verdict, at_once, chat},
     proxy::{Proxy, proxy},
     redis::{Redis, redis},
     upstream::Upstream,
+    within,
 };
 
 const DOCS: &str = include_str!("../../../docs/redis.md");
@@ -70,11 +72,32 @@ async fn the_rules_that_the_docs_give_a_user_suffice() {
         return;
     };
     let up = echo().await;
-    let one = replica(&up, &server).await;
+    let (one, two) = (replica(&up, &server).await, replica(&up, &server).await);
     let tagged = chat("tagged").header("X-Cache-Tags", "a");
     assert_verdict(&one.send(&tagged).await, "MISS");
     one.counted(WRITTEN, 1.0).await;
-    purge(&one, &json!({"all": true})).await;
-    one.counted("refrain_redis_purged_total", 1.0).await;
-    one.assert_metric(ERRORS, &["kind=\"denied\""], 0).await;
+    assert_hit(&two.send(&tagged).await, "redis");
+    let together = chat("together");
+    let crowds = [&one, &two].map(|replica| at_once(replica.addr, &together, 5));
+    join_all(crowds).await;
+    let written = async { while server.keys(ENTRIES).await.len() < 2 {} };
+    within("both entries to be written", written).await;
+    assert_eq!(up.count(), 2);
+    for (order, cleared) in [
+        (json!({"pattern": "openai/*", "dry_run": true}), 0.0),
+        (json!({"tag": "a", "dry_run": true}), 0.0),
+        (json!({"model": "gpt-test", "soft": true}), 2.0),
+        (json!({"tag": "a"}), 3.0),
+        (json!({"all": true}), 4.0),
+    ] {
+        purge(&one, &order).await;
+        one.counted("refrain_redis_purged_total", cleared).await;
+    }
+    let told = two.admin("/api/stats").await.json();
+    assert_eq!(told["covers"], "replicas", "{told}");
+    assert_eq!(server.cli(&["ACL", "LOG"]).await, "");
+    for replica in [&one, &two] {
+        let denied = ["kind=\"denied\""];
+        replica.assert_metric(ERRORS, &denied, 0).await;
+    }
 }
