@@ -227,7 +227,7 @@ impl Flights {
     }
 
     /// Finds the call's part: in a flight of its slot, or at the head of a new one over `source`.
-    fn take_part(&self, call: &mut Ticket, source: impl FnOnce(Hold) -> Source) -> Part {
+    fn take_part(&self, call: &mut Ticket, source: impl FnOnce(&Ticket, Hold) -> Source) -> Part {
         loop {
             let mut board = self.board();
             let Some(flight) = call.flight(&board).cloned() else {
@@ -251,7 +251,7 @@ impl Flights {
         &self,
         board: &mut Board,
         call: &Ticket,
-        source: impl FnOnce(Hold) -> Source,
+        source: impl FnOnce(&Ticket, Hold) -> Source,
     ) -> Part {
         // An entry is put before its flight is taken off the board, so one of the two is always seen.
         if !call.plan.refresh
@@ -290,7 +290,7 @@ impl Flights {
         let (tape, reader) =
             self.0
                 .tapes
-                .record(source(hold), call.sent.clone(), keep, call.plan.store);
+                .record(source(call, hold), call.sent.clone(), keep, call.plan.store);
         let flight = Flight {
             number,
             form,
@@ -446,17 +446,18 @@ where
     let key = ticket.keyed.slot.key;
     let store = &flights.0.store;
     let fleet = flights.0.fleet.as_ref();
-    let mut errand = fleet.and_then(|_| Errand::of(&ticket, call.spent));
+    let (spent, mut asks) = (call.spent, fleet.is_some());
     let ready = Ready::new(inner, call, ticket.sent.clone());
     loop {
-        let part = flights.take_part(&mut ticket, |hold| {
-            source(flights.clone(), ready.clone(), errand.clone(), hold)
+        let part = flights.take_part(&mut ticket, |ticket, hold| {
+            let errand = asks.then(|| Errand::of(ticket, flights.0.fits, spent));
+            source(flights.clone(), ready.clone(), errand.flatten(), hold)
         });
         match part {
             Part::Leads(mut reader) => match reader.head().await {
                 Ok(head) => return Ok(led(&head, reader, key)),
-                // It has come another way. If that does not answer this call, it goes without asking again.
-                Err(_) if !ready.has_gone() => errand = None,
+                // It has come another way. If it is gone again by now, the call goes without asking once more.
+                Err(_) if !ready.has_gone() => asks = false,
                 Err(error) => return Err(error),
             },
             Part::Follows(reader, flight) => {

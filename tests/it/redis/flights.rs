@@ -388,6 +388,9 @@ async fn what_others_write_under_the_name_of_a_lease_delays_nobody() {
         &["SET", "", "x?"][..],
         &["SET", "", "p\u{0}0123456789abcdef0123456789abcdef"],
         &["LPUSH", "", "a", "b"],
+        // As a flight would write it, but for that it never ends, or not for long.
+        &["EVAL", LASTING, "1", "", "0"],
+        &["EVAL", LASTING, "1", "", "60000"],
     ] {
         let Some(redis) = redis().start().await else {
             return;
@@ -550,5 +553,9 @@ fn key(lease: &str) -> Key {
     hex.trim_end_matches('}').parse().unwrap()
 }
 
+/// Writes a claim that lives for so many milliseconds, or for good.
+const LASTING: &str = "redis.call('SET', KEYS[1], 'p\\0' .. '0123456789abcdef')
+    if ARGV[1] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+    return 1";
 /// Flights that a replica has under way.
 const FLIGHTS: &str = "refrain_flights";

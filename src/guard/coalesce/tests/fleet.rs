@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     guard::coalesce::fleet::{Awaited, Terms},
     store::redis::{
-        lease::{Holder, script::Scripted as Redis},
+        lease::{Holder, double::Scripted as Redis},
         trouble,
     },
 };
@@ -146,6 +146,27 @@ async fn an_entry_that_was_passed_over_is_no_reason_to_stay() {
     assert_eq!(choosy.await.unwrap().unwrap(), said(Verdict::Miss, "new"));
     let entry = second.memory.get(&slot(1)).unwrap();
     assert!(entry.is_newer_than(old));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_landed_and_does_not_fit_has_one_replica_lead_and_the_others_wait() {
+    let redis = Redis::default();
+    let (first, second, third) = (replica(&redis), replica(&redis), replica(&redis));
+    let leader = first.send(call_for(SILENT));
+    settle().await;
+    first.upstream.answer(Ok("data: silent\n\n"));
+    leader.await.unwrap().unwrap();
+    for house in [&second, &third] {
+        house.holds_what(&first);
+    }
+    redis.lay(slot(1), "silent");
+    redis.write();
+    // Each has been let go of by the flight that brought it, and is entitled to its usage.
+    let calls = [&second, &third].map(|house| house.send(call_for(TELLING)));
+    settle().await;
+    assert_eq!((second.upstream.calls(), third.upstream.calls()), (1, 0));
+    assert_ne!(redis.holder(&slot(1)), Holder::Nobody);
+    drop(calls);
 }
 
 #[tokio::test(start_paused = true)]
