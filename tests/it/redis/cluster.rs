@@ -106,4 +106,4 @@ async fn replica(up: &Upstream, cluster: &Cluster) -> Proxy {
     replica
 }
 
-const PROMPTS: usize = 60;
+const PROMPTS: usize = 40;

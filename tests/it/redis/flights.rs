@@ -7,24 +7,31 @@ use refrain::{
     store::redis::message::Message,
 };
 
-use super::HEARING;
+use super::{HEARING, UP};
 use crate::support::{
     client::{Answer, End, assert_verdict, at_once, chat, chat_stream},
     gate,
-    proxy::{Proxy, proxy},
+    proxy::{Proxy, Setup, proxy},
     redis::{Redis, redis},
     spawn,
     upstream::{Reply, Upstream, completion, finished, json, status, stream, upstream},
     within,
 };
 
-/// Starts `count` replicas before `up` that share `redis`.
+/// Starts `count` replicas before `up` that share `redis`, and waits until they do.
 async fn fleet(up: &Upstream, redis: &Redis, count: usize) -> Vec<Proxy> {
     let mut replicas = Vec::new();
     for _ in 0..count {
-        replicas.push(proxy(up).honest().with_redis(redis).start().await);
+        replicas.push(started(proxy(up).honest(), redis).await);
     }
     replicas
+}
+
+/// Starts a replica that shares `redis`, and waits until it does: before, it would go without a lease.
+async fn started(setup: Setup, redis: &Redis) -> Proxy {
+    let replica = setup.with_redis(redis).start().await;
+    replica.counted(UP, 1.0).await;
+    replica
 }
 
 /// Waits until somebody holds the only lease, and returns its name.
@@ -342,8 +349,8 @@ async fn a_client_that_hangs_up_gives_the_lease_back() {
         .start()
         .await;
     let cancels = "[cache]\non_disconnect = \"cancel\"";
-    let first = proxy(&up).with(cancels).with_redis(&redis).start().await;
-    let second = proxy(&up).with_redis(&redis).start().await;
+    let first = started(proxy(&up).with(cancels), &redis).await;
+    let second = started(proxy(&up), &redis).await;
     let gone = first.open(&chat("hi")).await;
     leased(&redis).await;
     up.arrived(1).await;
@@ -366,7 +373,7 @@ async fn redis_that_freezes_during_a_flight_keeps_nobody_waiting() {
         .answers(completion("hello"))
         .start()
         .await;
-    let replica = || proxy(&up).with_redis(&redis).with_budget("500ms").start();
+    let replica = || started(proxy(&up).with_budget("500ms"), &redis);
     let (leading, waiting) = (replica().await, replica().await);
     let (first, second) = (leading.addr, waiting.addr);
     let leader = spawn(async move { chat("hi").send(first).await });
@@ -435,8 +442,8 @@ async fn replicas_that_are_not_to_wait_do_not() {
         .start()
         .await;
     let off = "[coalesce]\nwait = \"off\"";
-    let first = proxy(&up).with(off).with_redis(&redis).start().await;
-    let second = proxy(&up).with(off).with_redis(&redis).start().await;
+    let first = started(proxy(&up).with(off), &redis).await;
+    let second = started(proxy(&up).with(off), &redis).await;
     let addr = first.addr;
     let slow = spawn(async move { chat("hi").send(addr).await });
     up.arrived(1).await;
@@ -458,8 +465,8 @@ async fn nobody_waits_for_longer_than_the_operator_says() {
         .start()
         .await;
     let short = "[coalesce]\nwait = \"300ms\"";
-    let first = proxy(&up).with_redis(&redis).start().await;
-    let second = proxy(&up).with(short).with_redis(&redis).start().await;
+    let first = started(proxy(&up), &redis).await;
+    let second = started(proxy(&up).with(short), &redis).await;
     let addr = first.addr;
     let slow = spawn(async move { chat("hi").send(addr).await });
     up.arrived(1).await;

@@ -79,6 +79,26 @@ async fn get_returns_none_on_redis_error_because_of_the_credential() {
     }
 }
 
+#[tokio::test]
+async fn a_cluster_that_does_not_tell_where_keys_lie_is_not_connected_to_all_the_time() {
+    let rules = "~* &* +@all -cluster|slots";
+    let plan = redis().acl("refrain", "hush", rules);
+    let plan = plan.with("cluster-enabled yes");
+    let Some(server) = plan.start().await else {
+        return;
+    };
+    let up = echo().await;
+    let proxy = proxy(&up).with_redis(&server).start().await;
+    answers(&proxy).await;
+    proxy.counted_with(ERRORS, &["kind=\"denied\""], 2.0).await;
+    let stats = server.cli(&["INFO", "stats"]).await;
+    let made = stats
+        .lines()
+        .find_map(|line| line.strip_prefix("total_connections_received:"));
+    let made: u32 = made.expect("a count").trim().parse().expect("a number");
+    assert!(made < 20, "{made} connections");
+}
+
 /// Asserts that calls are answered as they would be without Redis.
 async fn answers(proxy: &Proxy) {
     for number in 0..20 {

@@ -90,4 +90,4 @@ pub(crate) fn skip(want: &str) {
 }
 
 /// How long a test waits for something that should come at once: only a failure ever takes this long.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(120);

@@ -78,6 +78,9 @@ impl Inner {
                 // Of a cluster it is but a part: the table is asked for first.
                 if node.host.is_some() || !met.info.in_cluster {
                     node.connected(met.connection);
+                } else {
+                    // Where there is no table, it is not met again at once.
+                    node.failed(Kind::Refused, Instant::now(), dice());
                 }
             }
             Err(trouble) => self.refuse(node, trouble),
