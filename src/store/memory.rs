@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn what_is_promoted_does_not_replace_what_is_there() {
         let memory = Memory::new(1 << 20, 1 << 10);
-        let (newer, older) = (entry(1, 10), entry(1, 20));
+        let (older, newer) = (entry(1, 20), entry(1, 10));
         assert_eq!(memory.promote(&older).body.len(), 20);
         memory.put(newer);
         assert_eq!(memory.promote(&older).body.len(), 10);

@@ -89,9 +89,9 @@ async fn what_is_over_in_memory_does_not_hide_what_is_new_in_redis() {
     };
     let up = counting().await;
     let (one, two, three) = (
-        hearing(&up, &server).await,
-        hearing(&up, &server).await,
-        hearing(&up, &server).await,
+        replica(&up, &server).await,
+        replica(&up, &server).await,
+        replica(&up, &server).await,
     );
     one.send(&chat("hi").header("X-Cache-TTL", "1s")).await;
     one.counted(WRITTEN, 1.0).await;
