@@ -28,6 +28,7 @@ use refrain::{
         behind::Behind,
         generations::Generations,
         memory::Memory,
+        proofs::Proofs,
         purge::{Order, Purge, Purger, Selector},
         redis::{
             Link, Options, Redis,
@@ -107,41 +108,50 @@ async fn purge() -> Result<()> {
         sleep(Duration::from_millis(10)).await;
     }
     say(&format!("deleted them within {:?}", start.elapsed()))?;
-    ensure!(server.entries().await? == 0, "entries are left");
+    // Beside them lies what replicas agree on.
+    ensure!(server.entries().await? < 10, "entries are left");
     say(&server.slowest().await?)
 }
 
 /// Connects a store to `server`.
 async fn connect(server: &Server) -> Result<(Redis, Generations)> {
     let tasks = Tasks::default();
-    let link = Link::start(server.settings(), &tasks, |_| async { Ok(()) }).await;
-    ensure!(link.is_up(), "no connection to Redis");
     let generations = Generations::new(clock::wall());
+    let layout = Layout::new("refrain:");
+    let secret = Secret::random()?;
+    let facts = Facts::new(layout.clone(), alone(&secret, &generations));
+    let greeter = facts.clone();
+    // Before that is done nothing is written.
+    let greeting = move |early| {
+        let greeter = greeter.clone();
+        async move { greeter.greet(&early).await }
+    };
+    let link = Link::start(server.settings(), &tasks, greeting).await;
+    ensure!(link.is_up(), "no connection to Redis");
+    let proofs = Proofs::new(secret, &[], Duration::ZERO, None, &[]);
+    tasks.spawn(facts.clone().look_after(link.clone(), proofs));
     let options = Options {
         max_entry: 8 << 20,
         max_ttl: Duration::from_secs(60 * 24 * 60 * 60),
         keep_stale: Duration::from_secs(24 * 60 * 60),
         budget: Duration::from_millis(50),
-        clock: Arc::new(clock::wall),
         generations: generations.clone(),
         tasks: tasks.clone(),
     };
-    let layout = Layout::new("refrain:");
-    let facts = Facts::new(layout.clone(), alone(generations.clone())?);
     let redis = Redis::new(link, layout, facts, options);
     tasks.spawn(redis.clone().write_behind());
     Ok((redis, generations))
 }
 
 /// What a replica would agree on with others; here there are none.
-fn alone(generations: Generations) -> Result<sync::Options> {
-    Ok(sync::Options {
-        secret: Secret::random()?,
+fn alone(secret: &Secret, generations: &Generations) -> sync::Options {
+    sync::Options {
+        secret: secret.clone(),
         is_configured: true,
-        generations,
+        generations: generations.clone(),
         trust: Trust::new(Duration::MAX, tokio::time::Instant::now()),
         keep_proofs: Duration::ZERO,
-    })
+    }
 }
 
 /// Writes so many entries.

@@ -1,14 +1,12 @@
 //! What replicas share, where there is a Redis: the link to it, what goes by it, and what they agree on.
 
-use std::sync::Arc;
-
 use super::stores::keep_stale;
 use crate::{
     answer::tasks::Tasks,
     call::key::Secret,
     config::Config,
     guard::coalesce::fleet::{Fleet, Terms},
-    ledger::{clock, metrics::redis::Counts},
+    ledger::metrics::redis::Counts,
     store::{
         generations::Generations,
         proofs::Proofs,
@@ -65,7 +63,6 @@ impl Shared {
             max_ttl: config.cache.max_ttl,
             keep_stale: keep_stale(config),
             budget,
-            clock: Arc::new(clock::wall),
             generations,
             tasks: tasks.clone(),
         };

@@ -455,7 +455,7 @@ where
         });
         match part {
             Part::Leads(mut reader) => match reader.head().await {
-                Ok(head) => return Ok(led(&head, reader, key)),
+                Ok(head) => return Ok(led(&head, reader, &ticket)),
                 // It has come another way. If it is gone again by now, the call goes without asking once more.
                 Err(_) if !ready.has_gone() => asks = false,
                 Err(error) => return Err(error),
@@ -513,7 +513,11 @@ fn fault(message: &str) -> Error {
     Error::new(Kind::Internal, message)
 }
 
-fn led(head: &Head, reader: Reader, key: Key) -> Answer {
+fn led(head: &Head, reader: Reader, ticket: &Ticket) -> Answer {
+    if let Some(timing) = head.timing.as_ref().filter(|_| ticket.waited.is_so()) {
+        timing.note_waited();
+    }
+    let key = ticket.keyed.slot.key;
     Answer {
         head: head.clone(),
         body: Body::Tape(reader),

@@ -31,7 +31,7 @@ mod tests;
 use std::{
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -40,7 +40,7 @@ use tokio::time::Instant;
 
 pub use self::{
     name::{Purge, Selector, Traits},
-    registry::Row,
+    registry::{HEARD, Row},
 };
 use self::{
     registry::{Era, Registry},
@@ -61,6 +61,8 @@ struct Inner {
     registry: RwLock<Registry>,
     /// A moment, and its milliseconds of Unix time.
     anchor: (Instant, u64),
+    /// How far the clock that replicas share is ahead of that, milliseconds.
+    ahead: AtomicI64,
 }
 
 /// Up to which epoch an entry is known to be alive, and whether a soft purge has made it stale. The epoch is all but the
@@ -110,6 +112,7 @@ impl Generations {
             settled: AtomicU64::new(0),
             registry: RwLock::default(),
             anchor: (Instant::now(), codec::millis(since)),
+            ahead: AtomicI64::new(0),
         }))
     }
 
@@ -126,8 +129,8 @@ impl Generations {
     /// Does `purge`, from this moment on.
     pub fn purge(&self, purge: &Purge) -> Result<(), Unpurged> {
         let value = getrandom::u64().map_err(|_| Unpurged::Random)?;
-        let now = self.now();
-        self.change(|registry| registry.purge(purge, value, now))
+        let (now, uptime) = (self.now(), self.uptime());
+        self.change(|registry| registry.purge(purge, value, now, uptime))
     }
 
     /// Returns what purges have made of `entry`. Costs two loads where nothing was purged since the last look.
@@ -228,8 +231,8 @@ impl Generations {
     /// Takes in what an earlier process or another replica has written; returns how many purges found no room, behind which
     /// all is purged that was made before.
     pub fn load(&self, rows: impl IntoIterator<Item = Row>) -> u64 {
-        let now = self.now();
-        self.change(|registry| registry.load(rows, now))
+        let (now, uptime) = (self.now(), self.uptime());
+        self.change(|registry| registry.load(rows, now, uptime))
     }
 
     /// Has purges shared from now on: until it is known which there are, nothing is taken in.
@@ -245,9 +248,9 @@ impl Generations {
 
     /// Does this replica's part of a plan, in this era; returns how many purges found no room.
     pub fn follow(&self, plan: Plan, era: u64) -> u64 {
-        let now = self.now();
+        let (now, uptime) = (self.now(), self.uptime());
         self.change(|registry| {
-            let unfit = registry.load(plan.load, now);
+            let unfit = registry.load(plan.load, now, uptime);
             for written in [&plan.there, &plan.write, &plan.put_back] {
                 registry.note_all(written, State::Written);
             }
@@ -306,9 +309,16 @@ impl Generations {
         self.0.settled.load(Ordering::Acquire)
     }
 
+    /// Returns up to which epoch a sweep that begins now can find that nothing dead is left. Where purges are shared,
+    /// those who have not heard of one yet may still write what it concerns, for up to [`HEARD`].
+    pub fn settleable(&self) -> u64 {
+        self.read().settleable(self.uptime())
+    }
+
     /// Returns the purges that may be forgotten.
     pub fn forgettable(&self) -> Vec<Row> {
-        self.read().forgettable(self.settled(), self.now())
+        let (settled, now, uptime) = (self.settled(), self.now(), self.uptime());
+        self.read().forgettable(settled, now, uptime)
     }
 
     /// Forgets these purges, unless their names were purged again.
@@ -331,7 +341,22 @@ impl Generations {
         let (anchor, wall) = self.0.anchor;
         let later = codec::millis(moment.saturating_duration_since(anchor));
         let earlier = codec::millis(anchor.saturating_duration_since(moment));
-        wall.saturating_add(later).saturating_sub(earlier)
+        let ahead = self.0.ahead.load(Ordering::Relaxed);
+        let wall = wall.saturating_add(later).saturating_sub(earlier);
+        wall.saturating_add_signed(ahead)
+    }
+
+    /// Goes by another clock from now on, which told `wall` milliseconds of Unix time at this moment: that which all go by who
+    /// share entries.
+    pub fn set_clock(&self, wall: u64, moment: Instant) {
+        let off = i128::from(wall) - i128::from(self.wall(moment));
+        let off = i64::try_from(off).unwrap_or_default();
+        self.0.ahead.fetch_add(off, Ordering::Relaxed);
+    }
+
+    /// Returns for how long this registry has been there, milliseconds. Nobody sets that clock.
+    fn uptime(&self) -> u64 {
+        codec::millis(self.0.anchor.0.elapsed())
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Registry> {

@@ -304,7 +304,7 @@ impl Tiered {
 
     /// Deletes what is dead; forgets the purges behind which nothing dead is left.
     pub(super) async fn sweep(&self) {
-        let epoch = self.generations.epoch();
+        let epoch = self.generations.settleable();
         if self.generations.settled() < epoch {
             self.sweep_memory().await;
             self.generations.forget_released(epoch);

@@ -6,6 +6,7 @@ mod deaf;
 mod facts;
 mod faults;
 mod flights;
+mod foreign;
 mod load;
 mod network;
 mod outage;

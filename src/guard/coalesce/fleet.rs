@@ -16,7 +16,7 @@ use std::{
     array,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -93,7 +93,12 @@ pub(super) struct Errand {
     leads: bool,
     /// What of the time that it may wait for the store is spent.
     spent: Duration,
+    waited: Waited,
 }
+
+/// Whether a call has waited for a flight of another replica; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Waited(Arc<AtomicBool>);
 
 /// Whether a call is to go upstream.
 #[derive(Debug)]
@@ -201,6 +206,7 @@ impl Errand {
             waits: !plan.refresh,
             leads: plan.store,
             spent,
+            waited: ticket.waited.clone(),
         })
     }
 
@@ -227,6 +233,17 @@ impl Errand {
                 }
             }
         }
+    }
+}
+
+impl Waited {
+    fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether it has.
+    pub(super) fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -309,6 +326,7 @@ impl Inquiry<'_> {
 
     async fn wait(&mut self, until: Instant) {
         self.has_waited = true;
+        self.errand.waited.note();
         match &mut self.waiter {
             // Told or not, it looks.
             Some(waiter) => drop(timeout_at(until, waiter.told()).await),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Board, Flight};
+use super::{Board, Flight, fleet::Waited};
 use crate::{
     answer::tape::Sent,
     call::{Call, Keyed, plan::Plan},
@@ -27,6 +27,8 @@ pub(super) struct Ticket {
     pub(super) hops: u8,
     /// Whether it has gone upstream.
     pub(super) sent: Sent,
+    /// Whether it has waited for another replica.
+    pub(super) waited: Waited,
 }
 
 impl Ticket {
@@ -41,6 +43,7 @@ impl Ticket {
             apart: Vec::new(),
             hops: headers::hops(&call.headers),
             sent: Sent::default(),
+            waited: Waited::default(),
         }
     }
 

@@ -84,6 +84,20 @@ pub(super) fn write(out: &mut String, counts: &Counts) {
     let errors = Kind::ALL.map(Kind::as_str).into_iter().zip(link.troubles);
     let help = "Commands to Redis that failed, by kind";
     text::family(out, "redis_errors", help, "kind", errors);
+    let out_of_room = [
+        ("deletion", entries.crowded_out.deletions),
+        ("release", entries.crowded_out.followers),
+        ("proof", agreed.proofs_dropped),
+    ];
+    let help =
+        "What was to be sent to Redis beside entries and found no room to wait, by what it was";
+    text::family(
+        out,
+        "redis_crowded_out",
+        help,
+        "what",
+        out_of_room.into_iter(),
+    );
     let damaged = Damage::ALL.map(Damage::as_str).into_iter();
     let help = "Values in Redis that did not verify, by what was wrong";
     let series = damaged.zip(entries.damaged);

@@ -1,6 +1,6 @@
 //! The registry behind [`Generations`](super::Generations): names and their present values, within bounds.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use sha2::{Digest, Sha256};
 
@@ -62,6 +62,8 @@ struct Mark {
     count: u64,
     /// When it was done, milliseconds of Unix time.
     at: u64,
+    /// When it was heard of here, milliseconds of the registry's time: whoever did it may have another clock.
+    heard: u64,
     /// How it stands with the replicas that share it.
     state: State,
 }
@@ -75,7 +77,14 @@ impl Registry {
         self.named.len() + self.predicates.len()
     }
 
-    pub(super) fn purge(&mut self, purge: &Purge, value: u64, at: u64) -> Result<(), Unpurged> {
+    /// Does a purge, `at` a time of day that is `uptime` of the registry.
+    pub(super) fn purge(
+        &mut self,
+        purge: &Purge,
+        value: u64,
+        at: u64,
+        uptime: u64,
+    ) -> Result<(), Unpurged> {
         let name = purge.name();
         let is_known = self.named.contains_key(&name)
             || self.predicates.iter().any(|(known, ..)| *known == name);
@@ -92,14 +101,19 @@ impl Registry {
         if is_full && !is_known {
             return Err(Unpurged::Full);
         }
-        self.set(Row { name, value, at }, State::Pending);
+        self.set(Row { name, value, at }, State::Pending, uptime);
         Ok(())
     }
 
-    /// Takes in purges that were written by others, or earlier; `now` is the time of day. What is known already changes
+    /// Takes in purges that were written by others, or earlier; `now` is the time of day, `uptime` that of the registry. What is known already changes
     /// nothing, and neither does another purge of a name that is still to be written. Returns how many found no room: behind
     /// each, all is purged that was made before.
-    pub(super) fn load(&mut self, rows: impl IntoIterator<Item = Row>, now: u64) -> u64 {
+    pub(super) fn load(
+        &mut self,
+        rows: impl IntoIterator<Item = Row>,
+        now: u64,
+        uptime: u64,
+    ) -> u64 {
         let mut unfit = 0;
         for row in rows {
             match self.mark(&row.name) {
@@ -110,7 +124,7 @@ impl Registry {
                     // A moment to come would let nothing be kept any more.
                     self.purge_before(row.at.min(now));
                 }
-                _ => self.set(row, State::Written),
+                _ => self.set(row, State::Written, uptime),
             }
         }
         unfit
@@ -215,13 +229,14 @@ impl Registry {
         self.named.iter().chain(predicates)
     }
 
-    fn set(&mut self, row: Row, state: State) {
+    fn set(&mut self, row: Row, state: State, heard: u64) {
         let Row { name, value, at } = row;
         self.epoch += 1;
         let mark = Mark {
             value,
             count: self.epoch,
             at,
+            heard,
             state,
         };
         self.softens |= name::is_soft(&name);
@@ -309,11 +324,26 @@ impl Registry {
         marks.into_iter().map(row).collect()
     }
 
+    /// Returns up to which epoch a sweep that begins at `uptime` can settle: all replicas know those purges by then, and what
+    /// they have written before is found by it.
+    pub(super) fn settleable(&self, uptime: u64) -> u64 {
+        if self.era == Era::Own {
+            return self.epoch;
+        }
+        let recent = uptime.saturating_sub(millis(HEARD));
+        let recent = self.all().filter(|(_, mark)| mark.heard >= recent);
+        let first = recent.map(|(_, mark)| mark.count).min();
+        first.map_or(self.epoch, |count| count.saturating_sub(1))
+    }
+
     /// Returns what may be forgotten once nothing dead is left up to epoch `settled`. It is kept a little longer for
-    /// the flights that began before, unless room is scarce.
-    pub(super) fn forgettable(&self, settled: u64, now: u64) -> Vec<Row> {
+    /// the flights that began before, unless room is scarce; where it is shared, for those that began before it was heard of.
+    pub(super) fn forgettable(&self, settled: u64, now: u64, uptime: u64) -> Vec<Row> {
         let old = now.saturating_sub(KEPT);
-        let may_go = |mark: &Mark, scarce: bool| mark.count <= settled && (scarce || mark.at < old);
+        let is_shared = self.era != Era::Own;
+        let is_old =
+            |mark: &Mark| mark.at < old && (!is_shared || mark.heard.saturating_add(KEPT) < uptime);
+        let may_go = |mark: &Mark, scarce: bool| mark.count <= settled && (scarce || is_old(mark));
         let scarce = self.named.len() > MOST_NAMES / 2;
         let named = self.named.iter().filter(|(_, mark)| may_go(mark, scarce));
         let scarce = self.predicates.len() > MOST_PREDICATES / 2;
@@ -391,5 +421,11 @@ const MOST_NAMES: usize = 1 << 16;
 const MOST_OF_CALLERS: usize = MOST_NAMES / 4 * 3;
 /// Patterns and ages that are remembered: each is tried on every entry that is looked at anew.
 const MOST_PREDICATES: usize = 64;
+fn millis(duration: Duration) -> u64 {
+    crate::store::codec::millis(duration)
+}
+
+/// How long others may take to hear of a purge, and what they write meanwhile to arrive, with much to spare.
+pub const HEARD: Duration = Duration::from_secs(60);
 /// How long a purge is remembered at least for flights under way, milliseconds.
 const KEPT: u64 = 60 * 60 * 1000;

@@ -14,7 +14,8 @@
 //! # The era
 //! Where there is none, what keeps the purges is new or was lost, and with it those of which only replicas knew that do
 //! not run any more: another era begins, after what is known was put back, and nothing written before is alive. Where it is
-//! another than before, somebody else has found it so.
+//! another than before, somebody else has found it so. Where fewer purges were forgotten than before, what keeps them is an
+//! older copy, and so may the entries be: those that a forgotten purge concerned lie there again. That ends the era, too.
 //!
 //! # Memory
 //! What is in memory goes by what this replica knows. If it was cut off while purges were forgotten or an era began, it may
@@ -88,7 +89,8 @@ pub struct Plan {
 /// Returns what is to be done where this replica knows `ours` and has last read what is `known`; `is_lost` tells whether it
 /// may have missed changes since.
 pub fn plan(ours: &[Ours], known: Option<&Known>, is_lost: bool, theirs: &Theirs) -> Plan {
-    let is_same = known.is_some_and(|known| theirs.era == Some(known.era));
+    let is_same =
+        known.is_some_and(|known| theirs.era == Some(known.era) && !theirs.is_older(known));
     let some_forgotten = known.is_some_and(|known| theirs.forgotten > known.forgotten);
     let mut plan = Plan {
         distrust: known.is_some() && is_lost && (!is_same || some_forgotten),
@@ -126,6 +128,11 @@ impl Theirs {
             changes: self.changes,
             forgotten: self.forgotten,
         }
+    }
+
+    /// Returns whether this is a copy of before `known` was read, which has purges to come that were forgotten.
+    pub fn is_older(&self, known: &Known) -> bool {
+        self.era == Some(known.era) && self.forgotten < known.forgotten
     }
 
     /// Returns whether nothing has changed since `known` was read.
@@ -222,6 +229,31 @@ mod tests {
             assert_eq!(plan.put_back, [row("a", 1)], "{era:?}");
             assert!(!plan.distrust);
         }
+    }
+
+    #[test]
+    fn an_older_copy_is_told_from_a_life_that_goes_on() {
+        let known = known(9, 2);
+        for (era, forgotten, older) in [
+            (Some(9), 1, true),
+            (Some(9), 2, false),
+            (Some(9), 3, false),
+            (Some(8), 1, false),
+            (None, 0, false),
+        ] {
+            let theirs = theirs(era, forgotten, &[]);
+            assert_eq!(theirs.is_older(&known), older, "{era:?} {forgotten}");
+        }
+        let ours = [Ours {
+            row: row("a", 1),
+            state: State::Written,
+        }];
+        let older = theirs(Some(9), 1, &[]);
+        assert_eq!(
+            plan(&ours, Some(&known), false, &older).put_back,
+            [row("a", 1)]
+        );
+        assert!(plan(&ours, Some(&known), true, &older).distrust);
     }
 
     #[test]

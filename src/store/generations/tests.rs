@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use proptest::prelude::*;
+use tokio::time::advance;
 
 use super::*;
 use crate::{
@@ -509,4 +510,55 @@ fn a_replica_that_may_have_missed_purges_for_good_takes_its_memory_for_dead() {
     };
     registry.follow(plan, 7);
     assert_eq!(registry.standing(&entry), Standing::Dead);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_that_others_may_not_have_heard_of_is_not_settled_and_not_forgotten() {
+    let registry = registry();
+    follow(&registry, 7, &shared(7, &[]));
+    let before = registry.epoch();
+    registry.purge(&purge(Selector::All)).unwrap();
+    let after = registry.epoch();
+    assert!(registry.settleable() < after && registry.settleable() >= before);
+    advance(HEARD + Duration::from_secs(1)).await;
+    // One that is heard of now does not keep those before from being settled.
+    registry.load([row(&purge(Selector::Tag(text("a"))).name(), 1)]);
+    assert_eq!(registry.settleable(), after);
+    advance(HEARD + Duration::from_secs(1)).await;
+    assert_eq!(registry.settleable(), registry.epoch());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_of_a_replica_whose_clock_is_behind_is_kept_as_long_as_any_other() {
+    let registry = registry();
+    follow(&registry, 7, &shared(7, &[]));
+    // By that replica's clock it was done years ago.
+    registry.load([row(&purge(Selector::All).name(), 1)]);
+    registry.settle(registry.epoch());
+    assert_eq!(registry.forgettable(), []);
+    advance(Duration::from_secs(2 * 60 * 60)).await;
+    assert_eq!(registry.forgettable().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_is_shared_a_purge_is_settled_at_once() {
+    let registry = registry();
+    registry.purge(&purge(Selector::All)).unwrap();
+    assert_eq!(registry.settleable(), registry.epoch());
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_whose_clocks_differ_go_by_one() {
+    let hours = |count: u64| UNIX_EPOCH + Duration::from_secs(count * 60 * 60);
+    let (slow, fast) = (Generations::new(hours(10)), Generations::new(hours(12)));
+    let now = Instant::now();
+    for registry in [&slow, &fast] {
+        registry.set_clock(11 * 3_600_000, now);
+        // Told again, it does not add up.
+        registry.set_clock(11 * 3_600_000, now);
+    }
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(slow.now(), fast.now());
+    assert_eq!(slow.now(), 11 * 3_600_000 + 1_000);
+    assert_eq!(slow.wall(now), 11 * 3_600_000);
 }

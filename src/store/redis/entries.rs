@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, UNIX_EPOCH},
+    time::Duration,
 };
 
 use redis::Cmd;
@@ -24,7 +24,7 @@ use super::{
     Kind, Link,
     layout::Layout,
     message::Message,
-    queue::{Follower, Queue, Waiting},
+    queue::{CrowdedOut, Follower, Queue, Waiting},
     script::Scripts,
     sync::Facts,
     value,
@@ -34,8 +34,7 @@ use crate::{
     call::Slot,
     store::{
         Entry,
-        codec::{self, Damage},
-        disk::Clock,
+        codec::Damage,
         generations::Generations,
         looks::{Answer, Looks},
         record::{Found, Terms, restore},
@@ -57,9 +56,7 @@ pub struct Options {
     pub keep_stale: Duration,
     /// For all that a call may wait for Redis.
     pub budget: Duration,
-    /// The wall clock. Replicas' clocks should agree within minutes; in memory time is monotonic.
-    pub clock: Clock,
-    /// What was purged.
+    /// What was purged, and the clock that entries are dated by: that of Redis.
     pub generations: Generations,
     /// Has large bodies packed and unpacked where that may take its time.
     pub tasks: Tasks,
@@ -78,6 +75,8 @@ pub struct Counts {
     pub purged: u64,
     /// Values that did not verify, by [`Damage::ALL`].
     pub damaged: [u64; Damage::ALL.len()],
+    /// What else found no room in the queue.
+    pub crowded_out: CrowdedOut,
 }
 
 /// What the clones share.
@@ -198,6 +197,7 @@ impl Redis {
             unanswered: load(&counts.unanswered),
             purged: load(&counts.purged),
             damaged: counts.damaged.each_ref().map(load),
+            crowded_out: self.0.queue.crowded_out(),
         }
     }
 
@@ -255,16 +255,14 @@ impl Redis {
 }
 
 impl Shared {
-    /// Returns the time of day in milliseconds of Unix time.
+    /// Returns the time of day in milliseconds of Unix time, as all replicas have it.
     pub(super) fn now(&self) -> u64 {
-        let since = (self.options.clock)().duration_since(UNIX_EPOCH);
-        codec::millis(since.unwrap_or_default())
+        self.options.generations.now()
     }
 
-    /// Returns a moment's milliseconds of Unix time.
+    /// Returns a moment's milliseconds of Unix time, as all replicas have it.
     pub(super) fn wall(&self, moment: Instant) -> u64 {
-        let age = Instant::now().saturating_duration_since(moment);
-        self.now().saturating_sub(codec::millis(age))
+        self.options.generations.wall(moment)
     }
 
     /// Runs `work`, which goes through so many bytes: where it may take its time, if they are many.

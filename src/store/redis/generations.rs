@@ -9,16 +9,17 @@
 //!
 //! # Scope
 //! Reads and writes; what is to be done is decided by `store::generations::shared`. A purge is written and published at once,
-//! by one script. What is read is bounded: more than replicas ever remember is refused as a whole, as nobody could tell what
-//! was purged.
+//! by one script. What is read is bounded: more than replicas ever remember, or what is longer or another than they write, is
+//! refused as a whole, as nobody could tell what was purged. Fields that are nobody's are passed over while they are short.
 
 use std::collections::HashMap;
 
-use redis::{Cmd, Script, ScriptInvocation};
+use redis::{Script, ScriptInvocation};
 
 use super::{
     layout::Layout,
     message::Message,
+    page::{Bounds, Page, Pages},
     sync::To,
     trouble::{Kind, Trouble},
 };
@@ -29,9 +30,12 @@ use crate::store::generations::{Row, shared::Theirs};
 pub(super) struct Hash {
     key: String,
     channel: String,
+    pages: Pages,
+    /// Tells how many fields there are, what time it is (milliseconds of Unix time), and what short values some fields have.
+    head: Script,
     /// Sets purges (name, value, message), in place of others or only where there is none, counts and publishes them.
     write: Script,
-    /// Begins an era (8 bytes), unless there is one; returns that which is.
+    /// Begins an era (8 bytes), unless there is one by now that is another than is to end; returns that which is.
     begin: Script,
     /// Deletes purges (name, value) that are still the same, and counts them.
     forget: Script,
@@ -40,8 +44,14 @@ pub(super) struct Hash {
 /// The value of a field that may not be there.
 type Field = Option<Vec<u8>>;
 
-/// Where to go on, and fields with their values.
-type Page = (u64, Vec<(Vec<u8>, Vec<u8>)>);
+/// What the hash tells of itself.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// All but the purges.
+    pub(super) theirs: Theirs,
+    /// What time it is where the hash lies, milliseconds of Unix time.
+    pub(super) time: u64,
+}
 
 /// What a write does about a purge of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +67,19 @@ impl Hash {
         Self {
             key: layout.fact("generations"),
             channel: layout.channel(),
+            pages: Pages::default(),
+            head: Script::new(
+                "local kind = redis.call('TYPE', KEYS[1]).ok
+                if kind ~= 'hash' and kind ~= 'none' then return redis.error_reply('WRONGTYPE a ' .. kind) end
+                local time = redis.call('TIME')
+                local head = {redis.call('HLEN', KEYS[1]), time[1] * 1000 + math.floor(time[2] / 1000)}
+                for at, field in ipairs(ARGV) do
+                    local is_short = redis.call('HSTRLEN', KEYS[1], field) <= 32
+                    if is_short then head[at + 2] = redis.call('HGET', KEYS[1], field)
+                    else head[at + 2] = '?' end
+                end
+                return head",
+            ),
             write: Script::new(
                 "local n = 0
                 for i = 3, #ARGV, 3 do
@@ -70,7 +93,7 @@ impl Hash {
             ),
             begin: Script::new(
                 "local era = redis.call('HGET', KEYS[1], 'era')
-                if era and #era == 8 then return era end
+                if era and #era == 8 and era ~= ARGV[2] then return era end
                 redis.call('HSET', KEYS[1], 'era', ARGV[1])
                 redis.call('HINCRBY', KEYS[1], 'changes', 1)
                 return ARGV[1]",
@@ -88,19 +111,27 @@ impl Hash {
         }
     }
 
+    /// Returns where it lies.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
     /// Reads all but the purges.
-    pub(super) async fn head(&self, to: To<'_>) -> Result<Theirs, Trouble> {
-        let mut read = Cmd::new();
-        read.arg("HMGET")
-            .arg(&self.key)
-            .arg(&[ERA, CHANGES, FORGOTTEN]);
-        let (era, changes, forgotten): (Field, Field, Field) = to.ask(&self.key, &read).await?;
-        Ok(Theirs {
+    pub(super) async fn head(&self, to: To<'_>) -> Result<Head, Trouble> {
+        let mut script = self.head.key(&self.key);
+        script.arg(&[ERA, CHANGES, FORGOTTEN]);
+        let (fields, time, era, changes, forgotten): (usize, u64, Field, Field, Field) =
+            to.run(&self.key, &script).await?;
+        if fields > MOST {
+            return Err(too_many());
+        }
+        let theirs = Theirs {
             era: era.and_then(|era| Some(u64::from_le_bytes(era.try_into().ok()?))),
-            changes: count(changes),
-            forgotten: count(forgotten),
+            changes: count(changes)?,
+            forgotten: count(forgotten)?,
             rows: HashMap::new(),
-        })
+        };
+        Ok(Head { theirs, time })
     }
 
     /// Reads the purges, in pages.
@@ -108,17 +139,19 @@ impl Hash {
         let mut rows = HashMap::new();
         let mut cursor = 0_u64;
         loop {
-            let mut scan = Cmd::new();
-            scan.arg("HSCAN").arg(&self.key).arg(cursor);
-            scan.arg("COUNT").arg(PAGE);
-            let (next, page): Page = to.ask(&self.key, &scan).await?;
-            let page = page.iter().filter_map(|(name, value)| row(name, value));
-            rows.extend(page.map(|row| (row.name.clone(), row)));
+            let mut page = self.pages.of(&self.key, BOUNDS, "HSCAN");
+            page.arg(cursor).arg("COUNT").arg(PAGE);
+            let (next, page, left_out): Page<Vec<u8>> = to.run(&self.key, &page).await?;
+            if left_out > 0 {
+                return Err(Trouble::new(Kind::Type, "a field is too long"));
+            }
+            for (name, value) in page.into_iter().filter(|(name, _)| is_name(name)) {
+                let row = row(&name, &value);
+                let row = row.ok_or_else(|| Trouble::new(Kind::Type, "a purge is damaged"))?;
+                rows.insert(name, row);
+            }
             if rows.len() > MOST {
-                return Err(Trouble::new(
-                    Kind::Type,
-                    "more purges than replicas remember",
-                ));
+                return Err(too_many());
             }
             cursor = next;
             if cursor == 0 {
@@ -144,10 +177,17 @@ impl Hash {
         Ok(())
     }
 
-    /// Begins the era `fresh`, unless there is one; returns that which is.
-    pub(super) async fn begin(&self, to: To<'_>, fresh: u64) -> Result<u64, Trouble> {
+    /// Begins the era `fresh`, unless there is one that is not `over`; returns that which is.
+    pub(super) async fn begin(
+        &self,
+        to: To<'_>,
+        fresh: u64,
+        over: Option<u64>,
+    ) -> Result<u64, Trouble> {
+        let over = over.map(u64::to_le_bytes);
         let mut script = self.begin.key(&self.key);
         script.arg(&fresh.to_le_bytes()[..]);
+        script.arg(over.as_ref().map_or(&b""[..], <[u8; 8]>::as_slice));
         let era: Vec<u8> = to.run(&self.key, &script).await?;
         let odd = |_| Trouble::new(Kind::Type, "no era");
         Ok(u64::from_le_bytes(era.try_into().map_err(odd)?))
@@ -166,12 +206,15 @@ impl Hash {
     }
 }
 
-/// Reads a purge; `None` for the other fields, and for what nobody of us has written.
+/// Returns whether a field is a purge: its name begins with whether it is soft.
+fn is_name(name: &[u8]) -> bool {
+    matches!(name.first(), Some(0 | 1))
+}
+
+/// Reads a purge; `None` for what nobody of us has written.
 fn row(name: &[u8], value: &[u8]) -> Option<Row> {
-    // Names begin with whether the purge is soft.
-    let is_name = matches!(name.first(), Some(0 | 1));
     let (value, at) = value.split_first_chunk()?;
-    is_name.then_some(Row {
+    Some(Row {
         name: name.to_vec(),
         value: u64::from_le_bytes(*value),
         at: u64::from_le_bytes(at.try_into().ok()?),
@@ -186,10 +229,19 @@ fn value(row: &Row) -> [u8; 16] {
     bytes
 }
 
-/// Reads a count; what is none counts as nothing.
-fn count(field: Field) -> u64 {
-    let text = field.and_then(|field| String::from_utf8(field).ok());
-    text.and_then(|text| text.parse().ok()).unwrap_or_default()
+/// Reads a count; where there is none, nothing was counted yet.
+fn count(field: Field) -> Result<u64, Trouble> {
+    let Some(field) = field else { return Ok(0) };
+    let count = str::from_utf8(&field)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    // Redis does not count any further.
+    let count = count.filter(|count| *count < u64::MAX / 4);
+    count.ok_or_else(|| Trouble::new(Kind::Type, "a count is none"))
+}
+
+fn too_many() -> Trouble {
+    Trouble::new(Kind::Type, "more purges than replicas remember")
 }
 
 const ERA: &str = "era";
@@ -199,6 +251,11 @@ const FORGOTTEN: &str = "forgotten";
 const PAGE: usize = 200;
 /// Purges that are read at most: twice as many as one replica remembers.
 const MOST: usize = 1 << 17;
+/// The longest that is read of it. A name that is longer than replicas take in is for the registry to judge.
+const BOUNDS: Bounds = Bounds {
+    name: 8 << 10,
+    value: 32,
+};
 
 #[cfg(test)]
 mod tests {
@@ -212,19 +269,24 @@ mod tests {
             at: 1_760_000_000_000,
         };
         let written = value(&purge);
-        assert_eq!(row(&purge.name, &written), Some(purge));
-        assert_eq!(row(b"era", &written), None);
-        assert_eq!(row(b"", &written), None);
+        assert_eq!(row(&purge.name, &written), Some(purge.clone()));
+        assert!(is_name(&purge.name));
+        for name in [&b"era"[..], b"changes", b"forgotten", b"", b"z"] {
+            assert!(!is_name(name));
+        }
         assert_eq!(row(&[0, 0, 0], &written[..15]), None);
         assert_eq!(row(&[0, 0, 0], &[0; 17]), None);
         assert_eq!(row(&[0, 0, 0], b""), None);
     }
 
     #[test]
-    fn what_is_no_count_counts_as_nothing() {
-        for (field, counted) in [(&b"12"[..], 12), (b"-3", 0), (b"x", 0), (b"\xFF", 0)] {
-            assert_eq!(count(Some(field.to_vec())), counted);
+    fn what_is_no_count_is_not_taken_for_one() {
+        assert_eq!(count(Some(b"12".to_vec())).unwrap(), 12);
+        assert_eq!(count(None).unwrap(), 0, "nothing was counted yet");
+        for field in [&b""[..], b"-3", b"x", b"?", b"\xFF", b"9223372036854775807"] {
+            let trouble = count(Some(field.to_vec())).unwrap_err().about("p:g");
+            assert_eq!(trouble.kind, Kind::Type, "{field:?}");
+            assert!(trouble.to_string().contains("`DEL p:g`"), "{trouble}");
         }
-        assert_eq!(count(None), 0);
     }
 }

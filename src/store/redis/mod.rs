@@ -13,6 +13,7 @@ pub mod layout;
 pub mod lease;
 pub mod link;
 pub mod message;
+mod page;
 mod proofs;
 mod queue;
 mod script;

@@ -4,18 +4,28 @@
 //! a refusal: so the later word wins, and of two at once the refusal.
 //!
 //! # Scope
-//! What is to be written waits in a bounded outbox; it is dropped where Redis is away for too long, and merely not
-//! known to the others then. What is too old to be of use, or too much, is deleted with every write.
+//! What is to be written waits in a bounded outbox; what finds no room there is counted, and merely not known to the others.
+//! What is too old to be of use, or too much, is deleted with every write. What is of another type is nobody's proofs: it gives
+//! way to the next write, and until then there are none.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use redis::{Cmd, Script};
+use redis::Script;
 
-use super::{layout::Layout, message::Message, sync::To, trouble::Trouble};
+use super::{
+    layout::Layout,
+    message::Message,
+    page::{Bounds, Page, Pages},
+    sync::To,
+    trouble::{Kind, Trouble},
+};
 use crate::store::{codec, disk::Proof, proofs::MOST};
 
 /// What was said of a subject: when, and what, in one number.
@@ -29,6 +39,9 @@ pub(super) struct Set {
     /// How long a proof is of use.
     keep: Duration,
     waiting: Mutex<HashMap<[u8; 32], Score>>,
+    /// How many have found no room there.
+    dropped: AtomicU64,
+    pages: Pages,
     /// Adds proofs (score, subject, message) unless a later one is there, publishes them, and trims the set.
     add: Script,
 }
@@ -41,8 +54,12 @@ impl Set {
             channel: layout.channel(),
             keep,
             waiting: Mutex::default(),
+            dropped: AtomicU64::new(0),
+            pages: Pages::default(),
             add: Script::new(&format!(
-                "for i = 3, #ARGV, 3 do
+                "local kind = redis.call('TYPE', KEYS[1]).ok
+                if kind ~= 'zset' and kind ~= 'none' then redis.call('UNLINK', KEYS[1]) end
+                for i = 3, #ARGV, 3 do
                     redis.call('ZADD', KEYS[1], 'GT', ARGV[i], ARGV[i + 1])
                     redis.call('PUBLISH', ARGV[1], ARGV[i + 2])
                 end
@@ -94,11 +111,10 @@ impl Set {
         known: impl Fn(&Proof),
     ) -> Result<(), Trouble> {
         for first in (0..MOST).step_by(PAGE) {
-            let mut read = Cmd::new();
-            read.arg("ZREVRANGE").arg(&self.key);
-            read.arg(first).arg(first + PAGE - 1).arg("WITHSCORES");
-            let page: Vec<(Vec<u8>, f64)> = to.ask(&self.key, &read).await?;
-            let is_last = page.len() < PAGE;
+            let mut page = self.pages.of(&self.key, BOUNDS, "ZREVRANGE");
+            page.arg(first).arg(first + PAGE - 1).arg("WITHSCORES");
+            let (_, page, left_out): Page<f64> = unless_foreign(to.run(&self.key, &page).await)?;
+            let is_last = page.len() as u64 + left_out < PAGE as u64;
             for (member, score) in page {
                 if let Some(proof) = read_proof(&member, score, now) {
                     known(&proof);
@@ -119,11 +135,10 @@ impl Set {
         known: impl Fn(&Proof),
     ) -> Result<(), Trouble> {
         let since = now.saturating_sub(codec::millis(LATELY)) * 2;
-        let mut read = Cmd::new();
-        read.arg("ZREVRANGEBYSCORE").arg(&self.key);
+        let mut read = self.pages.of(&self.key, BOUNDS, "ZREVRANGEBYSCORE");
         read.arg("+inf").arg(since).arg("WITHSCORES");
         read.arg("LIMIT").arg(0).arg(MOST_LATELY);
-        let latest: Vec<(Vec<u8>, f64)> = to.ask(&self.key, &read).await?;
+        let (_, latest, _): Page<f64> = unless_foreign(to.run(&self.key, &read).await)?;
         for (member, score) in latest {
             if let Some(proof) = read_proof(&member, score, now) {
                 known(&proof);
@@ -132,10 +147,16 @@ impl Set {
         Ok(())
     }
 
+    /// Returns how many were dropped: too many waited.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
     fn take_back(&self, proofs: impl IntoIterator<Item = ([u8; 32], Score)>) {
         let mut waiting = self.waiting();
         for (subject, score) in proofs {
             if waiting.len() >= MOST && !waiting.contains_key(&subject) {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
             let later = waiting.entry(subject).or_default();
@@ -157,6 +178,14 @@ pub(super) fn proof(subject: [u8; 32], score: Score, now: u64) -> Proof {
     }
 }
 
+/// Takes what is of another type for nothing.
+fn unless_foreign(read: Result<Page<f64>, Trouble>) -> Result<Page<f64>, Trouble> {
+    match read {
+        Err(trouble) if trouble.kind == Kind::Type => Ok(Page::default()),
+        read => read,
+    }
+}
+
 fn read_proof(member: &[u8], score: f64, now: u64) -> Option<Proof> {
     let is_score = (0.0..EXACT).contains(&score);
     #[expect(
@@ -173,6 +202,11 @@ fn score(proof: &Proof, now: u64) -> Score {
     at * 2 + u64::from(proof.ended)
 }
 
+/// Subjects have 32 bytes.
+const BOUNDS: Bounds = Bounds {
+    name: 32,
+    value: 32,
+};
 /// Proofs that are read or written at a time.
 const PAGE: usize = 200;
 /// What was given so long ago has been read by now, unless clocks differ by more.
@@ -244,5 +278,6 @@ mod tests {
             );
         }
         assert_eq!(set.waiting().len(), MOST);
+        assert_eq!(set.dropped(), 2, "what found no room is counted");
     }
 }

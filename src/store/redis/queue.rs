@@ -42,7 +42,17 @@ struct State {
     bytes: u64,
     /// What is to follow, in all.
     followers: usize,
+    crowded_out: CrowdedOut,
     closed: bool,
+}
+
+/// What found no room, beside entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CrowdedOut {
+    /// Deletions: what is older than an entry that was not written, or spoilt, lies there on.
+    pub deletions: u64,
+    /// What was to follow: leases end by themselves.
+    pub followers: u64,
 }
 
 /// Something for the writer to do about a slot.
@@ -129,6 +139,8 @@ impl Queue {
             state.followers += 1;
             state.job(slot, now).followers.push(follower);
             self.tell(state);
+        } else {
+            state.crowded_out.followers += 1;
         }
     }
 
@@ -191,6 +203,11 @@ impl Queue {
         let given_up = before - state.entries;
         self.tell(state);
         given_up as u64
+    }
+
+    /// Returns what has found no room.
+    pub(super) fn crowded_out(&self) -> CrowdedOut {
+        self.state().crowded_out
     }
 
     /// Takes no more entries; what waits is still handed out.
@@ -258,6 +275,8 @@ impl State {
             let job = self.job(slot, now);
             job.work = Some(work);
             job.since = now;
+        } else {
+            self.crowded_out.deletions += 1;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use redis::Script;
 
-use super::value;
+use super::{page::Pages, value};
 
 /// All of them.
 #[derive(Debug)]
@@ -19,6 +19,10 @@ pub(super) struct Scripts {
     /// Adds an entry (member, when it ends) to the index of a tag, and drops from it what has ended (by now). The index
     /// ends with its last entry.
     pub(super) index: Script,
+    /// Takes the turn of all replicas for so many milliseconds, unless one has it; what does not end is nobody's turn.
+    pub(super) turn: Script,
+    /// Reads the index of a tag.
+    pub(super) pages: Pages,
 }
 
 impl Default for Scripts {
@@ -50,12 +54,23 @@ impl Default for Scripts {
                 return 1"
             )),
             index: Script::new(
-                "redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+                "local added = redis.pcall('ZADD', KEYS[1], ARGV[2], ARGV[1])
+                if type(added) == 'table' then
+                    if redis.call('TYPE', KEYS[1]).ok == 'zset' then return added end
+                    redis.call('UNLINK', KEYS[1])
+                    redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+                end
                 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
                 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
                 if last[2] then redis.call('PEXPIREAT', KEYS[1], last[2]) end
                 return 0",
             ),
+            turn: Script::new(
+                "if redis.call('PTTL', KEYS[1]) >= 0 then return 0 end
+                redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
+                return 1",
+            ),
+            pages: Pages::default(),
         }
     }
 }

@@ -4,6 +4,9 @@
 //! All entries are found by SCAN on every master, those with a tag by its index; in small pages, with a pause between two,
 //! so that Redis is never busy with it. Of each entry only the head is read, which is not verified: it is good for
 //! deleting and counting. What is not ours is left alone. A node that fails ends the look; the sweep looks again later.
+//!
+//! A sweep has found nothing only if it has seen all: every hash slot lay somewhere, and where it lay before, and what another
+//! version of Refrain has written, which cannot be judged here, was not among it.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -14,6 +17,7 @@ use super::{
     Kind, Trouble,
     entries::{Redis, Shared},
     link::Master,
+    page::{Bounds, Page},
     value,
 };
 use crate::store::{
@@ -114,15 +118,19 @@ impl Shared {
     async fn sweep_all(&self) -> Result<u64, Trouble> {
         let mut found = 0;
         let mut kept = Instant::now();
+        let places = self.link.places();
         for master in self.link.masters()? {
             let mut walk = self.walk(List::Master(&master));
             while let Some(heads) = walk.next().await? {
-                found += self.settle(&heads).await?;
+                found += self.settle(&heads).await? + unjudged(&heads);
                 if kept.elapsed() > TURN / 4 {
                     kept = Instant::now();
                     self.keep_turn().await?;
                 }
             }
+        }
+        if self.link.places() != places {
+            return Err(Trouble::new(Kind::Refused, "keys were moved meanwhile"));
         }
         Ok(found)
     }
@@ -130,15 +138,10 @@ impl Shared {
     /// Takes the turn of all replicas to sweep, if none has it. It is no lock: two that sweep at once do no harm.
     async fn take_turn(&self) -> bool {
         let key = self.layout.fact("sweep");
-        let mut command = redis::cmd("SET");
-        command
-            .arg(&key)
-            .arg(1)
-            .arg("NX")
-            .arg("PX")
-            .arg(millis(TURN));
-        let taken: Result<Option<String>, Trouble> = self.link.ask(&key, &command, PATIENCE).await;
-        taken.is_ok_and(|reply| reply.is_some())
+        let mut invocation = self.scripts.turn.arg(millis(TURN));
+        invocation.key(&key);
+        let taken: Result<bool, Trouble> = self.link.run(&key, &invocation, PATIENCE).await;
+        taken.unwrap_or_default()
     }
 
     async fn keep_turn(&self) -> Result<(), Trouble> {
@@ -256,12 +259,16 @@ impl Walk<'_> {
     }
 
     async fn indexed(&self, tag: &str, cursor: u64) -> Result<(u64, Vec<String>), Trouble> {
-        let Shared { link, layout, .. } = self.shared;
+        let Shared {
+            link,
+            layout,
+            scripts,
+            ..
+        } = self.shared;
         let key = layout.tag(tag);
-        let mut command = redis::cmd("ZSCAN");
-        command.arg(&key).arg(cursor).arg("COUNT").arg(PAGE);
-        let (next, members): (u64, Vec<(Vec<u8>, f64)>) =
-            link.ask(&key, &command, PATIENCE).await?;
+        let mut page = scripts.pages.of(&key, MEMBERS, "ZSCAN");
+        page.arg(cursor).arg("COUNT").arg(PAGE);
+        let (next, members, _): Page<Vec<u8>> = link.run(&key, &page, PATIENCE).await?;
         let slots = members.iter().filter_map(|(member, _)| layout.slot(member));
         Ok((next, slots.map(|slot| layout.entry(&slot)).collect()))
     }
@@ -281,12 +288,25 @@ fn fate(lying: &Result<Lying, Damage>, generations: &Generations) -> Fate {
     }
 }
 
+/// Returns how many of these another version of Refrain has written.
+fn unjudged(heads: &[Head]) -> u64 {
+    let others = heads
+        .iter()
+        .filter(|head| matches!(head.lying, Err(Damage::Version)));
+    others.count() as u64
+}
+
 fn millis(duration: Duration) -> u64 {
     crate::store::codec::millis(duration)
 }
 
 /// Keys of a page, about.
-const PAGE: usize = 500;
+const PAGE: usize = 200;
+/// Members of an index are shorter.
+const MEMBERS: Bounds = Bounds {
+    name: 64,
+    value: 32,
+};
 /// Questions that are put at once.
 const AT_ONCE: usize = 64;
 /// Bytes that a head usually has at most.

@@ -9,7 +9,8 @@
 //! # Scope
 //! Messages make it fast, the check makes it sure: every change of the purges is counted where they lie, so that one which
 //! was not heard of is noticed within a second. As long as the check fails, purges may be missed, and the memory is
-//! trusted for a while only (`store::trust`). Which purges are loaded, put back or forgotten is `generations::shared`'s
+//! trusted for a while only (`store::trust`). Where what lies there cannot be read, nothing in Redis can be judged: the link
+//! is given up, with a word of what is in the way, until it can. Which purges are loaded, put back or forgotten is `generations::shared`'s
 //! decision, whose secret counts `secret`'s.
 
 use std::{
@@ -30,7 +31,7 @@ use tokio::{
 use super::{
     Channel, Link, Redis,
     channel::Heard,
-    generations::{Hash, Over},
+    generations::{Hash, Head, Over},
     layout::Layout,
     link::Early,
     message::Message,
@@ -78,6 +79,8 @@ pub struct Counts {
     pub reads: u64,
     /// Purges that found no room.
     pub unfit: u64,
+    /// Proofs that were to be told to others and found no room.
+    pub proofs_dropped: u64,
 }
 
 struct Inner {
@@ -230,7 +233,14 @@ impl Facts {
             secrets: load(&self.0.secrets),
             reads: load(&self.0.reads),
             unfit: load(&self.0.unfit),
+            proofs_dropped: self.0.proofs.dropped(),
         }
+    }
+
+    /// Returns whether it is so long since this replica has known all purges that others may have forgotten one since. What it
+    /// writes meanwhile may be dead, and nobody would know.
+    pub(super) fn is_behind(&self) -> bool {
+        is_behind(self.0.state().checked, Instant::now())
     }
 }
 
@@ -255,8 +265,10 @@ impl Inner {
     /// Agrees on the secret and on what was purged, as far as anything has changed or `all` is to be read.
     async fn agree(&self, to: To<'_>, all: bool) -> Result<(), Trouble> {
         let asked = Instant::now();
-        self.agree_on_secret(to).await?;
-        self.agree_on_purges(to, all).await?;
+        let secret = self.agree_on_secret(to).await;
+        secret.map_err(|trouble| trouble.about(&self.layout.fact("secret")))?;
+        let purges = self.agree_on_purges(to, all).await;
+        purges.map_err(|trouble| trouble.about(self.hash.key()))?;
         self.state().checked = asked;
         if self.options.trust.regain() {
             tracing::debug!("purges of other replicas are known");
@@ -289,21 +301,28 @@ impl Inner {
 
     async fn agree_on_purges(&self, to: To<'_>, all: bool) -> Result<(), Trouble> {
         let generations = &self.options.generations;
-        let mut theirs = self.hash.head(to).await?;
-        let known = self.state().known;
+        let asked = Instant::now();
+        let Head { mut theirs, time } = self.hash.head(to).await?;
+        // The replicas' clocks may differ; this one is everybody's.
+        generations.set_clock(time, asked + asked.elapsed() / 2);
+        let (known, checked) = {
+            let state = self.state();
+            (state.known, state.checked)
+        };
         let is_known = known.as_ref().is_some_and(|known| theirs.is_as(known));
         if is_known && !all {
             return self.write_pending(to).await;
         }
         theirs.rows = self.hash.rows(to).await?;
-        let is_lost = self.options.trust.is_lost();
+        let is_lost = self.options.trust.is_lost() || is_behind(checked, asked);
         let plan = generations.plan(known.as_ref(), is_lost, &theirs);
         // The era comes last: before, whoever finds none judges nothing.
         self.hash.write(to, &plan.write, Over::Any).await?;
         self.hash.write(to, &plan.put_back, Over::None).await?;
+        let is_over = known.as_ref().is_some_and(|known| theirs.is_older(known));
         let era = match theirs.era {
-            Some(era) => era,
-            None => self.begin(to).await?,
+            Some(era) if !is_over => era,
+            over => self.begin(to, over).await?,
         };
         let unfit = generations.follow(plan, era);
         self.unfit.fetch_add(unfit, Ordering::Relaxed);
@@ -312,10 +331,10 @@ impl Inner {
         Ok(())
     }
 
-    async fn begin(&self, to: To<'_>) -> Result<u64, Trouble> {
+    async fn begin(&self, to: To<'_>, over: Option<u64>) -> Result<u64, Trouble> {
         let random = |_| Trouble::new(Kind::Refused, "no random bytes");
         let fresh = getrandom::u64().map_err(random)?;
-        self.hash.begin(to, fresh).await
+        self.hash.begin(to, fresh, over).await
     }
 
     async fn write_pending(&self, to: To<'_>) -> Result<(), Trouble> {
@@ -343,6 +362,9 @@ impl Inner {
                 let since = self.state().checked;
                 if self.options.trust.lose(since) {
                     tracing::debug!(error = %trouble, "purges of other replicas may be missed");
+                }
+                if trouble.kind == Kind::Type {
+                    link.give_up(&trouble);
                 }
                 PAUSE
             }
@@ -420,9 +442,31 @@ impl fmt::Debug for Facts {
     }
 }
 
+/// Returns whether a replica is behind at `now` that has known all purges when it `checked`.
+fn is_behind(checked: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(checked) > BEHIND
+}
+
 /// Between two checks.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Between two checks where no messages come.
 const DEAF: Duration = Duration::from_millis(100);
 /// For each thing that is asked.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Without a check for so long, a replica is behind: well before anybody forgets a purge that it may not know
+/// (`store::generations`).
+const BEHIND: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::generations::HEARD;
+
+    #[test]
+    fn who_is_behind_knows_before_others_forget() {
+        let now = Instant::now();
+        assert!(!is_behind(now, now + BEHIND));
+        assert!(is_behind(now, now + BEHIND + PAUSE));
+        assert!(BEHIND * 2 < HEARD, "what is under way by then arrives, too");
+    }
+}

@@ -68,6 +68,21 @@ impl Trouble {
             what: what.into(),
         }
     }
+
+    /// Names the key that the failure is about, and what helps, where something else lies there than Refrain keeps.
+    #[must_use]
+    pub(super) fn about(self, key: &str) -> Self {
+        let Self { kind, what } = self;
+        match kind {
+            Kind::Type => Self::new(
+                kind,
+                format!(
+                    "`{key}` is not what Refrain keeps there ({what}); `DEL {key}` has it made anew"
+                ),
+            ),
+            _ => Self { kind, what },
+        }
+    }
 }
 
 impl From<RedisError> for Trouble {

@@ -110,6 +110,9 @@ impl Shared {
 
     /// Writes an entry, unless it was purged or has ended meanwhile.
     async fn write(&self, key: &str, put: &Put) -> Result<(), Trouble> {
+        if self.facts.is_behind() {
+            return Err(Trouble::new(Kind::Away, "purges may have been missed"));
+        }
         let entry = &put.entry;
         let left = self.left(entry);
         let Some(value) = self.value(entry).await.filter(|_| left > 0) else {

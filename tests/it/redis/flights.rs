@@ -197,6 +197,33 @@ async fn a_refusal_is_the_leaders_own_and_the_next_one_leads() {
 }
 
 #[tokio::test]
+async fn a_wait_for_another_replica_does_not_count_as_refrains_own_overhead() {
+    let Some(redis) = redis().start().await else {
+        return;
+    };
+    let gate = gate();
+    let up = upstream()
+        .answers(status(500).after(&gate))
+        .answers(completion("hello"))
+        .start()
+        .await;
+    let replicas = fleet(&up, &redis, 2).await;
+    let (first, second) = (replicas[0].addr, replicas[1].addr);
+    let leader = spawn(async move { chat("hi").send(first).await });
+    up.arrived(1).await;
+    let other = spawn(async move { chat("hi").send(second).await });
+    asked(&redis, 2).await;
+    gate.open();
+    leader.await.unwrap();
+    assert_verdict(&other.await.unwrap(), "MISS");
+    let [ended, overhead] = ["refrain_calls_total", "refrain_overhead_seconds_count"];
+    replicas[1].counted(ended, 1.0).await;
+    assert!(replicas[1].metric(overhead, &[]).await.abs() < 0.5);
+    replicas[1].send(&chat("by itself")).await;
+    replicas[1].counted(overhead, 1.0).await;
+}
+
+#[tokio::test]
 async fn what_is_not_stored_is_not_waited_for_twice() {
     for reply in [
         status(500),

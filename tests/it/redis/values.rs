@@ -93,10 +93,10 @@ async fn a_value_that_is_far_too_large_is_not_even_fetched() {
     server
         .ask::<()>(cmd("SETRANGE").arg(&key).arg(200 << 20).arg("x"))
         .await;
-    let before = sent(&server).await;
+    let before = server.sent().await;
     let two = replica(&up, &server).await;
     assert_verdict(&ask(&two, "hi").await, "MISS");
-    let fetched = sent(&server).await - before;
+    let fetched = server.sent().await - before;
     assert!(fetched < 50 << 20, "{fetched} bytes");
 }
 
@@ -106,15 +106,6 @@ async fn newest(server: &Redis, known: &[Vec<u8>]) -> Vec<u8> {
     keys.retain(|key| !known.contains(key));
     assert_eq!(keys.len(), 1, "{keys:?}");
     keys.remove(0)
-}
-
-/// Returns how many bytes it has sent to all clients.
-async fn sent(server: &Redis) -> u64 {
-    let stats = server.cli(&["INFO", "stats"]).await;
-    let line = stats
-        .lines()
-        .find_map(|line| line.strip_prefix("total_net_output_bytes:"));
-    line.unwrap().trim().parse().unwrap()
 }
 
 /// What is done to values.

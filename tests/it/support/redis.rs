@@ -253,6 +253,15 @@ impl Redis {
         count.unwrap_or(0)
     }
 
+    /// Returns how many bytes it has sent to all clients.
+    pub(crate) async fn sent(&self) -> u64 {
+        let stats = self.cli(&["INFO", "stats"]).await;
+        let before = "total_net_output_bytes:";
+        let line = stats.lines().find_map(|line| line.strip_prefix(before));
+        let sent = line.and_then(|line| line.trim().parse().ok());
+        sent.expect("a count of bytes")
+    }
+
     /// Stops the process where it stands (SIGSTOP): its sockets stay open, and nothing is answered.
     pub(crate) fn freeze(&self) {
         self.is_frozen.store(true, Ordering::Relaxed);

@@ -128,12 +128,14 @@ impl fmt::Debug for Scripts {
 
 /// Tells an entry that is not known, by its first bytes up to the end of what is its own: those before, too, as one that was
 /// softened is another. Else takes the lease, or tells whose it is. What does not end as a lease does is
-/// nobody's: were it waited for, that would have no end, either.
+/// nobody's: were it waited for, that would have no end, either. What is of another type is no lease, and no entry.
 const ASK: &str = "\
-local mark = redis.call('GETRANGE', KEYS[2], 0, ARGV[4])
+local mark = redis.pcall('GETRANGE', KEYS[2], 0, ARGV[4])
+if type(mark) == 'table' then mark = '' end
 if mark ~= '' and mark ~= ARGV[3] and ARGV[3] ~= '*' then return {mark, '', 0} end
 local left = redis.call('PTTL', KEYS[1])
-if left >= 0 and left <= tonumber(ARGV[2]) then return {mark, redis.call('GETRANGE', KEYS[1], 0, ARGV[5]), 0} end
+local holder = redis.pcall('GETRANGE', KEYS[1], 0, ARGV[5])
+if left >= 0 and left <= tonumber(ARGV[2]) and type(holder) ~= 'table' then return {mark, holder, 0} end
 if ARGV[1] == '' then return {mark, '', 0} end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return {mark, '', 1}";

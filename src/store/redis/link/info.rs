@@ -9,6 +9,8 @@ pub(super) struct Info {
     pub(super) in_cluster: bool,
     /// What it does when it is full.
     pub(super) policy: Option<String>,
+    /// Of which Redis it is, or which it takes itself for.
+    pub(super) version: Option<(u32, u32)>,
 }
 
 impl Info {
@@ -22,7 +24,13 @@ impl Info {
             is_replica: field("role") == Some("slave"),
             in_cluster: field("cluster_enabled") == Some("1"),
             policy: field("maxmemory_policy").map(str::to_owned),
+            version: field("redis_version").and_then(version),
         }
+    }
+
+    /// Returns whether it lacks commands that replicas need to agree (`ZADD` with `GT`).
+    pub(super) fn is_too_old(&self) -> bool {
+        self.version.is_some_and(|version| version < OLDEST)
     }
 
     /// Returns the policy, if it lets keys go that are to stay: those of purges, which have no expiry.
@@ -32,6 +40,14 @@ impl Info {
         (!is_careful).then_some(policy)
     }
 }
+
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split('.').map(|part| part.parse().ok());
+    Some((parts.next()??, parts.next()??))
+}
+
+/// The oldest Redis that has all that is asked of it. Valkey takes itself for Redis 7.2.
+const OLDEST: (u32, u32) = (6, 2);
 
 #[cfg(test)]
 mod tests {
@@ -48,6 +64,24 @@ mod tests {
             Info::default()
         );
         assert_eq!(Info::read(""), Info::default());
+    }
+
+    #[test]
+    fn a_server_without_what_replicas_need_is_too_old() {
+        for (version, old) in [
+            ("6.2.0", false),
+            ("7.0.15", false),
+            ("7.2.4", false),
+            ("10.0.0", false),
+            ("6.0.16", true),
+            ("5.0.14", true),
+            ("255.255.255", false),
+            ("unstable", false),
+            ("", false),
+        ] {
+            let info = Info::read(&format!("redis_version:{version}\r\n"));
+            assert_eq!(info.is_too_old(), old, "{version}");
+        }
     }
 
     #[test]

@@ -140,6 +140,11 @@ impl Inner {
         if info.in_cluster {
             self.in_cluster.store(true, Ordering::Relaxed);
         }
+        if info.is_too_old() && !self.is_aged.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "redis is too old: replicas need 6.2 or later, or Valkey, to tell each other all"
+            );
+        }
         let mut told = locked(&self.policy);
         let policy = info.careless_policy();
         if let Some(policy) = policy

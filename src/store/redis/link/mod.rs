@@ -83,6 +83,8 @@ struct Inner {
     trouble: Mutex<Option<Trouble>>,
     /// The policy that the operator was told of.
     policy: Mutex<Option<String>>,
+    /// Whether the operator was told that a server is too old.
+    is_aged: AtomicBool,
     /// Whether it is a cluster, as the operator or a server said.
     in_cluster: AtomicBool,
     /// Whether the cluster has said that the table is old.
@@ -182,15 +184,29 @@ impl Link {
         node.is_some_and(|node| node.is_up())
     }
 
-    /// Returns every server that keys lie on, whether it can be asked or not.
+    /// Gives up all connections because of `trouble`, which the greeting is to find or not to find any more.
+    pub(super) fn give_up(&self, trouble: &Trouble) {
+        let inner = self.inner();
+        for node in inner.table.load().nodes() {
+            if let Some(live) = node.connection(Entrance::Main) {
+                inner.give_up(node, &live, trouble);
+            }
+        }
+    }
+
+    /// Returns every server that keys lie on, whether it can be asked or not. Fails where a part of the keys lies nowhere.
     pub fn masters(&self) -> Result<Vec<Master>, Trouble> {
         let table = self.inner().table.load();
-        let masters = table.nodes().iter().map(|node| Master(node.host.clone()));
-        let masters: Vec<_> = masters.collect();
-        if masters.is_empty() {
-            return Err(Trouble::new(Kind::Away, "no server is known"));
+        if !table.is_whole() {
+            return Err(Trouble::new(Kind::Away, "a part of the cluster is missing"));
         }
-        Ok(masters)
+        let masters = table.nodes().iter().map(|node| Master(node.host.clone()));
+        Ok(masters.collect())
+    }
+
+    /// Returns what lies where now, to be compared with what lies where later.
+    pub(super) fn places(&self) -> Arc<impl PartialEq + use<>> {
+        self.inner().table.load_full()
     }
 
     /// Sends a command to one server: for SCAN, and for what goes by server.
@@ -309,6 +325,7 @@ impl Inner {
             working: Working::default(),
             trouble: Mutex::default(),
             policy: Mutex::default(),
+            is_aged: AtomicBool::new(false),
             in_cluster: AtomicBool::new(in_cluster),
             is_old: AtomicBool::new(in_cluster),
             asked: Mutex::default(),

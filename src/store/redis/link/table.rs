@@ -56,6 +56,18 @@ impl Table {
         &self.nodes
     }
 
+    /// Returns whether every key lies somewhere.
+    pub(super) fn is_whole(&self) -> bool {
+        let mut next = 0;
+        for range in &self.ranges {
+            if range.first > next {
+                return false;
+            }
+            next = next.max(range.last.saturating_add(1));
+        }
+        next == SLOTS
+    }
+
     /// Returns the server at `host`.
     pub(super) fn at(&self, host: Option<&Host>) -> Option<&Arc<Node>> {
         let mut nodes = self.nodes.iter();
@@ -73,6 +85,13 @@ impl Table {
         (slot <= range.last).then(|| self.nodes.get(range.node))?
     }
 
+    /// Returns what lies where, by first and last hash slot.
+    fn places(&self) -> impl Iterator<Item = (u16, u16, Option<&Host>)> {
+        let host = |node: usize| self.nodes.get(node).and_then(|node| node.host.as_ref());
+        let ranges = self.ranges.iter();
+        ranges.map(move |range| (range.first, range.last, host(range.node)))
+    }
+
     fn place(&mut self, host: &Host, before: &Self) -> Option<usize> {
         let host = Some(host);
         let known = self
@@ -86,6 +105,13 @@ impl Table {
             return self.nodes.len().checked_sub(1);
         }
         known
+    }
+}
+
+/// Tables are alike where every key lies at the same host.
+impl PartialEq for Table {
+    fn eq(&self, other: &Self) -> bool {
+        self.places().eq(other.places())
     }
 }
 
@@ -131,6 +157,25 @@ mod tests {
         assert!(table.of_key(b"foo").is_some() && table.at(None).is_some());
         let table = Table::told(&[(0, 16_383, host(1))], &table);
         assert_eq!(port(&table, "foo"), Some(1));
+    }
+
+    #[test]
+    fn a_table_with_a_gap_is_not_whole_and_one_that_was_moved_is_another() {
+        assert!(Table::of_one().is_whole());
+        assert!(!Table::default().is_whole());
+        let told = |slots: &[_]| Table::told(slots, &Table::default());
+        let whole = told(&[(100, 16_383, host(2)), (0, 99, host(1))]);
+        assert!(whole.is_whole());
+        for gap in [
+            &[(0, 99, host(1)), (101, 16_383, host(2))][..],
+            &[(1, 16_383, host(1))],
+            &[(0, 16_382, host(1))],
+        ] {
+            assert!(!told(gap).is_whole(), "{gap:?}");
+        }
+        assert!(whole == told(&[(0, 99, host(1)), (100, 16_383, host(2))]));
+        assert!(whole != told(&[(0, 98, host(1)), (99, 16_383, host(2))]));
+        assert!(whole != told(&[(0, 99, host(1)), (100, 16_383, host(3))]));
     }
 
     #[test]
