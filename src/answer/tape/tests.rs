@@ -334,9 +334,9 @@ async fn the_keeper_hears_why_nothing_will_be_stored_and_nothing_of_what_is_aban
         let (mut script, source) = Script::new();
         let tapes = tapes(|_| {});
         let heard = Arc::new(Mutex::new(None));
-        let hears = heard.clone();
+        let notes = heard.clone();
         let keep: Keep = Box::new(move |recorded| {
-            *hears.lock().unwrap() = recorded.as_ref().err().copied();
+            *notes.lock().unwrap() = recorded.as_ref().err().copied();
             Err(NotStored::Broken)
         });
         let (_tape, mut leader) = tapes.record(source, sent(), keep, true);
