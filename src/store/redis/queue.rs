@@ -190,12 +190,12 @@ impl Queue {
         self.tell(state);
     }
 
-    /// Gives up what has waited since before `moment`, deletions excepted; returns how many entries there were.
+    /// Gives up the entries that have waited since before `moment`; returns how many there were.
     pub(super) fn give_up(&self, moment: Instant) -> u64 {
         let mut state = self.state();
         let before = state.entries;
         let jobs = state.jobs.iter();
-        let late = jobs.filter(|(_, job)| job.since < moment && !job.is_deletion());
+        let late = jobs.filter(|(_, job)| job.since < moment && job.is_put());
         let late: Vec<_> = late.map(|(slot, _)| *slot).collect();
         for slot in &late {
             state.give_up(slot);
@@ -327,16 +327,13 @@ impl State {
         Some(work)
     }
 
-    /// Leaves of an entry that what is older is to be deleted, and of all else nothing.
+    /// Leaves of an entry that what is older is to be deleted. What follows stays: a lease that was asked for while Redis hung
+    /// is taken once it goes on, and somebody has to give it back.
     fn give_up(&mut self, slot: &Slot) {
-        let work = self.take_back(slot);
-        let Some(job) = self.jobs.remove(slot) else {
-            return;
-        };
-        self.followers -= job.followers.len();
-        self.order.retain(|waiting| waiting != slot);
-        if let Some(Work::Put(put)) = work {
-            self.add(*slot, Work::Outdate(put.entry.made), job.since);
+        if let Some(Work::Put(put)) = self.take_back(slot)
+            && let Some(since) = self.jobs.get(slot).map(|job| job.since)
+        {
+            self.add(*slot, Work::Outdate(put.entry.made), since);
         }
     }
 
@@ -366,8 +363,8 @@ impl State {
 }
 
 impl Job {
-    fn is_deletion(&self) -> bool {
-        matches!(self.work, Some(Work::Outdate(_) | Work::Discard(_)))
+    fn is_put(&self) -> bool {
+        matches!(self.work, Some(Work::Put(_)))
     }
 }
 

@@ -198,7 +198,7 @@ async fn what_follows_an_entry_is_handed_out_with_it_or_behind_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_follows_is_bounded_and_given_up_with_the_entry() {
+async fn a_lease_that_follows_an_entry_which_is_given_up_is_given_back_all_the_same() {
     let queue = Queue::default();
     let now = Instant::now();
     for _ in 0..MOST + 10 {
@@ -207,7 +207,10 @@ async fn what_follows_is_bounded_and_given_up_with_the_entry() {
     put(&queue, 1, 10);
     assert_eq!(queue.state().followers, MOST);
     assert_eq!(queue.give_up(now + Duration::from_secs(1)), 1);
-    assert_eq!(queue.state().followers, 0);
+    assert_eq!(queue.state().followers, MOST, "bounded they are");
     assert_eq!(waiting(&queue, 1), Some(Waits::Nothing));
-    assert!(names(&queue.take().await.unwrap()).is_empty());
+    let batch = queue.take().await.unwrap();
+    assert_eq!(names(&batch), vec!["a"; MOST]);
+    assert!(matches!(batch[0].1.work, Some(Work::Outdate(_))));
+    assert_eq!(queue.state().followers, 0);
 }
