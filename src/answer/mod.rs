@@ -17,7 +17,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -86,6 +86,8 @@ pub struct Asked {
 pub struct Timing {
     total_us: AtomicU64,
     failed: OnceLock<Tries>,
+    /// Whether the call had waited for another replica's before it was sent.
+    has_waited: AtomicBool,
 }
 
 /// The content of an answer.
@@ -118,6 +120,16 @@ impl Timing {
     /// Returns the tries that failed before this one, if any did.
     pub fn failed(&self) -> Option<Tries> {
         self.failed.get().copied()
+    }
+
+    /// Notes that the call had waited for another replica's before it was sent.
+    pub fn note_waited(&self) {
+        self.has_waited.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the call had waited for another replica's before it was sent.
+    pub fn has_waited(&self) -> bool {
+        self.has_waited.load(Ordering::Relaxed)
     }
 
     /// Returns the time until the end, or as far as the answer got.

@@ -9,7 +9,7 @@
 //! notice.
 //!
 //! ## Inline -> Task
-//! A reader joins; or the inline reader is dropped and the answer is worth finishing; or the inline reader has not
+//! A reader joins; or the inline reader is dropped and the answer is worth finishing, which one that was not even asked for is not; or the inline reader has not
 //! come back for a second after it was given a piece (its client does not read). There is no way back.
 //!
 //! # Bounds
@@ -98,14 +98,19 @@ pub type Source = Pin<Box<dyn Future<Output = Result<Option<Sourced>, Error>> + 
 /// What a source brings.
 pub type Sourced = (Head, Content, Listener);
 
+/// Whether the call for an answer has left Refrain; clones share it. Before that nothing is lost with it.
+#[derive(Clone, Debug, Default)]
+pub struct Sent(Arc<AtomicBool>);
+
 /// Hears what became of an answer.
 pub type Told = Box<dyn Fn(Summary) + Send + Sync>;
 
 /// Cuts off a client that does not read.
 pub type Cut = Box<dyn FnOnce() + Send>;
 
-/// Decides about a tape that has come to its end, and stores it.
-pub type Keep = Box<dyn FnOnce(Recording<'_>) -> Result<(), NotStored> + Send>;
+/// Decides about a tape that has come to its end, and stores it. Where nothing of it can be stored it hears why, as soon as
+/// that is certain; of a tape that is abandoned it hears nothing.
+pub type Keep = Box<dyn FnOnce(Result<Recording<'_>, NotStored>) -> Result<(), NotStored> + Send>;
 
 /// A tape that is complete, as its keeper sees it.
 #[derive(Debug)]
@@ -159,11 +164,12 @@ impl Tapes {
         }))
     }
 
-    /// Starts a tape and its first reader. Nothing happens before the reader is polled. `wanted` tells whether the
-    /// caller wants the result stored.
-    pub fn record(&self, source: Source, keep: Keep, wanted: bool) -> (Tape, Reader) {
+    /// Starts a tape and its first reader. Nothing happens before the reader is polled. `sent` is what `source` notes that it
+    /// has gone upstream by. `wanted` tells whether the caller wants the result stored.
+    pub fn record(&self, source: Source, sent: Sent, keep: Keep, wanted: bool) -> (Tape, Reader) {
         let shared = Arc::new(Shared {
             pool: self.0.clone(),
+            sent,
             wanted: AtomicBool::new(wanted),
             seat: Mutex::new(Seat {
                 stage: Stage::Calling(source),
@@ -374,6 +380,17 @@ impl Reader {
     /// Returns what is known of the answer, once it has ended.
     pub fn summary(&self) -> Option<Summary> {
         self.shared.state().summary
+    }
+}
+
+impl Sent {
+    /// Notes that the call has left.
+    pub fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -108,9 +108,12 @@ impl Shared {
     pub(super) fn trouble(&self) -> Option<String> {
         let is_deaf = !self.channel.is_hearing();
         let deaf = || is_deaf.then(|| "redis: news of other replicas are not heard".to_owned());
+        let is_unsure = !self.facts.counts().trusted;
+        let unsure =
+            || is_unsure.then(|| "redis: purges of other replicas may be missed".to_owned());
         let away = self.link.trouble();
         let told = |trouble: Trouble| format!("redis: {}: {trouble}", trouble.kind.as_str());
-        away.map(told).or_else(deaf)
+        away.map(told).or_else(unsure).or_else(deaf)
     }
 
     /// Returns what was done so far.

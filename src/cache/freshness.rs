@@ -89,6 +89,18 @@ pub fn fit(facts: Facts, plan: &Plan) -> Fit {
     }
 }
 
+/// Decides whether a newer entry than one that was passed over for this reason may answer the call.
+pub fn is_cured_by_newer(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Expired
+            | Reason::MaxAge
+            | Reason::MinFresh
+            | Reason::Untrusted
+            | Reason::UsageMissing
+    )
+}
+
 /// Decides whether an entry past its lifetime may stand in for a failed upstream: not where the caller asked for a new
 /// answer or for freshness left, nor past the caller's own `max-age`.
 pub fn stands_in(facts: Facts, plan: &Plan) -> bool {
@@ -249,6 +261,26 @@ mod tests {
         plan.stale_if_error = secs(30);
         assert!(stands_in(untrusted(70), &plan));
         assert!(!stands_in(untrusted(71), &plan));
+    }
+
+    #[test]
+    fn a_newer_entry_cures_what_is_wrong_with_an_older_one_and_not_what_the_call_wants() {
+        let cured: Vec<_> = Reason::ALL
+            .into_iter()
+            .filter(|reason| is_cured_by_newer(*reason))
+            .map(Reason::as_str)
+            .collect();
+        let mut expected = [
+            "expired",
+            "max_age",
+            "min_fresh",
+            "untrusted",
+            "usage_missing",
+        ];
+        let mut cured = cured;
+        cured.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(cured, expected);
     }
 
     #[test]

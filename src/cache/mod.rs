@@ -207,17 +207,22 @@ where
         case: Case,
         mut miss: Miss,
     ) -> Result<Answer, Error> {
-        // Who wants a new answer has no use for an old one, so it is not looked for any deeper.
-        if miss.old.is_none() && !call.plan.refresh && self.0.store.lies_deeper(&asked.slot) {
+        if self.looks_deeper(&call, &asked, &miss) {
             // Boxed, as is all that few calls wait for: a future is moved with the room for all that it may ever await.
             let began = Instant::now();
             let found = Box::pin(self.0.store.fetch(&asked.slot)).await;
             call.spent += began.elapsed();
             let (found, tier) =
                 found.map_or((None, Tier::Disk), |(found, tier)| (Some(found), tier));
-            match self.try_to_give(found, &call, &asked, case, tier) {
-                Ok(answer) => return Ok(answer),
-                Err(deeper) => miss = deeper,
+            // What is no newer than what was passed over is that.
+            let is_news = found
+                .as_deref()
+                .map_or(miss.old.is_none(), |found| is_newer(found, &miss));
+            if is_news {
+                match self.try_to_give(found, &call, &asked, case, tier) {
+                    Ok(answer) => return Ok(answer),
+                    Err(deeper) => miss = deeper,
+                }
             }
         }
         if miss.untold
@@ -232,6 +237,18 @@ where
             }
         }
         self.go_on(call, asked, case, miss).await
+    }
+
+    /// Returns whether what lies behind the memory may answer a call that what is in memory does not.
+    fn looks_deeper(&self, call: &Call, asked: &Keyed, miss: &Miss) -> bool {
+        let store = &self.0.store;
+        if miss.old.is_some() {
+            return !miss.untold
+                && freshness::is_cured_by_newer(miss.reason)
+                && store.may_lie_newer(&asked.slot);
+        }
+        // Who wants a new answer has no use for an old one, so it is not looked for any deeper.
+        !call.plan.refresh && store.lies_deeper(&asked.slot)
     }
 
     /// Gives what was `found` in this `tier`, if it fits and the caller's proof allows that.
@@ -333,6 +350,12 @@ impl Miss {
             untold: false,
         }
     }
+}
+
+/// Returns whether `found` is another entry than the one that was passed over.
+fn is_newer(found: &Entry, miss: &Miss) -> bool {
+    let old = miss.old.as_ref();
+    old.is_none_or(|(old, _)| found.supersedes(old))
 }
 
 /// Answers from `found` in this `tier`, if it fits.

@@ -48,7 +48,7 @@ use crate::{
     answer::{
         Answer, Body, Head,
         retold::Retold,
-        tape::{Keep, Reader, Recording, Source, Tape, Tapes},
+        tape::{Keep, Reader, Recording, Sent, Source, Tape, Tapes},
         verdict::{NotStored, Reason, Served, Verdict},
     },
     call::{Call, Slot, key::Key, plan::Plan},
@@ -227,7 +227,7 @@ impl Flights {
     }
 
     /// Finds the call's part: in a flight of its slot, or at the head of a new one over `source`.
-    fn take_part(&self, call: &mut Ticket, source: impl FnOnce(Hold) -> Source) -> Part {
+    fn take_part(&self, call: &mut Ticket, source: impl FnOnce(&Ticket, Hold) -> Source) -> Part {
         loop {
             let mut board = self.board();
             let Some(flight) = call.flight(&board).cloned() else {
@@ -251,7 +251,7 @@ impl Flights {
         &self,
         board: &mut Board,
         call: &Ticket,
-        source: impl FnOnce(Hold) -> Source,
+        source: impl FnOnce(&Ticket, Hold) -> Source,
     ) -> Part {
         // An entry is put before its flight is taken off the board, so one of the two is always seen.
         if !call.plan.refresh
@@ -287,7 +287,10 @@ impl Flights {
             hold: hold.clone(),
         };
         let keep = keep(landing, wishes.clone(), retold.clone());
-        let (tape, reader) = self.0.tapes.record(source(hold), keep, call.plan.store);
+        let (tape, reader) =
+            self.0
+                .tapes
+                .record(source(call, hold), call.sent.clone(), keep, call.plan.store);
         let flight = Flight {
             number,
             form,
@@ -312,26 +315,35 @@ impl Flights {
     }
 }
 
-/// What happens when a flight's tape is complete. However the tape ends, the flight is taken off the board, and its
-/// lease ends, when its keeper is gone.
+/// What happens when a flight's tape is complete, or is certain not to be stored: then its lease ends as that says. However the
+/// tape ends, the flight is taken off the board, and its lease ends, when its keeper is gone.
 fn keep(landing: Landing, wishes: Arc<Mutex<Wishing>>, retold: Retold) -> Keep {
-    Box::new(move |recording: Recording<'_>| {
-        let inner = &landing.flights.0;
-        let mut wishes = lock(&wishes);
-        let wishes = wishes.grant(|asked| serves(&recording, &retold, landing.form, asked));
-        let flown = Flown {
-            slot: landing.of.slot,
-            form: landing.form,
-            label: &landing.of.label,
-            wishes,
-            recording,
-            now: Instant::now(),
-        };
-        let entry = (inner.judge)(flown);
-        let kept = entry.and_then(|entry| landing.land(Entry { retold, ..entry }));
+    Box::new(move |recorded: Result<Recording<'_>, NotStored>| {
+        let kept = recorded.and_then(|recording| store(&landing, recording, &wishes, retold));
         landing.hold.end(fleet::end(kept));
         kept
     })
+}
+
+/// Has what a flight has brought judged, and stored if it is good.
+fn store(
+    landing: &Landing,
+    recording: Recording<'_>,
+    wishes: &Mutex<Wishing>,
+    retold: Retold,
+) -> Result<(), NotStored> {
+    let mut wishes = lock(wishes);
+    let wishes = wishes.grant(|asked| serves(&recording, &retold, landing.form, asked));
+    let flown = Flown {
+        slot: landing.of.slot,
+        form: landing.form,
+        label: &landing.of.label,
+        wishes,
+        recording,
+        now: Instant::now(),
+    };
+    let entry = (landing.flights.0.judge)(flown)?;
+    landing.land(Entry { retold, ..entry })
 }
 
 /// Returns whether a recording answers a call that asked for another form. A large one is told later, so of that it is
@@ -394,21 +406,35 @@ where
 }
 
 /// A call that may still go upstream: whoever goes, takes it.
-struct Ready<S>(Arc<Mutex<Option<(S, Call)>>>);
+struct Ready<S> {
+    call: Arc<Mutex<Option<(S, Call)>>>,
+    sent: Sent,
+}
 
 impl<S> Ready<S> {
+    fn new(service: S, call: Call, sent: Sent) -> Self {
+        Self {
+            call: Arc::new(Mutex::new(Some((service, call)))),
+            sent,
+        }
+    }
+
     fn take(&self) -> Option<(S, Call)> {
-        lock(&self.0).take()
+        self.sent.note();
+        lock(&self.call).take()
     }
 
     fn has_gone(&self) -> bool {
-        lock(&self.0).is_none()
+        lock(&self.call).is_none()
     }
 }
 
 impl<S> Clone for Ready<S> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            call: self.call.clone(),
+            sent: self.sent.clone(),
+        }
     }
 }
 
@@ -420,17 +446,18 @@ where
     let key = ticket.keyed.slot.key;
     let store = &flights.0.store;
     let fleet = flights.0.fleet.as_ref();
-    let mut errand = fleet.and_then(|_| Errand::of(&ticket, call.spent));
-    let ready = Ready(Arc::new(Mutex::new(Some((inner, call)))));
+    let (spent, mut asks) = (call.spent, fleet.is_some());
+    let ready = Ready::new(inner, call, ticket.sent.clone());
     loop {
-        let part = flights.take_part(&mut ticket, |hold| {
-            source(flights.clone(), ready.clone(), errand.clone(), hold)
+        let part = flights.take_part(&mut ticket, |ticket, hold| {
+            let errand = asks.then(|| Errand::of(ticket, flights.0.fits, spent));
+            source(flights.clone(), ready.clone(), errand.flatten(), hold)
         });
         match part {
             Part::Leads(mut reader) => match reader.head().await {
-                Ok(head) => return Ok(led(&head, reader, key)),
-                // It has come another way. If that does not answer this call, it goes without asking again.
-                Err(_) if !ready.has_gone() => errand = None,
+                Ok(head) => return Ok(led(&head, reader, &ticket)),
+                // It has come another way. If it is gone again by now, the call goes without asking once more.
+                Err(_) if !ready.has_gone() => asks = false,
                 Err(error) => return Err(error),
             },
             Part::Follows(reader, flight) => {
@@ -486,7 +513,11 @@ fn fault(message: &str) -> Error {
     Error::new(Kind::Internal, message)
 }
 
-fn led(head: &Head, reader: Reader, key: Key) -> Answer {
+fn led(head: &Head, reader: Reader, ticket: &Ticket) -> Answer {
+    if let Some(timing) = head.timing.as_ref().filter(|_| ticket.waited.is_so()) {
+        timing.note_waited();
+    }
+    let key = ticket.keyed.slot.key;
     Answer {
         head: head.clone(),
         body: Body::Tape(reader),

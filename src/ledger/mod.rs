@@ -54,10 +54,10 @@ use crate::{
 
 /// Where calls are written down; clones share it.
 #[derive(Clone, Debug)]
-pub struct Ledger(Arc<Books>);
+pub struct Ledger(Arc<Inner>);
 
 #[derive(Debug)]
-struct Books {
+struct Inner {
     log: Log,
     metrics: Metrics,
     totals: Totals,
@@ -158,7 +158,7 @@ const CLIENT_GONE: u16 = 499;
 impl Ledger {
     /// Makes a ledger that writes to `log` and counts in `metrics`.
     pub fn new(log: Log, metrics: Metrics) -> Self {
-        Self(Arc::new(Books {
+        Self(Arc::new(Inner {
             log,
             metrics,
             totals: Totals::default(),
@@ -384,7 +384,7 @@ impl Record {
             status: self.status.unwrap_or_else(client_gone),
             ttfb: self.first_byte.map(|first| first - self.facts.started),
             upstream: upstream.filter(|upstream| !upstream.is_zero()),
-            overhead: self.overhead(total, upstream),
+            overhead: self.overhead(total),
             bytes: self.bytes,
         });
         if let (Some(Verdict::Hit | Verdict::Stale | Verdict::Collapsed), Some(usage)) =
@@ -435,14 +435,18 @@ impl Record {
     }
 
     /// Returns what Refrain itself took of a call's time, where that can be told apart: who followed another call, and
-    /// who got no answer, waited for an upstream that was not this call's to measure.
-    fn overhead(&self, total: Duration, upstream: Option<Duration>) -> Option<Duration> {
+    /// who got no answer, waited for an upstream that was not this call's to measure, as did who went after another
+    /// replica's call.
+    fn overhead(&self, total: Duration) -> Option<Duration> {
         match (self.verdict()?, self.served.as_ref()?.reason) {
             (Verdict::Hit, _)
             | (Verdict::Stale, Some(Reason::MaxStale | Reason::StaleWhileRevalidate)) => {
                 Some(total)
             }
-            (Verdict::Miss | Verdict::Bypass, _) => Some(total.saturating_sub(upstream?)),
+            (Verdict::Miss | Verdict::Bypass, _) => {
+                let timing = self.timing.as_ref()?;
+                (!timing.has_waited()).then(|| total.saturating_sub(timing.total()))
+            }
             (Verdict::Stale | Verdict::Collapsed | Verdict::Fallback, _) => None,
         }
     }

@@ -41,7 +41,7 @@ use tokio::time::Instant;
 
 pub use self::{
     name::{Purge, Selector, Traits},
-    registry::{HEARD, Row},
+    registry::{HEARD, Row, TakenIn},
 };
 use self::{
     registry::{Era, Registry},
@@ -65,6 +65,9 @@ struct Inner {
     /// How far the clock that replicas share is ahead of that, milliseconds.
     ahead: AtomicI64,
 }
+
+/// Purges whose names are to be purged again, each with the value that it gets.
+struct Fresh(Vec<(Row, u64)>);
 
 /// Up to which epoch an entry is known to be alive, and whether a soft purge has made it stale. The epoch is all but the
 /// lowest bit.
@@ -242,26 +245,51 @@ impl Generations {
     }
 
     /// Returns what is to be done so that this replica and the others, who keep `theirs`, know the same purges.
-    /// the era that begins if there is none.
     pub fn plan(&self, known: Option<&Known>, is_lost: bool, theirs: &Theirs) -> Plan {
         shared::plan(&self.read().ours(), known, is_lost, theirs)
     }
 
-    /// Does this replica's part of a plan, in this era; returns how many purges found no room.
-    pub fn follow(&self, plan: Plan, era: u64) -> u64 {
+    /// Takes in a purge that another replica has told of.
+    pub fn take_in(&self, row: Row) -> TakenIn {
         let (now, uptime) = (self.now(), self.uptime());
-        self.change(|registry| {
+        self.change(|registry| registry.take_in(row, now, uptime))
+    }
+
+    /// Does this replica's part of a plan, all but what is to be written; returns how many purges found no room.
+    ///
+    /// # Errors
+    /// [`Unpurged::Random`]: then nothing was done.
+    pub fn follow(&self, plan: Plan) -> Result<u64, Unpurged> {
+        let fresh = Fresh::of(plan.anew)?;
+        let (now, uptime) = (self.now(), self.uptime());
+        let unfit = self.change(|registry| {
             let unfit = registry.load(plan.load, now, uptime);
-            for written in [&plan.there, &plan.write, &plan.put_back] {
-                registry.note_all(written, State::Written);
-            }
+            registry.note_all(&plan.there, State::Written);
+            registry.note_all(&plan.put_back, State::Pending);
             registry.note_all(&plan.release, State::Released);
-            registry.begin(Era::Of(era));
+            fresh.purge(registry, now, uptime);
             if plan.distrust {
                 registry.raise();
             }
             unfit
-        })
+        });
+        Ok(unfit)
+    }
+
+    /// Purges the names of these purges again, later than those were done; unless they were meanwhile.
+    ///
+    /// # Errors
+    /// [`Unpurged::Random`]: then nothing was done.
+    pub fn purge_anew(&self, rows: Vec<Row>) -> Result<(), Unpurged> {
+        let fresh = Fresh::of(rows)?;
+        let (now, uptime) = (self.now(), self.uptime());
+        self.change(|registry| fresh.purge(registry, now, uptime));
+        Ok(())
+    }
+
+    /// Goes by this era from now on: what was written in another is dead.
+    pub fn begin(&self, era: u64) {
+        self.change(|registry| registry.begin(Era::Of(era)));
     }
 
     /// Returns the purges that others are still to be told of.
@@ -379,6 +407,20 @@ impl Generations {
     fn write(&self) -> RwLockWriteGuard<'_, Registry> {
         let registry = self.0.registry.write();
         registry.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Fresh {
+    fn of(rows: Vec<Row>) -> Result<Self, Unpurged> {
+        let fresh = |row| getrandom::u64().map(|value| (row, value));
+        let fresh: Result<_, _> = rows.into_iter().map(fresh).collect();
+        fresh.map(Self).map_err(|_| Unpurged::Random)
+    }
+
+    fn purge(self, registry: &mut Registry, now: u64, uptime: u64) {
+        for (row, value) in self.0 {
+            registry.renew(row, value, now, uptime);
+        }
     }
 }
 

@@ -86,7 +86,7 @@ impl Memory {
                 Ok(kept) => kept,
                 Err(never) => match never {},
             };
-            if !entry.is_newer_than(kept.made) {
+            if !entry.supersedes(&kept) {
                 return kept;
             }
             entries.remove_if(&entry.slot, |there| Arc::ptr_eq(there, &kept));
@@ -224,11 +224,28 @@ mod tests {
     #[test]
     fn what_is_promoted_does_not_replace_what_is_there() {
         let memory = Memory::new(1 << 20, 1 << 10);
-        let (newer, older) = (entry(1, 10), entry(1, 20));
+        let (older, newer) = (entry(1, 20), entry(1, 10));
         assert_eq!(memory.promote(&older).body.len(), 20);
         memory.put(newer);
         assert_eq!(memory.promote(&older).body.len(), 10);
         assert_eq!(memory.entries(), 1);
+    }
+
+    #[test]
+    fn of_two_answers_within_half_a_second_the_newer_one_is_kept() {
+        let memory = Memory::new(1 << 20, 1 << 10);
+        let later = |size, after| {
+            let mut entry = Arc::into_inner(entry(1, size)).unwrap();
+            entry.made += Duration::from_millis(after);
+            Arc::new(entry)
+        };
+        memory.put(later(10, 0));
+        // The same one, read back: dates are not quite the same.
+        let kept = memory.promote(&later(10, 100));
+        assert!(Arc::ptr_eq(&kept, &memory.get(&kept.slot).unwrap()));
+        assert_eq!(memory.promote(&later(20, 200)).body.len(), 20);
+        assert_eq!(memory.promote(&later(10, 100)).body.len(), 20);
+        assert_eq!(memory.promote(&later(20, 800)).body.len(), 20);
     }
 
     /// Tells an entry of this size in another form.

@@ -108,6 +108,12 @@ impl Entry {
         self.made > moment + SAME
     }
 
+    /// Returns whether it is to take the place of `other`: it is the newer one, and certainly another.
+    pub fn supersedes(&self, other: &Self) -> bool {
+        let is_another = || self.made > other.made && self.body != other.body;
+        self.is_newer_than(other.made) || is_another()
+    }
+
     /// Returns about how much memory the entry takes, bytes; of what was told of it, what is counted.
     pub fn weight(&self) -> u64 {
         let headers: usize = self

@@ -104,6 +104,11 @@ impl Tiered {
         behind.is_some_and(|behind| behind.holds(slot))
     }
 
+    /// Returns whether another replica may have put a newer entry of `slot` behind the memory than the one in it.
+    pub fn may_lie_newer(&self, slot: &Slot) -> bool {
+        matches!(self.behind, Some(Behind::Redis(_))) && self.lies_deeper(slot)
+    }
+
     /// Returns the entry at `slot`, brought from behind the memory, and where it was: while it was looked for there, it may
     /// have come to memory. It does not take longer than the store's budget.
     pub async fn fetch(&self, slot: &Slot) -> Option<(Arc<Entry>, Tier)> {

@@ -125,7 +125,7 @@ impl Day {
     }
 
     /// Returns every day from this one to `last`.
-    pub fn to(self, last: Self) -> impl Iterator<Item = Self> {
+    pub fn to(self, last: Self) -> impl DoubleEndedIterator<Item = Self> {
         (self.0..=last.0).map(Self)
     }
 }
@@ -302,6 +302,13 @@ impl Stored {
             self.rows.push(place.row(day, counts));
         }
     }
+
+    /// Adds what was stored of another day.
+    pub fn append(&mut self, day: Self) {
+        self.rows.extend(day.rows);
+        self.last = self.last.max(day.last);
+        self.is_cut |= day.is_cut;
+    }
 }
 
 /// Stands for whatever has no place of its own.
@@ -312,6 +319,9 @@ pub const KEPT: u32 = 400;
 
 /// Counters that a store keeps of one day; what is beyond is counted under [`OTHER`].
 pub const MOST_A_DAY: u64 = 12_000;
+
+/// Counters that a store reads at once; where there are more, those of the earliest days are left out.
+pub const MOST_READ: u64 = 100_000;
 
 /// Seconds of a day.
 const SECONDS: u64 = 86_400;

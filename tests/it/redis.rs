@@ -3,6 +3,7 @@
 mod canary;
 mod cluster;
 mod deaf;
+mod disputes;
 mod facts;
 mod faults;
 mod flights;

@@ -8,9 +8,9 @@ use std::{
 use bytes::Bytes;
 use http_body::Body as _;
 
-use super::{Keep, Source};
+use super::{Keep, Recording, Source};
 use crate::{
-    answer::{Content, Head},
+    answer::{Content, Head, verdict::NotStored},
     dialect::Listener,
     error::{Error, Kind},
 };
@@ -64,6 +64,18 @@ impl Seat {
             // Nobody asks after the end; were it to happen, waiting for ever would be the worst answer.
             Stage::Over => Poll::Ready(News::Broken(Error::new(Kind::Internal, "nothing is left"))),
         }
+    }
+
+    /// Lets the keeper decide about a complete answer.
+    pub(super) fn keep(&mut self, recording: Recording<'_>) -> Result<(), NotStored> {
+        let keep = self.keep.take();
+        keep.map_or(Err(NotStored::Broken), |keep| keep(Ok(recording)))
+    }
+
+    /// Tells the keeper, if it was told nothing yet, why nothing will be stored.
+    pub(super) fn refuse(&mut self, why: NotStored) -> Result<(), NotStored> {
+        let keep = self.keep.take();
+        keep.map_or(Err(why), |keep| keep(Err(why)))
     }
 
     /// An empty seat; nothing is driven and nothing kept any more.

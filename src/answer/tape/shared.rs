@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    AWAY, LEADER, Pool, Recording, Summary, lock,
+    AWAY, LEADER, Pool, Recording, Sent, Summary, lock,
     seat::{News, Seat},
     state::{Driver, State},
 };
@@ -28,6 +28,7 @@ use crate::{
 /// One tape.
 pub(super) struct Shared {
     pub(super) pool: Arc<Pool>,
+    pub(super) sent: Sent,
     /// Whether anybody wants the result stored.
     pub(super) wanted: AtomicBool,
     // Lock order: `seat` before `state`. `seat` is held while the upstream is polled, `state` never.
@@ -52,6 +53,8 @@ impl Shared {
         let stepped = catch_unwind(AssertUnwindSafe(|| self.step(&mut seat, cx)));
         stepped.unwrap_or_else(|_| {
             let error = Error::new(Kind::Internal, "the call failed inside Refrain");
+            // What went wrong is no fault of the answer: the keeper does not hear of it.
+            seat.keep = None;
             self.tell(&mut seat, News::Broken(error));
             Poll::Ready(())
         })
@@ -71,11 +74,12 @@ impl Shared {
     fn tell(&self, seat: &mut Seat, news: News) {
         match news {
             News::Head(head) => self.set_head(head),
-            News::Piece(piece) => self.append(&piece),
+            News::Piece(piece) => self.append(seat, &piece),
             News::Complete(listener) => self.complete(seat, listener),
             News::Broken(error) => {
+                let kept = seat.refuse(NotStored::Broken);
                 *seat = Seat::over();
-                self.end(Err(error), Err(NotStored::Broken), None);
+                self.end(Err(error), kept, None);
             }
             News::Elsewhere => {
                 *seat = Seat::over();
@@ -96,9 +100,9 @@ impl Shared {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn append(&self, piece: &Bytes) {
+    fn append(&self, seat: &mut Seat, piece: &Bytes) {
         let limits = &self.pool.limits;
-        let wakers = {
+        let (windowed, wakers) = {
             let mut state = self.state();
             let cost = state.push(piece);
             let all = self.pool.held.fetch_add(cost, Ordering::Relaxed) + cost;
@@ -107,8 +111,12 @@ impl Shared {
             }
             self.trim_if_windowed(&mut state);
             self.cancel_if_useless(&mut state);
-            state.wakers()
+            (state.windowed, state.wakers())
         };
+        if windowed {
+            // Others may wait for what will not come: they are told now, not at the end.
+            let _ = seat.refuse(NotStored::TooLarge);
+        }
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -154,18 +162,19 @@ impl Shared {
         if !head.framed && head.status.is_success() && !outcome.ended && !windowed {
             let message = "the upstream closed its answer without the end mark";
             let error = Error::new(Kind::Broken, message);
-            seat.keep = None;
-            return self.end(Err(error), Err(NotStored::Incomplete), None);
+            let kept = seat.refuse(NotStored::Incomplete);
+            return self.end(Err(error), kept, None);
         }
-        let kept = match seat.keep.take() {
-            Some(_) if windowed => Err(NotStored::TooLarge),
-            Some(_) if !self.wanted.load(Ordering::Relaxed) => Err(NotStored::NoStore),
-            Some(keep) => keep(Recording {
+        let kept = if windowed {
+            seat.refuse(NotStored::TooLarge)
+        } else if !self.wanted.load(Ordering::Relaxed) {
+            seat.refuse(NotStored::NoStore)
+        } else {
+            seat.keep(Recording {
                 head: &head,
                 body: body.clone(),
                 outcome: &outcome,
-            }),
-            None => Err(NotStored::Broken),
+            })
         };
         if kept.is_ok() {
             self.read_on_from(body);
@@ -292,13 +301,14 @@ impl Shared {
         }
     }
 
+    /// Returns whether an answer that nobody reads is to be finished. One that was not even asked for costs nothing yet.
     fn worth_finishing(&self, state: &State) -> bool {
         let good = state
             .head
             .as_ref()
             .is_none_or(|head| head.status.is_success());
         let wanted = self.wanted.load(Ordering::Relaxed);
-        self.pool.limits.finish && wanted && good && !state.windowed
+        self.pool.limits.finish && self.sent.is_so() && wanted && good && !state.windowed
     }
 
     /// The once-a-second look.

@@ -112,12 +112,19 @@ fn tapes(change: impl FnOnce(&mut Limits)) -> Tapes {
 fn record(tapes: &Tapes, source: Source) -> (Tape, Reader, Kept) {
     let kept = Kept::default();
     let notes = kept.clone();
-    let keep: Keep = Box::new(move |recording| {
-        *notes.lock().unwrap() = Some(recording.body);
+    let keep: Keep = Box::new(move |recorded| {
+        *notes.lock().unwrap() = Some(recorded?.body);
         Ok(())
     });
-    let (tape, reader) = tapes.record(source, keep, true);
+    let (tape, reader) = tapes.record(source, sent(), keep, true);
     (tape, reader, kept)
+}
+
+/// The mark of a call that has left.
+fn sent() -> Sent {
+    let sent = Sent::default();
+    sent.note();
+    sent
 }
 
 async fn next(reader: &mut Reader) -> Option<Result<Bytes, Error>> {
@@ -289,7 +296,7 @@ async fn a_hang_up_cancels_where_the_policy_or_the_answer_asks_for_it() {
         let (mut script, source) = Script::new();
         let tapes = tapes(change);
         let keep: Keep = Box::new(|_| Ok(()));
-        let (_tape, mut leader) = tapes.record(source, keep, wanted);
+        let (_tape, mut leader) = tapes.record(source, sent(), keep, wanted);
         script.answer(Ok(Head {
             status,
             ..head(true)
@@ -297,6 +304,49 @@ async fn a_hang_up_cancels_where_the_policy_or_the_answer_asks_for_it() {
         leader.head().await.unwrap();
         drop(leader);
         assert!(!script.is_wanted(), "{status} {wanted}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_never_asked_for_is_not_finished_when_its_last_reader_leaves() {
+    for follows in [false, true] {
+        let (script, source) = Script::new();
+        let tapes = tapes(|_| {});
+        let keep: Keep = Box::new(|_| Ok(()));
+        let (tape, leader) = tapes.record(source, Sent::default(), keep, true);
+        let follower = follows.then(|| tape.join(true).unwrap());
+        drop((leader, follower));
+        tokio::task::yield_now().await;
+        assert!(!script.is_wanted());
+        assert!(tape.join(true).is_none());
+    }
+}
+
+#[tokio::test]
+async fn the_keeper_hears_why_nothing_will_be_stored_and_nothing_of_what_is_abandoned() {
+    let large = || Step::Large(2_000);
+    for (framed, step, why) in [
+        (true, large(), Some(NotStored::TooLarge)),
+        (true, Step::Break, Some(NotStored::Broken)),
+        (false, Step::End, Some(NotStored::Incomplete)),
+        (true, Step::Panic, None),
+    ] {
+        let (mut script, source) = Script::new();
+        let tapes = tapes(|_| {});
+        let heard = Arc::new(Mutex::new(None));
+        let notes = heard.clone();
+        let keep: Keep = Box::new(move |recorded| {
+            *notes.lock().unwrap() = recorded.as_ref().err().copied();
+            Err(NotStored::Broken)
+        });
+        let (_tape, mut leader) = tapes.record(source, sent(), keep, true);
+        script.answer(Ok(head(framed)));
+        leader.head().await.unwrap();
+        script.then(step);
+        let _ = next(&mut leader).await;
+        assert_eq!(*heard.lock().unwrap(), why, "{why:?}");
+        drop(leader);
+        assert_eq!(*heard.lock().unwrap(), why, "{why:?}");
     }
 }
 
@@ -532,7 +582,7 @@ async fn the_last_of_an_answer_is_handed_out_once_the_keeper_has_decided() {
             came.store(has_come, Ordering::Relaxed);
             Ok(())
         });
-        let (tape, mut leader) = tapes.record(source, keep, true);
+        let (tape, mut leader) = tapes.record(source, sent(), keep, true);
         *follower.lock().unwrap() = tape.join(true);
         leader.head().await.unwrap();
         assert_eq!(rest(&mut leader).await.unwrap(), body);
@@ -545,7 +595,7 @@ async fn a_panic_in_the_keeper_strands_nobody() {
     let (mut script, source) = Script::new();
     let tapes = tapes(|_| {});
     let keep: Keep = Box::new(|_| panic!("scripted"));
-    let (tape, mut leader) = tapes.record(source, keep, true);
+    let (tape, mut leader) = tapes.record(source, sent(), keep, true);
     script.head();
     leader.head().await.unwrap();
     let mut follower = tape.join(true).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! # Asking
 //! One question takes the lease of the place, or tells who holds it, and whether an entry lies there by now. Who finds a
-//! newer entry than it passed over has no need to go; who finds the lease held waits for that flight, as long as the lease
+//! newer entry than it passed over, which answers it, has no need to go; who finds the lease held waits for that flight, as long as the lease
 //! lives and [`Terms::wait`] allows: for the news of its end, and with a look now and then, as news can be lost. When the
 //! lease comes free without an entry, one of those who wait takes it and goes, and the others wait for that one.
 //!
@@ -16,7 +16,7 @@ use std::{
     array,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -24,10 +24,10 @@ use std::{
 use http::StatusCode;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Ticket, follow::OF_THE_CREDENTIAL, lock};
+use super::{Fits, Ticket, follow::OF_THE_CREDENTIAL, lock};
 use crate::{
     answer::verdict::NotStored,
-    call::Slot,
+    call::{Slot, plan::Plan},
     dialect::chat::form::Form,
     store::{
         Entry,
@@ -83,13 +83,22 @@ pub(super) struct Errand {
     hops: u8,
     /// When the entry was made that it has passed over.
     passed_over: Option<std::time::Instant>,
+    /// What it asks of another.
+    plan: Plan,
+    /// Says whether that has it.
+    fits: Fits,
     /// Whether others' answers may answer it.
     waits: bool,
     /// Whether others may wait for its answer.
     leads: bool,
     /// What of the time that it may wait for the store is spent.
     spent: Duration,
+    waited: Waited,
 }
+
+/// Whether a call has waited for a flight of another replica; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Waited(Arc<AtomicBool>);
 
 /// Whether a call is to go upstream.
 #[derive(Debug)]
@@ -183,24 +192,30 @@ impl Inner {
 }
 
 impl Errand {
-    /// Returns what is to be asked for a call; `None` for one that keeps to itself.
-    pub(super) fn of(ticket: &Ticket, spent: Duration) -> Option<Self> {
+    /// Returns what is to be asked for a call; `None` for one that keeps to itself. `fits` says whether an entry is what it
+    /// asks for.
+    pub(super) fn of(ticket: &Ticket, fits: Fits, spent: Duration) -> Option<Self> {
         let plan = &ticket.plan;
         (!ticket.alone).then(|| Self {
             slot: ticket.keyed.slot,
             form: ticket.form(),
             hops: ticket.hops,
             passed_over: ticket.passed_over,
+            plan: plan.clone(),
+            fits,
             waits: !plan.refresh,
             leads: plan.store,
             spent,
+            waited: ticket.waited.clone(),
         })
     }
 
-    /// Returns whether an entry is news to the call.
+    /// Returns whether an entry is news to the call, and answers it.
     fn is_served_by(&self, entry: &Entry) -> bool {
         let is_newer = |old: std::time::Instant| entry.is_newer_than(Instant::from_std(old));
         self.passed_over.is_none_or(is_newer)
+            && entry.lends_to(self.form)
+            && (self.fits)(entry, &self.plan, Instant::now())
     }
 
     /// Decides what to do about a lease.
@@ -218,6 +233,17 @@ impl Errand {
                 }
             }
         }
+    }
+}
+
+impl Waited {
+    fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether it has.
+    pub(super) fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -274,24 +300,33 @@ impl Inquiry<'_> {
         asked.ok()
     }
 
-    /// Brings the entry that lies there to memory; returns whether it may answer the call.
+    /// Brings the entry that lies there to memory; returns whether it answers the call.
     async fn is_served(&self, until: Instant) -> bool {
+        match self.brought(until).await {
+            Some(entry) => self.store.tell(&entry, self.errand.form).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Returns the entry that lies there, now in memory, if the call asks for one like it.
+    async fn brought(&self, until: Instant) -> Option<Arc<Entry>> {
         let Errand { slot, .. } = self.errand;
-        let serves = |entry: Arc<Entry>| self.errand.is_served_by(&entry);
-        if self.store.get(slot).is_some_and(serves) {
-            return true;
+        let serves = |entry: &Arc<Entry>| self.errand.is_served_by(entry);
+        if let Some(entry) = self.store.get(slot).filter(serves) {
+            return Some(entry);
         }
         // The first may be told what another call was told just before the entry came.
         for _ in 0..2 {
             if let Ok(Some((entry, _))) = timeout_at(until, self.store.fetch(slot)).await {
-                return serves(entry);
+                return Some(entry).filter(serves);
             }
         }
-        false
+        None
     }
 
     async fn wait(&mut self, until: Instant) {
         self.has_waited = true;
+        self.errand.waited.note();
         match &mut self.waiter {
             // Told or not, it looks.
             Some(waiter) => drop(timeout_at(until, waiter.told()).await),

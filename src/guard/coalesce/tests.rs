@@ -3,8 +3,10 @@
 use std::{collections::VecDeque, sync::atomic::AtomicUsize, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_TYPE, uri::PathAndQuery};
-use http_body_util::Full;
+use http_body::Frame;
+use http_body_util::StreamBody;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -65,7 +67,18 @@ impl Service<Call> for Scripted {
             } else {
                 "application/json"
             });
-            let content = Full::new(Bytes::from_static(body.as_bytes()));
+            let piece = |bytes| Ok(Frame::data(Bytes::from_static(bytes)));
+            let pieces = match body {
+                "broken" => vec![Err(Error::new(Kind::Broken, "scripted"))],
+                "large" | "endless" => (0..20).map(|_| piece(PIECE)).collect(),
+                body => vec![piece(body.as_bytes())],
+            };
+            let pieces = stream::iter(pieces);
+            let content = if body == "endless" {
+                StreamBody::new(pieces.chain(stream::pending())).boxed_unsync()
+            } else {
+                StreamBody::new(pieces).boxed_unsync()
+            };
             Ok(Answer {
                 head: Head {
                     status: status.map_or(StatusCode::OK, Result::unwrap),
@@ -75,12 +88,15 @@ impl Service<Call> for Scripted {
                     asked: Asked::default(),
                     timing: None,
                 },
-                body: Body::Stream(content.map_err(|never| match never {}).boxed_unsync()),
+                body: Body::Stream(content),
                 served: Served::bypass(crate::call::Unkeyed::Endpoint),
             })
         })
     }
 }
+
+/// A tenth of the most that is stored.
+const PIECE: &[u8] = &[b'x'; 1_000];
 
 struct House {
     upstream: Scripted,

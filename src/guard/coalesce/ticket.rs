@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Board, Flight};
+use super::{Board, Flight, fleet::Waited};
 use crate::{
+    answer::tape::Sent,
     call::{Call, Keyed, plan::Plan},
     dialect::{Dialect, chat::form::Form},
     store::Label,
@@ -24,6 +25,10 @@ pub(super) struct Ticket {
     pub(super) apart: Vec<u64>,
     /// How often it has come through Refrain.
     pub(super) hops: u8,
+    /// Whether it has gone upstream.
+    pub(super) sent: Sent,
+    /// Whether it has waited for another replica.
+    pub(super) waited: Waited,
 }
 
 impl Ticket {
@@ -37,6 +42,8 @@ impl Ticket {
             wide: call.is_wide(),
             apart: Vec::new(),
             hops: headers::hops(&call.headers),
+            sent: Sent::default(),
+            waited: Waited::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! put ──▶ queue ──▶ writer (one thread, batches) ──▶ file ◀── readers (two threads) ◀── get, at most 50 ms
+//!            │                                           │◀── one thread ◀── reports of counters
 //!            └── present: fingerprints of what lies there, so that a miss asks nobody
 //! ```
 //!
@@ -132,6 +133,8 @@ pub struct Counts {
 struct Handle {
     shared: Arc<Shared>,
     asks: mpsc::Sender<Ask>,
+    /// To a reader of its own: what takes long keeps no look-up waiting.
+    reports: mpsc::Sender<Ask>,
     circuit: Circuit,
     /// Ends when the writer has.
     ended: Mutex<Option<oneshot::Receiver<()>>>,
@@ -194,17 +197,21 @@ impl Disk {
         let kept = timeout(PATIENCE, opened).await.map_err(late)?;
         let kept = kept.map_err(gone)??;
         let (asks, questions) = mpsc::channel(ASKS);
-        let questions = Arc::new(Mutex::new(questions));
+        let (reports, wanted) = mpsc::channel(REPORTS);
         let disk = Self(Arc::new(Handle {
             shared: shared.clone(),
             asks,
+            reports,
             circuit: Circuit::default(),
             ended: Mutex::new(Some(ended)),
         }));
+        let questions = Arc::new(Mutex::new(questions));
         for _ in 0..READERS {
             let (reader, questions) = (Reader::new(shared.clone()), questions.clone());
             start("refrain-disk-reader", move || reader.run(&questions))?;
         }
+        let (reader, wanted) = (Reader::new(shared), Mutex::new(wanted));
+        start("refrain-disk-report", move || reader.run(&wanted))?;
         Ok((disk, kept))
     }
 
@@ -318,7 +325,7 @@ impl Disk {
                 writer,
                 reply,
             };
-            self.0.asks.send(ask).await.ok()?;
+            self.0.reports.send(ask).await.ok()?;
             answer.await.ok()?.ok()
         };
         timeout(PATIENCE, asked).await.ok()?
@@ -506,6 +513,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const READERS: usize = 2;
 /// Look-ups that may wait for a reader.
 const ASKS: usize = 256;
+/// Reports that may wait for theirs.
+const REPORTS: usize = 4;
 /// Bytes of a page.
 const PAGE: u64 = 4096;
 /// What a transaction may add before it evicts, bytes.

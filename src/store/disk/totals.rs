@@ -8,7 +8,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::trouble::Trouble;
-use crate::store::totals::{Batch, Counts, Day, KEPT, MOST_A_DAY, Place, Stored, What};
+use crate::store::totals::{Batch, Counts, Day, KEPT, MOST_A_DAY, MOST_READ, Place, Stored, What};
 
 /// Makes the table, if it is not there.
 pub(super) fn create(connection: &Connection) -> Result<(), Trouble> {
@@ -68,7 +68,8 @@ pub(super) fn read(
          WHERE day BETWEEN ?1 AND ?2
          ORDER BY day DESC, dialect DESC, model DESC, namespace DESC, what DESC LIMIT ?3",
     )?;
-    let mut found = statement.query(params![first.number(), last_day.number(), MOST_READ + 1])?;
+    let limit = (MOST_READ + 1).cast_signed();
+    let mut found = statement.query(params![first.number(), last_day.number(), limit])?;
     let mut read = 0;
     while let Some(row) = found.next()? {
         read += 1;
@@ -177,8 +178,6 @@ fn mark(writer: u64, number: u64) -> Vec<u8> {
 
 /// Counts that are kept at all: some 30 MB.
 const MOST_KEPT: i64 = 300_000;
-/// Counts that are read at once.
-const MOST_READ: i64 = 100_000;
 
 #[cfg(test)]
 mod tests {

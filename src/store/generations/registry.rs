@@ -53,6 +53,17 @@ pub struct Row {
     pub at: u64,
 }
 
+/// What became of a purge that others have told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakenIn {
+    /// It is known.
+    Fully,
+    /// There was no room: behind it, all is purged that was made before.
+    Unfit,
+    /// Another of its name is, which is later or still to be written.
+    Not,
+}
+
 /// The last purge of a name.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
@@ -101,12 +112,23 @@ impl Registry {
         if is_full && !is_known {
             return Err(Unpurged::Full);
         }
+        let before = self.mark(&name).filter(|_| self.is_shared());
+        let at = before.map_or(at, |before| at.max(before.at.saturating_add(1)));
         self.set(Row { name, value, at }, State::Pending, uptime);
         Ok(())
     }
 
+    /// Purges the name of a purge again, later than that; unless it was meanwhile.
+    pub(super) fn renew(&mut self, row: Row, value: u64, now: u64, uptime: u64) {
+        let mark = self.mark(&row.name);
+        if mark.is_some_and(|mark| mark.value == row.value) {
+            let at = now.max(row.at.saturating_add(1));
+            self.set(Row { value, at, ..row }, State::Pending, uptime);
+        }
+    }
+
     /// Takes in purges that were written by others, or earlier; `now` is the time of day, `uptime` that of the registry. What is known already changes
-    /// nothing, and neither does another purge of a name that is still to be written. Returns how many found no room: behind
+    /// nothing, and neither does another purge of a name that is still to be written, or was purged later. Returns how many found no room: behind
     /// each, all is purged that was made before.
     pub(super) fn load(
         &mut self,
@@ -114,20 +136,31 @@ impl Registry {
         now: u64,
         uptime: u64,
     ) -> u64 {
-        let mut unfit = 0;
-        for row in rows {
-            match self.mark(&row.name) {
-                Some(mark) if mark.value == row.value => self.note(&row, State::Written),
-                Some(mark) if mark.state == State::Pending => {}
-                None if !self.has_room(&row.name) => {
-                    unfit += 1;
-                    // A moment to come would let nothing be kept any more.
-                    self.purge_before(row.at.min(now));
-                }
-                _ => self.set(row, State::Written, uptime),
+        let taken = rows.into_iter().map(|row| self.take_in(row, now, uptime));
+        let unfit = taken.filter(|taken| *taken == TakenIn::Unfit);
+        unfit.count() as u64
+    }
+
+    /// Takes in one of them.
+    pub(super) fn take_in(&mut self, row: Row, now: u64, uptime: u64) -> TakenIn {
+        match self.mark(&row.name) {
+            Some(mark) if mark.value == row.value => self.note(&row, State::Written),
+            Some(mark) if mark.state == State::Pending || row.at <= mark.at => {
+                return TakenIn::Not;
             }
+            None if !self.has_room(&row.name) => {
+                // A moment to come would let nothing be kept any more.
+                self.purge_before(row.at.min(now));
+                return TakenIn::Unfit;
+            }
+            _ => self.set(row, State::Written, uptime),
         }
-        unfit
+        TakenIn::Fully
+    }
+
+    /// Returns whether others may know of purges that are not known here.
+    fn is_shared(&self) -> bool {
+        self.era != Era::Own
     }
 
     fn mark(&self, name: &[u8]) -> Option<Mark> {

@@ -3,13 +3,24 @@
 //! # Decisions
 //! | purge | in Redis | here | |
 //! |---|---|---|---|
-//! | done here, not written yet | whatever | as it is | written, in place of another of the same name |
+//! | done here, not written yet | whatever | as it is | to be written |
 //! | known since it was read or written | the same | as it is | nothing |
-//! | known | another | replaced | theirs was done later: it took the place of ours |
-//! | known | none, and none was forgotten since | as it is | put back: what keeps them was lost, or is an older copy |
+//! | known | another, done later | replaced | it took the place of ours |
+//! | known | another, not done later | purged again, to be written | what keeps them is an older copy: ours took its place once |
+//! | known | none, and none was forgotten since | to be written | put back: what keeps them was lost, or is an older copy |
 //! | known | none, and some were forgotten since | released | forgotten there; here it is once the sweep is through |
 //! | released | none | as it is | nothing |
 //! | not known | there | loaded | |
+//!
+//! # The moments
+//! Of one name, each purge is done later than all before it, whatever the clocks say: whoever knows one dates the next behind
+//! it, and what is to be written gives way to one that lies there and is not earlier. Whoever gave way purges the name again,
+//! later than that: what was written between the two has seen only one of them. So where an earlier one lies than is known,
+//! it is that which is old, and not what is known.
+//!
+//! # The changes
+//! They are numbered, and each message has its number. What was read and the run of messages heard since are all there is
+//! if the run begins no later than behind what was read, and ends with the last change ([`Run`]). Else all is read again.
 //!
 //! # The era
 //! Where there is none, what keeps the purges is new or was lost, and with it those of which only replicas knew that do
@@ -56,6 +67,13 @@ pub struct Known {
     pub forgotten: u64,
 }
 
+/// Changes that messages have told of, and that were taken in, without a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    first: u64,
+    last: u64,
+}
+
 /// What replicas share, as it was read now.
 #[derive(Clone, Debug, Default)]
 pub struct Theirs {
@@ -74,9 +92,9 @@ pub struct Theirs {
 pub struct Plan {
     /// These are to be loaded here.
     pub load: Vec<Row>,
-    /// These are to be written, in place of what is there.
-    pub write: Vec<Row>,
-    /// These are to be written, unless something is there by then.
+    /// These are to be purged again.
+    pub anew: Vec<Row>,
+    /// These are to be written once more.
     pub put_back: Vec<Row>,
     /// These are there as they are here.
     pub there: Vec<Row>,
@@ -104,7 +122,9 @@ pub fn plan(ours: &[Ours], known: Option<&Known>, is_lost: bool, theirs: &Theirs
             plan.there.push(row.clone());
         } else if *state == State::Pending {
             news.remove(&row.name);
-            plan.write.push(row.clone());
+        } else if there.is_some_and(|there| there.at <= row.at) {
+            news.remove(&row.name);
+            plan.anew.push(row.clone());
         } else if there.is_none() && *state == State::Written {
             let place = if is_same && some_forgotten {
                 &mut plan.release
@@ -120,6 +140,32 @@ pub fn plan(ours: &[Ours], known: Option<&Known>, is_lost: bool, theirs: &Theirs
     plan
 }
 
+impl Known {
+    /// Returns what is known with what was heard.
+    #[must_use]
+    pub fn with(self, heard: Option<Run>) -> Self {
+        let changes = heard.map_or(self.changes, |heard| heard.since(self.changes));
+        Self { changes, ..self }
+    }
+}
+
+impl Run {
+    /// Returns the run that has this change as well, of which a message has told; `before` is that which was heard so far.
+    pub fn on(before: Option<Self>, change: u64) -> Self {
+        let first = before.filter(|before| before.last.checked_add(1) == Some(change));
+        Self {
+            first: first.map_or(change, |before| before.first),
+            last: change,
+        }
+    }
+
+    /// Returns up to which change all are known, of which so many were read.
+    fn since(self, read: u64) -> u64 {
+        let is_joined = self.first <= read.saturating_add(1);
+        if is_joined { self.last.max(read) } else { read }
+    }
+}
+
 impl Theirs {
     /// Returns what is known from now on, where the era is this one.
     pub fn known(&self, era: u64) -> Known {
@@ -133,6 +179,13 @@ impl Theirs {
     /// Returns whether this is a copy of before `known` was read, which has purges to come that were forgotten.
     pub fn is_older(&self, known: &Known) -> bool {
         self.era == Some(known.era) && self.forgotten < known.forgotten
+    }
+
+    /// Returns whether this is what `known` was read of, then or later.
+    pub fn goes_on(&self, known: &Known) -> bool {
+        self.era == Some(known.era)
+            && self.changes >= known.changes
+            && self.forgotten >= known.forgotten
     }
 
     /// Returns whether nothing has changed since `known` was read.
@@ -178,25 +231,38 @@ mod tests {
         use State::{Pending, Released, Written};
         type Place = fn(&mut Plan) -> &mut Vec<Row>;
         let (one, other) = (row("a", 1), row("a", 2));
+        let at_once = Row {
+            at: 1,
+            ..other.clone()
+        };
+        let earlier = Row {
+            at: 0,
+            ..other.clone()
+        };
         let load: Place = |plan| &mut plan.load;
-        let write: Place = |plan| &mut plan.write;
+        let anew: Place = |plan| &mut plan.anew;
         let put_back: Place = |plan| &mut plan.put_back;
         let there: Place = |plan| &mut plan.there;
         let release: Place = |plan| &mut plan.release;
         // How ours stands, how many they have forgotten, what they have; what is to be done with which.
         let table = [
-            (Some(Pending), 0, None, Some((write, &one))),
-            (Some(Pending), 0, Some(&other), Some((write, &one))),
-            (Some(Pending), 1, None, Some((write, &one))),
+            (Some(Pending), 0, None, None),
+            (Some(Pending), 0, Some(&other), None),
+            (Some(Pending), 0, Some(&earlier), None),
+            (Some(Pending), 1, None, None),
             (Some(Pending), 0, Some(&one), Some((there, &one))),
             (Some(Written), 0, Some(&one), Some((there, &one))),
             (Some(Written), 0, Some(&other), Some((load, &other))),
+            (Some(Written), 0, Some(&at_once), Some((anew, &one))),
+            (Some(Written), 0, Some(&earlier), Some((anew, &one))),
+            (Some(Written), 1, Some(&earlier), Some((anew, &one))),
             (Some(Written), 0, None, Some((put_back, &one))),
             (Some(Written), 1, None, Some((release, &one))),
             (Some(Released), 0, None, None),
             (Some(Released), 1, None, None),
             (Some(Released), 0, Some(&one), Some((there, &one))),
             (Some(Released), 0, Some(&other), Some((load, &other))),
+            (Some(Released), 0, Some(&earlier), Some((anew, &one))),
             (None, 0, Some(&one), Some((load, &one))),
             (None, 0, None, None),
         ];
@@ -215,6 +281,31 @@ mod tests {
             let plan = plan(&ours, Some(&known(9, 0)), false, &theirs);
             assert_eq!(plan, wanted, "row {number}");
         }
+    }
+
+    #[test]
+    fn a_change_that_was_not_heard_of_is_never_made_up_for_by_one_heard_twice() {
+        let heard = |changes: &[u64]| {
+            let changes = changes.iter().copied();
+            changes.fold(None, |run, change| Some(Run::on(run, change)))
+        };
+        // What was heard since five changes were read; how many are known.
+        let table: [(&[u64], u64); 9] = [
+            (&[], 5),
+            (&[6], 6),
+            (&[6, 7, 8], 8),
+            (&[4, 5, 6], 6),
+            (&[3, 4], 5),
+            (&[5, 5], 5),
+            (&[6, 6], 6),
+            (&[7], 5),
+            (&[6, 8], 5),
+        ];
+        for (changes, all) in table {
+            let known = known(9, 0).with(heard(changes));
+            assert_eq!(known.changes, all, "{changes:?}");
+        }
+        assert_eq!(Run::on(heard(&[u64::MAX]), 0).since(5), 5);
     }
 
     #[test]

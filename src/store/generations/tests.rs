@@ -376,7 +376,7 @@ fn row(name: &[u8], value: u64) -> Row {
     Row {
         name: name.to_vec(),
         value,
-        at: 1_000,
+        at: 999 + value,
     }
 }
 
@@ -387,7 +387,8 @@ fn follow(registry: &Generations, era: u64, theirs: &Theirs) -> Plan {
         forgotten: 0,
     };
     let plan = registry.plan(Some(&known), false, theirs);
-    registry.follow(plan.clone(), era);
+    registry.follow(plan.clone()).unwrap();
+    registry.begin(era);
     plan
 }
 
@@ -442,10 +443,75 @@ fn a_purge_stays_to_be_written_until_it_is_and_gives_way_to_none_before() {
     let all = purge(Selector::All);
     registry.purge(&all).unwrap();
     let pending = registry.pending();
-    registry.load([row(&all.name(), 1)]);
+    let other = row(&all.name(), 1);
+    assert_eq!(registry.take_in(other.clone()), TakenIn::Not);
     assert_eq!(registry.pending(), pending);
-    let plan = follow(&registry, 7, &shared(7, &[row(&all.name(), 1)]));
-    assert_eq!(plan.write, pending);
+    follow(&registry, 7, &shared(7, &[other]));
+    assert_eq!(registry.pending(), pending);
+    registry.confirm(&pending);
+    assert_eq!(registry.pending(), []);
+}
+
+#[test]
+fn an_older_copy_with_an_earlier_purge_of_the_name_does_not_bring_back_what_a_later_one_purged() {
+    let registry = registry();
+    let name = purge(Selector::Tag(text("a"))).name();
+    let (first, second) = (row(&name, 1), row(&name, 2));
+    follow(&registry, 7, &shared(7, std::slice::from_ref(&first)));
+    let entry = entry(1, "a", registry.epoch());
+    let inscription = registry.inscribe(&entry).unwrap();
+    assert_eq!(registry.take_in(second.clone()), TakenIn::Fully);
+    let traits = Traits::of(&entry, 5);
+    assert_eq!(registry.judge(&traits, &inscription), Standing::Dead);
+    // A message that comes late is no word against it, and neither is the copy.
+    assert_eq!(registry.take_in(first.clone()), TakenIn::Not);
+    let plan = follow(&registry, 7, &shared(7, std::slice::from_ref(&first)));
+    assert_eq!(plan.anew, std::slice::from_ref(&second));
+    assert_eq!(registry.judge(&traits, &inscription), Standing::Dead);
+    let pending = registry.pending();
+    let [fresh] = &pending[..] else {
+        panic!("one purge is to be written: {pending:?}");
+    };
+    assert!(fresh.at > second.at && ![first.value, second.value].contains(&fresh.value));
+}
+
+#[test]
+fn who_loses_against_another_replica_purges_anew_and_later() {
+    let registry = registry();
+    registry.share();
+    registry.purge(&purge(Selector::All)).unwrap();
+    let ours = registry.pending().remove(0);
+    let entry = entry(1, "a", registry.epoch());
+    let ahead = ours.at + 60_000;
+    let beaten = Row {
+        at: ahead,
+        ..ours.clone()
+    };
+    registry.purge_anew(vec![beaten.clone()]).unwrap();
+    registry.confirm(&[ours]);
+    let fresh = registry.pending();
+    assert_eq!(
+        fresh.iter().map(|row| row.at).collect::<Vec<_>>(),
+        [ahead + 1]
+    );
+    assert_eq!(registry.standing(&entry), Standing::Dead);
+    registry.purge_anew(vec![beaten]).unwrap();
+    assert_eq!(registry.pending(), fresh, "it was purged again since");
+    // And the next is later than all that is known, whatever the clock says.
+    registry.purge(&purge(Selector::All)).unwrap();
+    assert_eq!(registry.pending().remove(0).at, ahead + 2);
+}
+
+#[test]
+fn what_is_to_be_put_back_is_so_until_it_was_written() {
+    let registry = registry();
+    let row = row(&purge(Selector::All).name(), 1);
+    follow(&registry, 7, &shared(7, std::slice::from_ref(&row)));
+    for _ in 0..2 {
+        follow(&registry, 7, &shared(7, &[]));
+        assert_eq!(registry.pending(), std::slice::from_ref(&row));
+    }
+    registry.confirm(&[row]);
     assert_eq!(registry.pending(), []);
 }
 
@@ -508,7 +574,7 @@ fn a_replica_that_may_have_missed_purges_for_good_takes_its_memory_for_dead() {
         distrust: true,
         ..Plan::default()
     };
-    registry.follow(plan, 7);
+    registry.follow(plan).unwrap();
     assert_eq!(registry.standing(&entry), Standing::Dead);
 }
 

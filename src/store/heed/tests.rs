@@ -145,10 +145,15 @@ async fn what_was_replaced_while_it_was_read_is_not_kept() {
     for event in events {
         let folder = TempDir::new().unwrap();
         let store = divided(&folder).await;
-        store.memory.clear(&slot());
         let place = slot();
-        let mut fetching = Box::pin(store.fetch(&place));
-        assert!(fetching.as_mut().now_or_never().is_none());
+        // The disk may be as quick as the one who asks.
+        let fetching = loop {
+            store.memory.clear(&place);
+            let mut fetching = Box::pin(store.fetch(&place));
+            if fetching.as_mut().now_or_never().is_none() {
+                break fetching;
+            }
+        };
         event(&store);
         assert!(fetching.await.is_some(), "that call was under way");
         assert!(store.memory.get(&slot()).is_none());

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! era        8 bytes, random: the life of this hash
-//! changes    how many fields were set or deleted since
+//! changes    how many fields were set or deleted since, and so the number of the last change
 //! forgotten  how many purges were deleted
 //! NAME       value u64, at u64: a purge, by its name in the registry
 //! ```
 //!
 //! # Scope
 //! Reads and writes; what is to be done is decided by `store::generations::shared`. A purge is written and published at once,
-//! by one script. What is read is bounded: more than replicas ever remember, or what is longer or another than they write, is
+//! by one script, which leaves alone what was not done earlier. What is read is bounded: more than replicas ever remember, or what is longer or another than they write, is
 //! refused as a whole, as nobody could tell what was purged. Fields that are nobody's are passed over while they are short.
 
 use std::collections::HashMap;
@@ -18,7 +18,6 @@ use redis::{Script, ScriptInvocation};
 
 use super::{
     layout::Layout,
-    message::Message,
     page::{Bounds, Page, Pages},
     sync::To,
     trouble::{Kind, Trouble},
@@ -33,7 +32,8 @@ pub(super) struct Hash {
     pages: Pages,
     /// Tells how many fields there are, what time it is (milliseconds of Unix time), and what short values some fields have.
     head: Script,
-    /// Sets purges (name, value, message), in place of others or only where there is none, counts and publishes them.
+    /// Sets purges (name, value) in place of earlier ones, counts and publishes them; returns those that are there and are not
+    /// earlier (name, value).
     write: Script,
     /// Begins an era (8 bytes), unless there is one by now that is another than is to end; returns that which is.
     begin: Script,
@@ -44,6 +44,9 @@ pub(super) struct Hash {
 /// The value of a field that may not be there.
 type Field = Option<Vec<u8>>;
 
+/// The name of a field, and its value.
+type Pair = (Vec<u8>, Vec<u8>);
+
 /// What the hash tells of itself.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -51,15 +54,6 @@ pub(super) struct Head {
     pub(super) theirs: Theirs,
     /// What time it is where the hash lies, milliseconds of Unix time.
     pub(super) time: u64,
-}
-
-/// What a write does about a purge of the same name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Over {
-    /// It takes its place.
-    Any,
-    /// It leaves it there.
-    None,
 }
 
 impl Hash {
@@ -81,15 +75,30 @@ impl Hash {
                 return head",
             ),
             write: Script::new(
-                "local n = 0
-                for i = 3, #ARGV, 3 do
-                    local new = 1
-                    if ARGV[2] == 'any' then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-                    else new = redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
-                    if new == 1 then redis.call('PUBLISH', ARGV[1], ARGV[i + 2]) end
-                    n = n + new
+                "local function is_earlier(one, other)
+                    for i = 16, 9, -1 do
+                        local a, b = string.byte(one, i), string.byte(other, i)
+                        if a ~= b then return a < b end
+                    end
+                    return false
                 end
-                return redis.call('HINCRBY', KEYS[1], 'changes', n)",
+                local left = {}
+                for i = 2, #ARGV, 2 do
+                    local name, new, there = ARGV[i], ARGV[i + 1], false
+                    if redis.call('HSTRLEN', KEYS[1], name) == 16 then
+                        there = redis.call('HGET', KEYS[1], name)
+                    end
+                    if not there or is_earlier(there, new) then
+                        redis.call('HSET', KEYS[1], name, new)
+                        local change = redis.call('HINCRBY', KEYS[1], 'changes', 1)
+                        local number = struct.pack('<I8', change)
+                        redis.call('PUBLISH', ARGV[1], 'p' .. new .. number .. name)
+                    elseif string.sub(there, 1, 8) ~= string.sub(new, 1, 8) then
+                        left[#left + 1] = name
+                        left[#left + 1] = there
+                    end
+                end
+                return left",
             ),
             begin: Script::new(
                 "local era = redis.call('HGET', KEYS[1], 'era')
@@ -147,8 +156,7 @@ impl Hash {
             }
             for (name, value) in page.into_iter().filter(|(name, _)| is_name(name)) {
                 let row = row(&name, &value);
-                let row = row.ok_or_else(|| Trouble::new(Kind::Type, "a purge is damaged"))?;
-                rows.insert(name, row);
+                rows.insert(name, row.ok_or_else(damaged)?);
             }
             if rows.len() > MOST {
                 return Err(too_many());
@@ -160,21 +168,26 @@ impl Hash {
         }
     }
 
-    /// Writes purges and publishes them.
-    pub(super) async fn write(&self, to: To<'_>, rows: &[Row], over: Over) -> Result<(), Trouble> {
+    /// Writes purges and publishes them; returns those that were not, each with the moment of the purge that is there instead.
+    pub(super) async fn write(&self, to: To<'_>, rows: &[Row]) -> Result<Vec<Row>, Trouble> {
+        let mut left = Vec::new();
         for page in rows.chunks(PAGE) {
             let mut script = self.write.key(&self.key);
-            script.arg(&self.channel).arg(match over {
-                Over::Any => "any",
-                Over::None => "none",
-            });
+            script.arg(&self.channel);
             for row in page {
-                let message = Message::Purged(row.clone()).encode();
-                script.arg(&row.name).arg(&value(row)[..]).arg(message);
+                script.arg(&row.name).arg(&value(row)[..]);
             }
-            let _: i64 = to.run(&self.key, &script).await?;
+            let there: Vec<Pair> = to.run(&self.key, &script).await?;
+            for (name, value) in there {
+                let there = row(&name, &value).ok_or_else(damaged)?;
+                let ours = page.iter().find(|ours| ours.name == name);
+                left.extend(ours.map(|ours| Row {
+                    at: there.at,
+                    ..ours.clone()
+                }));
+            }
         }
-        Ok(())
+        Ok(left)
     }
 
     /// Begins the era `fresh`, unless there is one that is not `over`; returns that which is.
@@ -214,10 +227,12 @@ fn is_name(name: &[u8]) -> bool {
 /// Reads a purge; `None` for what nobody of us has written.
 fn row(name: &[u8], value: &[u8]) -> Option<Row> {
     let (value, at) = value.split_first_chunk()?;
-    Some(Row {
+    let at = u64::from_le_bytes(at.try_into().ok()?);
+    // The next purge of the name has to be later still.
+    (at < u64::MAX / 4).then(|| Row {
         name: name.to_vec(),
         value: u64::from_le_bytes(*value),
-        at: u64::from_le_bytes(at.try_into().ok()?),
+        at,
     })
 }
 
@@ -238,6 +253,10 @@ fn count(field: Field) -> Result<u64, Trouble> {
     // Redis does not count any further.
     let count = count.filter(|count| *count < u64::MAX / 4);
     count.ok_or_else(|| Trouble::new(Kind::Type, "a count is none"))
+}
+
+fn damaged() -> Trouble {
+    Trouble::new(Kind::Type, "a purge is damaged")
 }
 
 fn too_many() -> Trouble {
@@ -277,6 +296,11 @@ mod tests {
         assert_eq!(row(&[0, 0, 0], &written[..15]), None);
         assert_eq!(row(&[0, 0, 0], &[0; 17]), None);
         assert_eq!(row(&[0, 0, 0], b""), None);
+        assert_eq!(
+            row(&[0, 0, 0], &[0xFF; 16]),
+            None,
+            "nothing is later than that"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What replicas tell each other over the channel. Pure.
 //!
 //! ```text
-//! 'p'  value u64  at u64  name       a purge was done
+//! 'p'  value u64  at u64  change u64  name  a purge was done: so many changes of the purges there were by then
 //! 'a'  subject [32]  score u64       an upstream has accepted or refused a credential
 //! 'd'  key [32]  delivery u64        a flight is over
 //! 'r'  key [32]  delivery u64  by u64  an entry was replaced
@@ -23,7 +23,12 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// A purge was done.
-    Purged(Row),
+    Purged {
+        /// Which.
+        row: Row,
+        /// The number of this change, of all since the purges lie there.
+        change: u64,
+    },
     /// An upstream has said something of a credential.
     Proof {
         /// What it is about.
@@ -55,8 +60,10 @@ impl Message {
     /// Returns the bytes that travel.
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Purged(Row { name, value, at }) => {
-                spelled(PURGED, &[&value.to_le_bytes(), &at.to_le_bytes(), name])
+            Self::Purged { row, change } => {
+                let Row { name, value, at } = row;
+                let numbers = [value, at, change].map(|number| number.to_le_bytes());
+                spelled(PURGED, &[numbers.as_flattened(), name])
             }
             Self::Proof { subject, score } => spelled(PROOF, &[subject, &score.to_le_bytes()]),
             Self::Done(Slot { key, delivery }) => {
@@ -83,9 +90,10 @@ impl Message {
         let mut rest = Rest(rest);
         let message = match *tag {
             PURGED => {
-                let (value, at) = (rest.number()?, rest.number()?);
+                let (value, at, change) = (rest.number()?, rest.number()?, rest.number()?);
                 let name = std::mem::take(&mut rest.0).to_vec();
-                Self::Purged(Row { name, value, at })
+                let row = Row { name, value, at };
+                Self::Purged { row, change }
             }
             PROOF => Self::Proof {
                 subject: rest.bytes()?,
@@ -149,8 +157,11 @@ mod tests {
     use super::*;
 
     fn messages() -> impl Strategy<Value = Message> {
-        let purged = (any::<Vec<u8>>(), any::<u64>(), any::<u64>())
-            .prop_map(|(name, value, at)| Message::Purged(Row { name, value, at }));
+        let purged = (any::<Vec<u8>>(), any::<[u64; 3]>()).prop_map(|(name, numbers)| {
+            let [value, at, change] = numbers;
+            let row = Row { name, value, at };
+            Message::Purged { row, change }
+        });
         let proof = (any::<[u8; 32]>(), any::<u64>())
             .prop_map(|(subject, score)| Message::Proof { subject, score });
         let slots = (any::<[u8; 32]>(), any::<u64>()).prop_map(|(key, delivery)| {

@@ -74,18 +74,22 @@ impl Set {
         self.take_back([(proof.subject, score(proof, now))]);
     }
 
-    /// Writes what waits; what could not be written waits on.
-    pub(super) async fn flush(&self, to: To<'_>, now: u64) -> Result<(), Trouble> {
-        let waiting: Vec<_> = std::mem::take(&mut *self.waiting()).into_iter().collect();
-        let mut pages = waiting.chunks(PAGE);
-        while let Some(page) = pages.next() {
-            if let Err(trouble) = self.write(to, page, now).await {
-                let rest = pages.flatten();
-                self.take_back(page.iter().chain(rest).copied());
-                return Err(trouble);
-            }
+    /// Writes a page of what waits; returns whether more does. What could not be written waits on.
+    pub(super) async fn flush(&self, to: To<'_>, now: u64) -> Result<bool, Trouble> {
+        let page = self.take_page();
+        if page.is_empty() {
+            return Ok(false);
         }
-        Ok(())
+        let written = self.write(to, &page, now).await;
+        if written.is_err() {
+            self.take_back(page);
+        }
+        written.map(|()| !self.waiting().is_empty())
+    }
+
+    fn take_page(&self) -> Vec<([u8; 32], Score)> {
+        let mut waiting = self.waiting();
+        waiting.extract_if(|_, _| true).take(PAGE).collect()
     }
 
     async fn write(&self, to: To<'_>, page: &[([u8; 32], Score)], now: u64) -> Result<(), Trouble> {
@@ -103,28 +107,25 @@ impl Set {
         Ok(())
     }
 
-    /// Reads the youngest proofs, in pages, and hands each to `known`.
+    /// Reads a page of the proofs, youngest first, and hands each to `known`; returns which page is next.
     pub(super) async fn load(
         &self,
         to: To<'_>,
+        page: usize,
         now: u64,
         known: impl Fn(&Proof),
-    ) -> Result<(), Trouble> {
-        for first in (0..MOST).step_by(PAGE) {
-            let mut page = self.pages.of(&self.key, BOUNDS, "ZREVRANGE");
-            page.arg(first).arg(first + PAGE - 1).arg("WITHSCORES");
-            let (_, page, left_out): Page<f64> = unless_foreign(to.run(&self.key, &page).await)?;
-            let is_last = page.len() as u64 + left_out < PAGE as u64;
-            for (member, score) in page {
-                if let Some(proof) = read_proof(&member, score, now) {
-                    known(&proof);
-                }
-            }
-            if is_last {
-                break;
+    ) -> Result<Option<usize>, Trouble> {
+        let (first, next) = (page * PAGE, page + 1);
+        let mut read = self.pages.of(&self.key, BOUNDS, "ZREVRANGE");
+        read.arg(first).arg(first + PAGE - 1).arg("WITHSCORES");
+        let (_, read, left_out): Page<f64> = unless_foreign(to.run(&self.key, &read).await)?;
+        let is_last = read.len() as u64 + left_out < PAGE as u64;
+        for (member, score) in read {
+            if let Some(proof) = read_proof(&member, score, now) {
+                known(&proof);
             }
         }
-        Ok(())
+        Ok((!is_last && next * PAGE < MOST).then_some(next))
     }
 
     /// Reads the proofs that were given lately, and hands each to `known`: messages may have been lost.
@@ -207,7 +208,7 @@ const BOUNDS: Bounds = Bounds {
     name: 32,
     value: 32,
 };
-/// Proofs that are read or written at a time.
+/// Proofs that are read or written at a time, and between two checks.
 const PAGE: usize = 200;
 /// What was given so long ago has been read by now, unless clocks differ by more.
 const LATELY: Duration = Duration::from_secs(10);
@@ -277,6 +278,10 @@ mod tests {
                 NOW,
             );
         }
+        assert_eq!(set.waiting().len(), MOST);
+        let page = set.take_page();
+        assert_eq!((page.len(), set.waiting().len()), (PAGE, MOST - PAGE));
+        set.take_back(page);
         assert_eq!(set.waiting().len(), MOST);
         assert_eq!(set.dropped(), 2, "what found no room is counted");
     }

@@ -190,11 +190,16 @@ impl Queue {
         self.tell(state);
     }
 
-    /// Gives up what has waited since before `moment`, deletions excepted; returns how many entries there were.
+    /// Gives up the entries that have waited since before `moment`; returns how many there were.
     pub(super) fn give_up(&self, moment: Instant) -> u64 {
         let mut state = self.state();
         let before = state.entries;
-        state.give_up(moment);
+        let jobs = state.jobs.iter();
+        let late = jobs.filter(|(_, job)| job.since < moment && job.is_put());
+        let late: Vec<_> = late.map(|(slot, _)| *slot).collect();
+        for slot in &late {
+            state.give_up(slot);
+        }
         let given_up = before - state.entries;
         self.tell(state);
         given_up as u64
@@ -322,21 +327,13 @@ impl State {
         Some(work)
     }
 
-    /// Leaves of the entries that have waited since before `moment` that what is older is to be deleted, and of all else but
-    /// deletions nothing. It goes through what waits once: whoever puts something waits for that.
-    fn give_up(&mut self, moment: Instant) {
-        let is_late = |job: &Job| job.since < moment && !job.is_deletion();
-        let late = self.jobs.extract_if(|_, job| is_late(job));
-        let late: HashMap<_, _> = late.collect();
-        self.order.retain(|slot| !late.contains_key(slot));
-        for (slot, job) in late {
-            self.followers -= job.followers.len();
-            if let Some(work) = &job.work {
-                self.discount(work);
-            }
-            if let Some(Work::Put(put)) = job.work {
-                self.add(slot, Work::Outdate(put.entry.made), job.since);
-            }
+    /// Leaves of an entry that what is older is to be deleted. What follows stays: a lease that was asked for while Redis hung
+    /// is taken once it goes on, and somebody has to give it back.
+    fn give_up(&mut self, slot: &Slot) {
+        if let Some(Work::Put(put)) = self.take_back(slot)
+            && let Some(since) = self.jobs.get(slot).map(|job| job.since)
+        {
+            self.add(*slot, Work::Outdate(put.entry.made), since);
         }
     }
 
@@ -366,8 +363,8 @@ impl State {
 }
 
 impl Job {
-    fn is_deletion(&self) -> bool {
-        matches!(self.work, Some(Work::Outdate(_) | Work::Discard(_)))
+    fn is_put(&self) -> bool {
+        matches!(self.work, Some(Work::Put(_)))
     }
 }
 

@@ -9,9 +9,11 @@
 //! # Scope
 //! Messages make it fast, the check makes it sure: every change of the purges is counted where they lie, so that one which
 //! was not heard of is noticed within a second. As long as the check fails, purges may be missed, and the memory is
-//! trusted for a while only (`store::trust`). Where what lies there cannot be read, nothing in Redis can be judged: the link
+//! trusted for a while only (`store::trust`). That what was purged here cannot be written is no such failure. Where what lies there cannot be read, nothing in Redis can be judged: the link
 //! is given up, with a word of what is in the way, until it can. Which purges are loaded, put back or forgotten is `generations::shared`'s
 //! decision, whose secret counts `secret`'s.
+
+mod agree;
 
 use std::{
     fmt,
@@ -24,14 +26,14 @@ use std::{
 
 use redis::{Cmd, FromRedisValue, ScriptInvocation};
 use tokio::{
-    sync::Notify,
+    sync::{self, Notify},
     time::{Instant, sleep_until},
 };
 
 use super::{
     Channel, Link, Redis,
     channel::Heard,
-    generations::{Hash, Head, Over},
+    generations::Hash,
     layout::Layout,
     link::Early,
     message::Message,
@@ -43,7 +45,10 @@ use crate::{
     call::key::Secret,
     store::{
         disk::Proof,
-        generations::{Generations, Row, shared::Known},
+        generations::{
+            Generations, Row,
+            shared::{Known, Run},
+        },
         proofs::Proofs,
         trust::Trust,
     },
@@ -84,6 +89,9 @@ pub struct Counts {
 }
 
 struct Inner {
+    /// Held by who agrees. Of two at once, as a new node of a cluster is greeted during a check, the slower one could leave an
+    /// older word under the count of the newer.
+    agreeing: sync::Mutex<()>,
     layout: Layout,
     options: Options,
     proposal: Proposal,
@@ -109,6 +117,8 @@ struct State {
     is_agreed: bool,
     /// What was last read of the purges.
     known: Option<Known>,
+    /// What was heard of them lately.
+    heard: Option<Run>,
     /// When it was last known that none was missed.
     checked: Instant,
 }
@@ -127,6 +137,7 @@ impl Facts {
         options.generations.share();
         options.trust.lose(now);
         Self(Arc::new(Inner {
+            agreeing: sync::Mutex::default(),
             hash: Hash::new(&layout),
             proofs: Set::new(&layout, options.keep_proofs),
             layout,
@@ -135,6 +146,7 @@ impl Facts {
             state: Mutex::new(State {
                 is_agreed: false,
                 known: None,
+                heard: None,
                 checked: now,
             }),
             wake: Notify::new(),
@@ -157,7 +169,7 @@ impl Facts {
 
     /// Stays in agreement, for ever: checks, and writes and reads proofs.
     pub async fn look_after(self, link: Link, proofs: Proofs) {
-        let mut due = Instant::now();
+        let (mut due, mut page) = (Instant::now(), None);
         loop {
             tokio::select! {
                 () = sleep_until(due) => {}
@@ -168,8 +180,14 @@ impl Facts {
             if is_due {
                 due = now + self.0.check(&link).await;
             }
-            // What fails now is done after the next greeting.
-            let _ = self.0.share_proofs(&link, &proofs, is_due).await;
+            let to = To::Link(&link);
+            // What cannot be written may still be read.
+            let written = self.0.write_proofs(to).await;
+            let read = self.0.read_proofs(to, &proofs, &mut page, is_due).await;
+            if written || read {
+                // The next page comes in another turn: first it is seen whether a check is due.
+                self.0.wake.notify_one();
+            }
         }
     }
 
@@ -189,7 +207,7 @@ impl Facts {
     /// Believes a message.
     fn hear(&self, message: &Message, proofs: &Proofs) {
         match message {
-            Message::Purged(row) => self.0.hear_of(row),
+            Message::Purged { row, change } => self.0.hear_of(row, *change),
             Message::Proof { subject, score } => {
                 let now = self.0.options.generations.now();
                 proofs.learn(&proofs::proof(*subject, *score, now));
@@ -202,16 +220,13 @@ impl Facts {
     /// Notes whether messages come. Where they began or ceased to, some were missed.
     fn hears(&self, hears: bool) {
         self.0.is_deaf.store(!hears, Ordering::Relaxed);
+        self.0.state().heard = None;
         self.0.lacks_proofs.store(true, Ordering::Relaxed);
         self.0.hurry();
     }
 
     async fn save(&self, link: &Link) -> bool {
-        let saved = self.0.write_pending(To::Link(link)).await;
-        if let Err(trouble) = &saved {
-            tracing::debug!(error = %trouble, "purges not shared yet");
-        }
-        saved.is_ok()
+        self.0.save(To::Link(link)).await
     }
 
     async fn forget(&self, link: &Link, rows: &[Row]) -> bool {
@@ -262,97 +277,6 @@ impl Redis {
 }
 
 impl Inner {
-    /// Agrees on the secret and on what was purged, as far as anything has changed or `all` is to be read.
-    async fn agree(&self, to: To<'_>, all: bool) -> Result<(), Trouble> {
-        let asked = Instant::now();
-        let secret = self.agree_on_secret(to).await;
-        secret.map_err(|trouble| trouble.about(&self.layout.fact("secret")))?;
-        let purges = self.agree_on_purges(to, all).await;
-        purges.map_err(|trouble| trouble.about(self.hash.key()))?;
-        self.state().checked = asked;
-        if self.options.trust.regain() {
-            tracing::debug!("purges of other replicas are known");
-        }
-        Ok(())
-    }
-
-    async fn agree_on_secret(&self, to: To<'_>) -> Result<(), Trouble> {
-        let Options {
-            secret,
-            is_configured,
-            ..
-        } = &self.options;
-        if *is_configured {
-            return Ok(());
-        }
-        let is_agreed = self.state().is_agreed;
-        let agreed = self.proposal.agree(to, &self.layout, secret, is_agreed);
-        if agreed.await? {
-            self.secrets.fetch_add(1, Ordering::Relaxed);
-            if is_agreed {
-                tracing::warn!(
-                    "another key secret was found in redis: what was cached is not found any more"
-                );
-            }
-        }
-        self.state().is_agreed = true;
-        Ok(())
-    }
-
-    async fn agree_on_purges(&self, to: To<'_>, all: bool) -> Result<(), Trouble> {
-        let generations = &self.options.generations;
-        let asked = Instant::now();
-        let Head { mut theirs, time } = self.hash.head(to).await?;
-        // The replicas' clocks may differ; this one is everybody's.
-        generations.set_clock(time, asked + asked.elapsed() / 2);
-        let (known, checked) = {
-            let state = self.state();
-            (state.known, state.checked)
-        };
-        let is_known = known.as_ref().is_some_and(|known| theirs.is_as(known));
-        if is_known && !all {
-            return self.write_pending(to).await;
-        }
-        theirs.rows = self.hash.rows(to).await?;
-        let is_lost = self.options.trust.is_lost() || is_behind(checked, asked);
-        let plan = generations.plan(known.as_ref(), is_lost, &theirs);
-        // The era comes last: before, whoever finds none judges nothing.
-        self.hash.write(to, &plan.write, Over::Any).await?;
-        self.hash.write(to, &plan.put_back, Over::None).await?;
-        let is_over = known.as_ref().is_some_and(|known| theirs.is_older(known));
-        let era = match theirs.era {
-            Some(era) if !is_over => era,
-            over => self.begin(to, over).await?,
-        };
-        let unfit = generations.follow(plan, era);
-        self.unfit.fetch_add(unfit, Ordering::Relaxed);
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.state().known = Some(theirs.known(era));
-        Ok(())
-    }
-
-    async fn begin(&self, to: To<'_>, over: Option<u64>) -> Result<u64, Trouble> {
-        let random = |_| Trouble::new(Kind::Refused, "no random bytes");
-        let fresh = getrandom::u64().map_err(random)?;
-        self.hash.begin(to, fresh, over).await
-    }
-
-    async fn write_pending(&self, to: To<'_>) -> Result<(), Trouble> {
-        let rows = self.options.generations.pending();
-        self.hash.write(to, &rows, Over::Any).await?;
-        self.options.generations.confirm(&rows);
-        Ok(())
-    }
-
-    fn hear_of(&self, row: &Row) {
-        // Counted first: a check between the two reads all rather than to miss this one.
-        if let Some(known) = &mut self.state().known {
-            known.changes += 1;
-        }
-        let unfit = self.options.generations.load([row.clone()]);
-        self.unfit.fetch_add(unfit, Ordering::Relaxed);
-    }
-
     /// Checks; returns when to do so again.
     async fn check(&self, link: &Link) -> Duration {
         match self.agree(To::Link(link), false).await {
@@ -371,27 +295,36 @@ impl Inner {
         }
     }
 
-    /// Writes the proofs that wait and reads those that others have written: all where some may have been missed, else, if
-    /// that `is_due`, the latest.
-    async fn share_proofs(
+    /// Writes a page of the proofs that wait; returns whether the next can be written. What fails is done later.
+    async fn write_proofs(&self, to: To<'_>) -> bool {
+        let now = self.options.generations.now();
+        self.proofs.flush(to, now).await.unwrap_or_default()
+    }
+
+    /// Reads a `page` of the proofs that others have written, the first one where some may have been missed, or else, if that
+    /// `is_due`, the latest; returns whether the next page can be read. One that could not be read is read later.
+    async fn read_proofs(
         &self,
-        link: &Link,
+        to: To<'_>,
         proofs: &Proofs,
+        page: &mut Option<usize>,
         is_due: bool,
-    ) -> Result<(), Trouble> {
-        let (to, now) = (To::Link(link), self.options.generations.now());
-        self.proofs.flush(to, now).await?;
+    ) -> bool {
+        let now = self.options.generations.now();
         let learn = |proof: &Proof| proofs.learn(proof);
         if self.lacks_proofs.swap(false, Ordering::Relaxed) {
-            let loaded = self.proofs.load(to, now, learn).await;
-            let has_failed = loaded.is_err();
-            self.lacks_proofs.fetch_or(has_failed, Ordering::Relaxed);
-            return loaded;
+            *page = Some(0);
         }
-        if is_due {
-            self.proofs.read_latest(to, now, learn).await?;
-        }
-        Ok(())
+        let Some(number) = *page else {
+            if is_due {
+                let _ = self.proofs.read_latest(to, now, learn).await;
+            }
+            return false;
+        };
+        let next = self.proofs.load(to, number, now, learn).await;
+        let is_read = next.is_ok();
+        *page = next.unwrap_or(*page);
+        is_read && page.is_some()
     }
 
     fn hurry(&self) {

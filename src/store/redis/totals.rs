@@ -7,11 +7,21 @@
 //!
 //! # Scope
 //! A batch is one script: it is added whole or not at all, and once, as the replica's number is raised with it. Fields that
-//! are none of ours are passed over, and a key of another type is deleted. Reading goes by pages and is bounded.
+//! are none of ours are passed over, and a key of another type is deleted. Reading goes by pages, of several days at once,
+//! and is bounded. A day does not expire: what does gives way when Redis is full, and nobody uses the past. So the first
+//! batch of a day has those deleted that are older than [`KEPT`].
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use redis::Script;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use redis::{Script, cmd};
 
 use super::{
     Kind, Link, Redis, Trouble,
@@ -20,7 +30,7 @@ use super::{
 };
 use crate::{
     config::MAX_NAME,
-    store::totals::{Batch, Counts, Day, KEPT, MOST_A_DAY, Place, Stored, What},
+    store::totals::{Batch, Counts, Day, KEPT, MOST_A_DAY, MOST_READ, Place, Stored, What},
 };
 
 /// The counters of all replicas; clones share them.
@@ -54,12 +64,12 @@ impl Redis {
 }
 
 impl Totals {
-    /// Adds a batch, unless it was added before.
+    /// Adds a batch, unless it was added before. The first one of a day makes room for it.
     pub async fn keep(&self, batch: &Batch) -> Result<(), Trouble> {
         let key = self.key(batch.day);
         let mut call = self.script.key(&key);
         call.arg(last_of(batch.writer)).arg(batch.number);
-        call.arg(u64::from(KEPT) * DAY).arg(MOST_A_DAY);
+        call.arg(MOST_A_DAY);
         for row in &batch.rows {
             for (what, count) in row.counts.iter() {
                 let other = Place::other(&row.dialect);
@@ -67,33 +77,45 @@ impl Totals {
                 call.arg(count);
             }
         }
-        self.link.run::<()>(&key, &call, PATIENCE).await
+        if self.link.run::<bool>(&key, &call, PATIENCE).await? {
+            self.forget_before(batch.day).await;
+        }
+        Ok(())
+    }
+
+    /// Deletes the days that are too old on `day`. What cannot be deleted now is when the next day begins.
+    async fn forget_before(&self, day: Day) {
+        let deleting = stream::iter(outdated(day)).for_each_concurrent(AT_ONCE, |day| async move {
+            let key = self.key(day);
+            let mut unlink = cmd("UNLINK");
+            let deleted: Result<(), _> = self.link.ask(&key, unlink.arg(&key), PATIENCE).await;
+            if let Err(trouble) = deleted {
+                tracing::debug!(error = %trouble, reason = trouble.kind.as_str(), "old counters stay");
+            }
+        });
+        deleting.await;
     }
 
     /// Returns what was counted from `first` to `last`, the latest first, and which batch of `writer` is the last in it.
     pub async fn read(&self, first: Day, last: Day, writer: u64) -> Result<Stored, Trouble> {
+        let room = AtomicU64::new(MOST_READ);
+        let days = stream::iter(first.to(last).rev());
+        let days = days.map(|day| self.read_day(day, writer, &room));
+        let mut days = days.buffered(AT_ONCE);
         let mut stored = Stored::default();
-        let mut room = MOST_READ;
-        for number in (first.number()..=last.number()).rev() {
-            let Some(day) = Day::new(i64::from(number)) else {
-                continue;
-            };
-            self.read_day(day, writer, &mut room, &mut stored).await?;
+        while let Some(day) = days.try_next().await? {
+            stored.append(day);
         }
         Ok(stored)
     }
 
-    async fn read_day(
-        &self,
-        day: Day,
-        writer: u64,
-        room: &mut usize,
-        stored: &mut Stored,
-    ) -> Result<(), Trouble> {
+    /// Reads what was counted on `day`, as far as there is `room` for it, which days share.
+    async fn read_day(&self, day: Day, writer: u64, room: &AtomicU64) -> Result<Stored, Trouble> {
         let key = self.key(day);
+        let mut stored = Stored::default();
         // While Redis makes room it may tell a field twice.
         let mut fields = BTreeMap::<Vec<u8>, u64>::new();
-        let (mut cursor, mut seen) = (0_u64, 0_usize);
+        let mut cursor = 0_u64;
         loop {
             let mut page = self.pages.of(&key, BOUNDS, "HSCAN");
             page.arg(cursor).arg("COUNT").arg(PAGE);
@@ -107,26 +129,34 @@ impl Totals {
                 page => page?,
             };
             // What is none of ours takes room, too: there may be no end of it.
-            seen = seen.saturating_add(page.len());
-            seen = seen.saturating_add(usize::try_from(left_out).unwrap_or(usize::MAX));
+            let seen = left_out.saturating_add(page.len() as u64);
+            let takes = |left: u64| left.checked_sub(seen);
+            let fits = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, takes);
+            stored.is_cut |= fits.is_err();
             for (name, value) in page {
                 fields.extend(count(&value).map(|count| (name, count)));
             }
             cursor = next;
-            stored.is_cut |= seen > *room;
-            if cursor == 0 || seen > *room {
+            if cursor == 0 || stored.is_cut {
                 break;
             }
         }
-        *room = room.saturating_sub(seen);
-        add_up(day, &fields, writer, stored);
-        Ok(())
+        add_up(day, &fields, writer, &mut stored);
+        Ok(stored)
     }
 
     fn key(&self, day: Day) -> String {
         let date = day.to_string().replace('-', "");
         self.layout.fact(&format!("totals:{date}"))
     }
+}
+
+/// Returns the days that are too old on `day`, as far back as one looks.
+fn outdated(day: Day) -> impl Iterator<Item = Day> {
+    let first = day.back(KEPT + OUTDATED - 1);
+    first
+        .to(day.back(KEPT))
+        .filter(move |old| *old < day.back(KEPT - 1))
 }
 
 /// Adds the fields of a day to what is stored.
@@ -185,8 +215,9 @@ fn count(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// Adds a batch: the key; the field of the writer's last number, this number, seconds to live, fields that a day may have;
-/// then for each count its field, the one that takes its place where there are too many, and the amount.
+/// Adds a batch: the key; the field of the writer's last number, this number, fields that a day may have; then for each
+/// count its field, the one that takes its place where there are too many, and the amount. Tells whether it is the day's
+/// first.
 ///
 /// The number goes first: where Redis takes no writes, that fails, and nothing is half done. What cannot be raised is no
 /// number, and gives way.
@@ -197,15 +228,14 @@ if kind ~= 'hash' and kind ~= 'none' then redis.call('UNLINK', key) end
 local last = tonumber(redis.call('HGET', key, writer) or '0') or 0
 if last >= number then return 0 end
 redis.call('HSET', key, writer, ARGV[2])
-redis.call('EXPIRE', key, ARGV[3])
-local is_full = redis.call('HLEN', key) >= tonumber(ARGV[4])
-for at = 5, #ARGV, 3 do
+local is_full = redis.call('HLEN', key) >= tonumber(ARGV[3])
+for at = 4, #ARGV, 3 do
   local field = ARGV[at]
   if is_full and redis.call('HEXISTS', key, field) == 0 then field = ARGV[at + 1] end
   local raised = redis.pcall('HINCRBY', key, field, ARGV[at + 2])
   if type(raised) == 'table' and raised.err then redis.call('HSET', key, field, ARGV[at + 2]) end
 end
-return 1
+return kind == 'none' and 1 or 0
 ";
 
 /// What the fields begin with that have the last numbers.
@@ -214,8 +244,10 @@ const LAST: &str = "seq:";
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Fields of a page.
 const PAGE: usize = 500;
-/// Fields that are read at once.
-const MOST_READ: usize = 100_000;
+/// Days that are asked for at once.
+const AT_ONCE: usize = 20;
+/// Days before those that are kept that are deleted with each new one: so long may nobody have called.
+const OUTDATED: u32 = 100;
 /// The longest that a field of ours can be.
 const BOUNDS: Bounds = Bounds {
     name: LONGEST,
@@ -223,8 +255,6 @@ const BOUNDS: Bounds = Bounds {
 };
 /// Bytes of the longest name of a field.
 const LONGEST: usize = 4 * MAX_NAME;
-/// Seconds of a day.
-const DAY: u64 = 86_400;
 
 #[cfg(test)]
 mod tests {
@@ -273,6 +303,21 @@ mod tests {
             assert_eq!(count(value.as_bytes()), None, "{value}");
         }
         assert_eq!(read(last_of(7).as_bytes()), Some(Field::Last(7)));
+    }
+
+    #[test]
+    fn no_day_that_is_kept_is_ever_too_old() {
+        let today = Day::new(20_000).unwrap();
+        let first = today.back(KEPT - 1);
+        let old: Vec<_> = outdated(today).collect();
+        assert_eq!(old.len(), OUTDATED as usize);
+        assert!(old.iter().all(|day| *day < first));
+        assert!(
+            old.contains(&today.back(KEPT)),
+            "it was the first yesterday"
+        );
+        let at_the_beginning = Day::new(3).unwrap();
+        assert_eq!(outdated(at_the_beginning).count(), 0);
     }
 
     #[test]

@@ -18,33 +18,37 @@ use crate::support::{
 };
 
 /// An upstream that numbers its answers.
-async fn counting() -> Upstream {
+pub(super) async fn counting() -> Upstream {
     let up = upstream().by(|_, number| completion(&format!("answer {number}")));
     up.start().await
 }
 
 /// A proxy that shares `server`.
-fn replica(up: &Upstream, server: &Redis) -> Setup {
+pub(super) fn replica(up: &Upstream, server: &Redis) -> Setup {
     proxy(up).with_redis(server)
 }
 
-fn tagged(prompt: &str) -> Request {
+pub(super) fn tagged(prompt: &str) -> Request {
     chat(prompt).header("X-Cache-Tags", "a")
 }
 
 /// A call that is answered from the cache or not at all.
-fn cached(prompt: &str) -> Request {
+pub(super) fn cached(prompt: &str) -> Request {
     tagged(prompt).header("Cache-Control", "only-if-cached")
 }
 
 /// Waits until so many entries lie in Redis.
-async fn written(server: &Redis, count: usize) {
+pub(super) async fn written(server: &Redis, count: usize) {
     let written = async { while server.keys("refrain:e:*").await.len() < count {} };
     within("entries to be written", written).await;
 }
 
 /// Asks until an answer is as `wanted`, and returns that.
-async fn until(proxy: &Proxy, asked: &Request, wanted: impl Fn(&Answer) -> bool) -> Answer {
+pub(super) async fn until(
+    proxy: &Proxy,
+    asked: &Request,
+    wanted: impl Fn(&Answer) -> bool,
+) -> Answer {
     let answered = async {
         loop {
             let answer = proxy.send(asked).await;
@@ -56,12 +60,12 @@ async fn until(proxy: &Proxy, asked: &Request, wanted: impl Fn(&Answer) -> bool)
     within("another answer", answered).await
 }
 
-fn is_hit(answer: &Answer) -> bool {
+pub(super) fn is_hit(answer: &Answer) -> bool {
     answer.header("x-cache") == Some("HIT")
 }
 
 /// Asserts that nothing cached answers, now and from then on.
-async fn is_gone(proxy: &Proxy, prompt: &str) {
+pub(super) async fn is_gone(proxy: &Proxy, prompt: &str) {
     until(proxy, &cached(prompt), |answer| !is_hit(answer)).await;
     let answer = proxy.send(&cached(prompt)).await;
     assert_eq!(answer.status, 504, "{}", answer.text());
@@ -369,4 +373,36 @@ async fn a_replica_may_trust_its_memory_for_ever() {
     let trusted = async { while b.metric("refrain_redis_trusted", &[]).await > 0.5 {} };
     within("the trust to be lost", trusted).await;
     assert!(is_hit(&b.send(&chat("hi")).await));
+}
+
+#[tokio::test]
+async fn proofs_of_which_there_are_many_are_all_read() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = counting().await;
+    let replica = || {
+        replica(&up, &server)
+            .honest()
+            .with("[cache]\nscope = \"shared\"")
+    };
+    let a = replica().start().await;
+    let by = tagged("hi").with_bearer("sk-a");
+    a.send(&by).await;
+    written(&server, 1).await;
+    server
+        .until(&["ZCARD", "refrain:proofs"], |count| count != "0")
+        .await;
+    // Two pages of later ones are read before it.
+    let mut add = redis::cmd("ZADD");
+    add.arg("refrain:proofs");
+    for number in 0..450_u64 {
+        let subject = [number.to_le_bytes(); 4].concat();
+        add.arg(8_000_000_000_000_000_u64 + number).arg(subject);
+    }
+    let _: i64 = server.ask(&add).await;
+    let b = replica().start().await;
+    let by = by.header("Cache-Control", "only-if-cached");
+    until(&b, &by, is_hit).await;
+    assert_eq!(up.count(), 1);
 }

@@ -197,6 +197,33 @@ async fn a_refusal_is_the_leaders_own_and_the_next_one_leads() {
 }
 
 #[tokio::test]
+async fn a_wait_for_another_replica_does_not_count_as_refrains_own_overhead() {
+    let Some(redis) = redis().start().await else {
+        return;
+    };
+    let gate = gate();
+    let up = upstream()
+        .answers(status(500).after(&gate))
+        .answers(completion("hello"))
+        .start()
+        .await;
+    let replicas = fleet(&up, &redis, 2).await;
+    let (first, second) = (replicas[0].addr, replicas[1].addr);
+    let leader = spawn(async move { chat("hi").send(first).await });
+    up.arrived(1).await;
+    let other = spawn(async move { chat("hi").send(second).await });
+    asked(&redis, 2).await;
+    gate.open();
+    leader.await.unwrap();
+    assert_verdict(&other.await.unwrap(), "MISS");
+    let [ended, overhead] = ["refrain_calls_total", "refrain_overhead_seconds_count"];
+    replicas[1].counted(ended, 1.0).await;
+    assert!(replicas[1].metric(overhead, &[]).await.abs() < 0.5);
+    replicas[1].send(&chat("by itself")).await;
+    replicas[1].counted(overhead, 1.0).await;
+}
+
+#[tokio::test]
 async fn what_is_not_stored_is_not_waited_for_twice() {
     for reply in [
         status(500),
@@ -232,6 +259,73 @@ async fn what_is_not_stored_is_not_waited_for_twice() {
         }
         unleased(&redis).await;
     }
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_breaks_off_is_not_waited_for_twice() {
+    let large = stream(&[&"x".repeat(2_000), "y"]);
+    let broken = stream(&["a", "b"]).cut_after(1);
+    let gate = gate();
+    for (first, others) in [
+        // Its end comes last of all.
+        (large.clone().pausing_after(2, &gate), large),
+        (broken.clone(), broken),
+    ] {
+        let Some(redis) = redis().start().await else {
+            return;
+        };
+        let begin = crate::support::gate();
+        let first = first.after(&begin);
+        let up = upstream().answers(first).answers(others).start().await;
+        let mut replicas = Vec::new();
+        for _ in 0..3 {
+            let small = "[cache]\nmax_entry = \"1KiB\"";
+            let replica = proxy(&up).honest().with(small).with_redis(&redis);
+            replicas.push(replica.start().await);
+        }
+        let leader = replicas[0].addr;
+        let leader = spawn(async move { chat_stream("hi").send(leader).await });
+        up.arrived(1).await;
+        let others = [replicas[1].addr, replicas[2].addr];
+        let others = others.map(|addr| spawn(async move { chat_stream("hi").send(addr).await }));
+        asked(&redis, 3).await;
+        begin.open();
+        for other in others {
+            assert_verdict(&other.await.unwrap(), "MISS");
+        }
+        gate.open();
+        leader.await.unwrap();
+        assert_eq!(up.count(), 3);
+        let labels = [r#"outcome="apart""#];
+        for replica in &replicas[1..] {
+            let name = "refrain_flights_awaited_total";
+            replica.assert_metric(name, &labels, 1).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_it_waits_causes_no_upstream_call() {
+    let Some(redis) = redis().start().await else {
+        return;
+    };
+    let gate = gate();
+    let up = upstream().answers(status(500).after(&gate)).start().await;
+    let replicas = fleet(&up, &redis, 2).await;
+    let leader = replicas[0].addr;
+    let leader = spawn(async move { chat("hi").send(leader).await });
+    up.arrived(1).await;
+    let gone = replicas[1].open(&chat("hi")).await;
+    asked(&redis, 2).await;
+    drop(gone);
+    replicas[1].counted(FLIGHTS, 0.0).await;
+    gate.open();
+    assert_eq!(leader.await.unwrap().status, 500);
+    unleased(&redis).await;
+    replicas[1]
+        .assert_metric("refrain_flights_led_total", &[], 0)
+        .await;
+    assert_eq!(up.count(), 1);
 }
 
 #[tokio::test]
@@ -328,6 +422,9 @@ async fn what_others_write_under_the_name_of_a_lease_delays_nobody() {
         &["SET", "", "x?"][..],
         &["SET", "", "p\u{0}0123456789abcdef0123456789abcdef"],
         &["LPUSH", "", "a", "b"],
+        // As a flight would write it, but for that it never ends, or not for long.
+        &["EVAL", LASTING, "1", "", "0"],
+        &["EVAL", LASTING, "1", "", "60000"],
     ] {
         let Some(redis) = redis().start().await else {
             return;
@@ -489,3 +586,10 @@ fn key(lease: &str) -> Key {
     let (_, hex) = lease.split_once('{').unwrap();
     hex.trim_end_matches('}').parse().unwrap()
 }
+
+/// Writes a claim that lives for so many milliseconds, or for good.
+const LASTING: &str = "redis.call('SET', KEYS[1], 'p\\0' .. '0123456789abcdef')
+    if ARGV[1] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+    return 1";
+/// Flights that a replica has under way.
+const FLIGHTS: &str = "refrain_flights";

@@ -8,6 +8,7 @@ use refrain::{
     answer::tasks::Tasks,
     call::key::Secret,
     config::{Host, Redis as Settings, RedisAddress, Servers},
+    ledger::clock,
     store::{
         generations::Generations,
         redis::{
@@ -205,8 +206,8 @@ async fn a_replica_whose_clock_is_off_dates_entries_as_all_others_do() {
         return;
     };
     let off = Duration::from_secs(10 * 60);
-    let (right, now) = (SystemTime::now(), SystemTime::now());
-    let (a, _link_a) = agrees(&server, right - off).await;
+    let now = clock::wall();
+    let (a, _link_a) = agrees(&server, now - off).await;
     let (b, _link_b) = agrees(&server, now + off).await;
     let moment = Instant::now();
     let apart = a.wall(moment).abs_diff(b.wall(moment));

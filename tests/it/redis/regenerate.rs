@@ -83,6 +83,35 @@ async fn what_one_replica_fetches_anew_the_others_answer_with() {
 }
 
 #[tokio::test]
+async fn what_is_over_in_memory_does_not_hide_what_is_new_in_redis() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = counting().await;
+    let (one, two, three) = (
+        replica(&up, &server).await,
+        replica(&up, &server).await,
+        replica(&up, &server).await,
+    );
+    one.send(&chat("hi").header("X-Cache-TTL", "1s")).await;
+    one.counted(WRITTEN, 1.0).await;
+    two.send(&chat("hi")).await;
+    let over = async { while two.send(&cached()).await.status != 504 {} };
+    within("the entry to be over", over).await;
+    for key in server.keys(ENTRIES).await {
+        let _: i64 = server.ask(::redis::cmd("DEL").arg(key)).await;
+    }
+    // The first entry of a place is nobody's news.
+    let new = three.send(&chat("hi")).await;
+    three.counted(WRITTEN, 1.0).await;
+    let found = two.send(&cached()).await;
+    assert_hit(&found, "redis");
+    assert_eq!(found.body, new.body);
+    assert_hit(&two.send(&cached()).await, "memory");
+    assert_eq!(up.count(), 2);
+}
+
+#[tokio::test]
 async fn what_redis_has_lost_is_replaced_in_memory_all_the_same() {
     let Some(server) = redis().start().await else {
         return;

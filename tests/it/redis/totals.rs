@@ -1,5 +1,7 @@
 //! What replicas count adds up in Redis, each call once, whatever happens to a replica, to Redis or to a reply.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -73,8 +75,7 @@ async fn metrics_persisted_to_redis() {
     assert!((fields.clone() + "\n").contains(miss), "{fields}");
     let input = "spent_input:chat:8:gpt-test\n33\n";
     assert!((fields.clone() + "\n").contains(input), "{fields}");
-    let ttl: u64 = server.cli(&["TTL", &key]).await.parse().unwrap();
-    assert!((399 * 86_400..=400 * 86_400).contains(&ttl), "{ttl}");
+    assert_eq!(server.cli(&["TTL", &key]).await, "-1", "it does not expire");
 }
 
 #[tokio::test]
@@ -227,4 +228,128 @@ async fn whatever_lies_under_the_key_the_counters_go_on() {
     miss(&proxy, "c", 1).await;
     all_are(&proxy, 1).await;
     assert_eq!(server.cli(&["TYPE", &key]).await, "hash");
+}
+
+/// Returns the key of the counters `days` before those of `key`.
+fn before(key: &str, days: u64) -> String {
+    let (prefix, date) = key.split_at(key.len() - 8);
+    let (year, rest) = date.split_at(4);
+    let (month, day) = rest.split_at(2);
+    let begins = humantime::parse_rfc3339(&format!("{year}-{month}-{day}T00:00:00Z")).unwrap();
+    let past = begins - Duration::from_secs(days * 24 * 60 * 60);
+    let past = humantime::format_rfc3339_seconds(past).to_string();
+    format!("{prefix}{}", past[..10].replace('-', ""))
+}
+
+#[tokio::test]
+async fn counters_do_not_give_way_to_entries_when_redis_is_full() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = answering().await;
+    let proxy = replica(&up, &server).start().await;
+    miss(&proxy, "a", 1).await;
+    all_are(&proxy, 1).await;
+    let key = key(&server).await;
+    server.cli(&["COPY", &key, &before(&key, 1)]).await;
+    for (setting, value) in [("maxmemory-policy", "volatile-lru"), ("maxmemory", "8mb")] {
+        server.cli(&["CONFIG", "SET", setting, value]).await;
+    }
+    // Twice what there is room for, each used later than the counters.
+    let fill = "for n = 1, 100 do redis.call('SET', 'e' .. ARGV[1] .. n, string.rep('x', 10000), 'EX', 9999) end";
+    for round in 0..16 {
+        server.cli(&["EVAL", fill, "0", &format!("{round}-")]).await;
+    }
+    let info = server.cli(&["INFO", "stats"]).await;
+    assert!(!info.contains("evicted_keys:0"), "{info}");
+    assert_eq!(misses(&proxy).await, (2, true));
+}
+
+#[tokio::test]
+async fn days_past_those_that_are_kept_go_when_a_new_one_begins() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = answering().await;
+    let proxy = replica(&up, &server).start().await;
+    miss(&proxy, "a", 1).await;
+    all_are(&proxy, 1).await;
+    let today = key(&server).await;
+    let [kept, old, older] = [399, 400, 440].map(|days| before(&today, days));
+    for key in [&kept, &old, &older] {
+        server.cli(&["COPY", &today, key]).await;
+    }
+    miss(&proxy, "b", 1).await;
+    all_are(&proxy, 2).await;
+    assert_eq!(server.cli(&["EXISTS", &kept, &old, &older]).await, "3");
+    // The next batch is the first of its day.
+    server.cli(&["DEL", &today]).await;
+    miss(&proxy, "c", 1).await;
+    all_are(&proxy, 1).await;
+    assert_eq!(server.cli(&["EXISTS", &kept]).await, "1");
+    assert_eq!(server.cli(&["EXISTS", &old, &older]).await, "0");
+}
+
+#[tokio::test]
+async fn the_longest_report_does_not_ask_for_one_day_after_the_other() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = answering().await;
+    let fault = Fault::before(server.addr).await;
+    let url = format!("redis://{}", fault.addr);
+    let proxy = proxy(&up).with_redis_at(&url).start().await;
+    miss(&proxy, "a", 1).await;
+    all_are(&proxy, 1).await;
+    let today = key(&server).await;
+    server.cli(&["COPY", &today, &before(&today, 399)]).await;
+    // One after the other they would take eight seconds; who asks waits for three.
+    fault.is(Mood::Slow(Duration::from_millis(20)));
+    let told = proxy.admin("/api/stats?days=400").await.json();
+    assert_eq!(
+        (&told["covers"], &told["complete"]),
+        (&json!("replicas"), &json!(true)),
+        "{told}"
+    );
+    assert_eq!(told["total"]["miss"], 2);
+}
+
+#[tokio::test]
+async fn a_past_day_that_is_something_else_hides_no_other() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = answering().await;
+    let proxy = replica(&up, &server).start().await;
+    miss(&proxy, "a", 2).await;
+    all_are(&proxy, 2).await;
+    let yesterday = before(&key(&server).await, 1);
+    server.cli(&["SET", &yesterday, "a string"]).await;
+    let odd = told(&proxy).await;
+    assert_eq!(odd["covers"], "replicas", "{odd}");
+    assert_eq!(
+        (&odd["total"]["miss"], &odd["complete"]),
+        (&json!(2), &json!(false))
+    );
+    server.cli(&["DEL", &yesterday]).await;
+    all_are(&proxy, 2).await;
+}
+
+#[tokio::test]
+async fn what_is_huge_among_the_counters_is_not_fetched() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = answering().await;
+    let proxy = replica(&up, &server).start().await;
+    miss(&proxy, "a", 1).await;
+    all_are(&proxy, 1).await;
+    let key = key(&server).await;
+    let huge =
+        "redis.call('HSET', KEYS[1], 'huge', string.rep('x', 2 ^ 24), string.rep('y', 2 ^ 24), 1)";
+    server.cli(&["EVAL", huge, "1", &key]).await;
+    let sent = server.sent().await;
+    all_are(&proxy, 1).await;
+    let sent = server.sent().await - sent;
+    assert!(sent < 1 << 20, "{sent} bytes");
 }

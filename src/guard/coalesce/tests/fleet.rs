@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     guard::coalesce::fleet::{Awaited, Terms},
     store::redis::{
-        lease::{Holder, script::Scripted as Redis},
+        lease::{Holder, double::Scripted as Redis},
         trouble,
     },
 };
@@ -149,6 +149,27 @@ async fn an_entry_that_was_passed_over_is_no_reason_to_stay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_has_landed_and_does_not_fit_has_one_replica_lead_and_the_others_wait() {
+    let redis = Redis::default();
+    let (first, second, third) = (replica(&redis), replica(&redis), replica(&redis));
+    let leader = first.send(call_for(SILENT));
+    settle().await;
+    first.upstream.answer(Ok("data: silent\n\n"));
+    leader.await.unwrap().unwrap();
+    for house in [&second, &third] {
+        house.holds_what(&first);
+    }
+    redis.lay(slot(1), "silent");
+    redis.write();
+    // Each has been let go of by the flight that brought it, and is entitled to its usage.
+    let calls = [&second, &third].map(|house| house.send(call_for(TELLING)));
+    settle().await;
+    assert_eq!((second.upstream.calls(), third.upstream.calls()), (1, 0));
+    assert_ne!(redis.holder(&slot(1)), Holder::Nobody);
+    drop(calls);
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_a_lease_dies_one_goes_and_the_others_wait_for_that_one() {
     let redis = Redis::default();
     let houses = [replica(&redis), replica(&redis), replica(&redis)];
@@ -219,6 +240,82 @@ async fn what_answers_nobody_else_sends_all_who_wait_on_their_own_ways() {
         pass(LOOK).await;
         assert_eq!(redis.holder(&slot(1)), Holder::Nobody, "only for a moment");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_large_or_breaks_off_sends_all_who_wait_on_their_own_ways() {
+    for outcome in [Ok("large"), Ok("broken")] {
+        let redis = Redis::default();
+        let houses = [replica(&redis), replica(&redis), replica(&redis)];
+        let mut calls = Vec::new();
+        for house in &houses {
+            calls.push(house.send(call()));
+            settle().await;
+        }
+        houses[0].upstream.answer(outcome);
+        settle().await;
+        for house in &houses[1..] {
+            assert_eq!(house.upstream.calls(), 1);
+            house.assert_awaited(&[(Awaited::Apart, 1)]);
+        }
+        assert_eq!(redis.holder(&slot(1)), APART);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_the_end_of_what_is_too_large_already() {
+    let redis = Redis::default();
+    let (first, second) = (replica(&redis), replica(&redis));
+    let leader = first.send(call());
+    settle().await;
+    let _other = second.send(call());
+    settle().await;
+    // Its end never comes.
+    first.upstream.answer(Ok("endless"));
+    settle().await;
+    assert!(!leader.is_finished());
+    assert_eq!(second.upstream.calls(), 1);
+    second.assert_awaited(&[(Awaited::Apart, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_left_while_another_replica_was_at_it_causes_no_upstream_call() {
+    for outcome in [Ok("panic"), Ok("status 500"), Ok("hello")] {
+        let redis = Redis::default();
+        let (first, second) = (replica(&redis), replica(&redis));
+        let _leader = first.send(call());
+        settle().await;
+        let crowd = [second.send(call()), second.send(call())];
+        settle().await;
+        assert_eq!(second.flights.under_way(), 1);
+        for gone in &crowd {
+            gone.abort();
+        }
+        settle().await;
+        assert_eq!(second.flights.under_way(), 0);
+        first.upstream.answer(outcome);
+        pass(5 * LOOK).await;
+        assert_eq!(second.upstream.calls(), 0);
+        second.assert_awaited(&[]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_left_leaves_those_who_wait_with_it() {
+    let redis = Redis::default();
+    let (first, second) = (replica(&redis), replica(&redis));
+    let _leader = first.send(call());
+    settle().await;
+    let gone = second.send(call());
+    settle().await;
+    let stays = second.send(call());
+    settle().await;
+    gone.abort();
+    first.upstream.answer(Ok("status 500"));
+    settle().await;
+    assert_eq!(second.upstream.calls(), 1);
+    second.upstream.answer(Ok("hello"));
+    assert_eq!(stays.await.unwrap().unwrap().1, "hello");
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,14 @@ use super::*;
 
 /// A disk whose readers never answer, and what they were asked.
 fn frozen(house: &House, budget: Duration) -> (Disk, Receiver<Ask>) {
+    let (disk, questions, _) = frozen_with_reports(house, budget);
+    (disk, questions)
+}
+
+/// The same, and which reports were asked for.
+fn frozen_with_reports(house: &House, budget: Duration) -> (Disk, Receiver<Ask>, Receiver<Ask>) {
     let (asks, questions) = mpsc::channel(ASKS);
+    let (reports, wanted) = mpsc::channel(REPORTS);
     let shared = Shared {
         options: Options {
             budget,
@@ -21,10 +28,11 @@ fn frozen(house: &House, budget: Duration) -> (Disk, Receiver<Ask>) {
     let handle = Handle {
         shared: Arc::new(shared),
         asks,
+        reports,
         circuit: Circuit::default(),
         ended: Mutex::default(),
     };
-    (Disk(Arc::new(handle)), questions)
+    (Disk(Arc::new(handle)), questions, wanted)
 }
 
 fn asked(questions: &mut Receiver<Ask>) -> Vec<Slot> {
@@ -71,6 +79,23 @@ async fn a_disk_that_does_not_answer_costs_three_calls_their_budget_and_then_non
     assert_eq!(wait().await, Duration::ZERO);
     assert_eq!(disk.counts().slow, 4);
     assert_eq!(asked(&mut questions), [slot(1)], "once is enough");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_report_of_counters_keeps_no_look_up_waiting() {
+    let house = House::new();
+    let (disk, mut questions, mut wanted) = frozen_with_reports(&house, BUDGET);
+    let day = Day::of(SystemTime::UNIX_EPOCH);
+    let reporting = disk.clone();
+    let mut report = JoinSet::new();
+    report.spawn(async move { reporting.totals(day.back(400), day, 7).await });
+    let ask = wanted.recv().await;
+    let Some(Ask::Totals { reply, .. }) = ask else {
+        panic!("{ask:?}");
+    };
+    assert!(questions.try_recv().is_err(), "the readers are free");
+    drop(reply.send(Ok(Stored::default())));
+    assert_eq!(report.join_all().await, [Some(Stored::default())]);
 }
 
 #[tokio::test]

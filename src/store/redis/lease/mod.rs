@@ -9,7 +9,7 @@
 //! to wait for, and how long, is `guard::coalesce`'s to decide.
 
 mod claim;
-mod scripts;
+mod lua;
 mod waiters;
 mod wire;
 
@@ -21,7 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use self::{claim::RANDOM, waiters::Waiters};
 pub use self::{
     claim::{APART, Claim, Holder},
-    scripts::Scripts,
+    lua::Scripts,
     waiters::Waiter,
     wire::{Asked, Asking, Release, Wire},
 };
@@ -232,6 +232,6 @@ const RENEW: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
-pub(crate) mod script;
+pub(crate) mod double;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use tokio::time::advance;
 
-use super::{script::Scripted, *};
+use super::{double::Scripted, *};
 use crate::call::key::Key;
 
 fn slot() -> Slot {

@@ -8,7 +8,7 @@ use redis::{Cmd, cmd};
 use super::{APART, APART_FOR, Asked, Asking, Claim, Holder, LEASE, Release, Wire};
 use crate::{
     call::Slot,
-    store::redis::{Redis, layout::Layout, link::Link, message::Message, trouble::Trouble},
+    store::redis::{Redis, layout::Layout, link::Link, message::Message, trouble::Trouble, value},
 };
 
 /// Leases in Redis.
@@ -111,7 +111,7 @@ fn ask(layout: &Layout, asking: &Asking<'_>) -> (String, Cmd) {
         .arg(asking.claim.map_or(&b""[..], Claim::as_bytes))
         .arg(millis(LEASE))
         .arg(asking.known.unwrap_or(ANY))
-        .arg(MARK - 1)
+        .arg(value::IDENTITY_END)
         .arg(MOST - 1);
     (key, command)
 }
@@ -126,22 +126,21 @@ impl fmt::Debug for Scripts {
     }
 }
 
-/// Tells an entry that is not known; else takes the lease, or tells whose it is. What never ends, or is of another type, is no
-/// lease; what is of another type is no entry.
+/// Tells an entry that is not known, by its first bytes up to the end of what is its own: those before, too, as one that was
+/// softened is another. Else takes the lease, or tells whose it is. What does not end as a lease does is
+/// nobody's: were it waited for, that would have no end, either. What is of another type is no lease, and no entry.
 const ASK: &str = "\
 local mark = redis.pcall('GETRANGE', KEYS[2], 0, ARGV[4])
 if type(mark) == 'table' then mark = '' end
 if mark ~= '' and mark ~= ARGV[3] and ARGV[3] ~= '*' then return {mark, '', 0} end
-if ARGV[1] ~= '' and redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return {mark, '', 1} end
+local left = redis.call('PTTL', KEYS[1])
 local holder = redis.pcall('GETRANGE', KEYS[1], 0, ARGV[5])
-if type(holder) == 'table' or redis.call('PTTL', KEYS[1]) == -1 then
-  if ARGV[1] == '' then return {mark, '', 0} end
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-  return {mark, '', 1}
-end
-return {mark, holder, 0}";
+if left >= 0 and left <= tonumber(ARGV[2]) and type(holder) ~= 'table' then return {mark, holder, 0} end
+if ARGV[1] == '' then return {mark, '', 0} end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return {mark, '', 1}";
 
-/// Has a lease live on, if it is still held.
+/// Has a lease live on, if it is still held; what else lies there may be of another type.
 const RENEW: &str = "\
 if redis.pcall('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 0";
@@ -156,7 +155,5 @@ return true";
 
 /// Stands for the mark of any entry.
 const ANY: &[u8] = b"*";
-/// What tells one entry from another, bytes: whether it was softened, and of its envelope magic, version and checksum.
-const MARK: usize = 23;
 /// What is read of a lease, bytes: a little more than it has, so that what is longer is told from it.
 const MOST: usize = 32;

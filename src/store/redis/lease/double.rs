@@ -1,4 +1,4 @@
-//! Leases without Redis, for tests: a map that does what the scripts do, and can fail or keep silent.
+//! A double of Redis, for tests of leases: a map that does what the scripts do, and can fail or keep silent.
 
 use std::{
     collections::HashMap,
