@@ -2,12 +2,13 @@
 
 use ::redis::{Pipeline, SetExpiry, SetOptions, cmd};
 use refrain::call::key::Key;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ENTRIES, WRITTEN, ask, assert_hit, echo, fill, purge, replica};
 use crate::support::{
     client::{asking, assert_verdict, at_once, chat, request},
     redis::{Redis, redis},
+    upstream::{Seen, completion, stream, upstream},
     within,
 };
 
@@ -66,10 +67,17 @@ async fn a_callers_delete_of_its_key_looks_at_nothing_else() {
     let Some(server) = redis().start().await else {
         return;
     };
-    let up = echo().await;
+    let up = upstream().by(|seen, _| {
+        if as_stream(seen) {
+            stream(&["hi"])
+        } else {
+            completion("hi")
+        }
+    });
+    let up = up.start().await;
     let one = replica(&up, &server).await;
     let two = replica(&up, &server).await;
-    let answer = ask(&one, "hi").await;
+    let answer = one.send(&chat("hi")).await;
     let key = answer.expect("x-cache-key").to_owned();
     let other_way = json!({
         "model": "gpt-test", "messages": [{"role": "user", "content": "hi"}],
@@ -154,6 +162,11 @@ async fn what_is_purged_softly_stays_and_is_marked() {
     let left: i64 = server.ask(cmd("PTTL").arg(&key)).await;
     assert!(left > 0 && left <= ttl, "it lives as long as before");
     assert_verdict(&ask(&one, "hi").await, "MISS");
+}
+
+fn as_stream(seen: &Seen) -> bool {
+    let body: Value = serde_json::from_slice(&seen.body).unwrap();
+    body["stream"] == true
 }
 
 /// Puts as many entries beside the one that is there, under keys of their own: what is looked at is like a real one.

@@ -46,7 +46,7 @@ impl Survey {
             if *first != next {
                 return None;
             }
-            next = last + 1;
+            next = last.saturating_add(1);
         }
         let ranges = slots.into_iter();
         let ranges = ranges.map(|(first, last, host)| (first, last, Master(Some(host))));
