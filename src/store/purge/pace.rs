@@ -1,4 +1,4 @@
-//! When everything is looked at. Pure.
+//! When everything is looked at: decided from a clock that is an argument.
 //!
 //! # Scope
 //! Once a minute, and soon where somebody wants it; but for a tenth of the time at most, so that a store in which a look takes
