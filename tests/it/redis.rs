@@ -104,7 +104,7 @@ fn warnings(proxy: &Proxy) -> usize {
 
 /// Returns how often it has been logged that Redis is away.
 fn outages(proxy: &Proxy) -> usize {
-    proxy.printed().matches("\"redis is away\"").count()
+    proxy.printed().matches("\"redis is away: ").count()
 }
 
 const UP: &str = "refrain_redis_up";
