@@ -38,7 +38,10 @@ use super::{
     redis::Redis,
     tiered::Tiered,
 };
-use crate::call::{Slot, key::Key};
+use crate::{
+    answer::verdict::Tier,
+    call::{Slot, key::Key},
+};
 
 /// Purges entries of a store; clones share it.
 #[derive(Clone, Debug)]
@@ -82,6 +85,8 @@ pub struct Order {
 pub struct Outcome {
     /// Whether the purge survives a crash; `None` for a dry run.
     pub durable: Option<bool>,
+    /// Where it is written down to survive one.
+    pub tier: Option<Tier>,
     /// What it concerns, where that was looked up: for a dry run, a pattern and an age.
     pub concerned: Option<Concerned>,
 }
@@ -151,7 +156,12 @@ impl Purger {
         } else {
             Some(self.purge(purges).await?)
         };
-        Ok(Outcome { durable, concerned })
+        let tier = self.tier();
+        Ok(Outcome {
+            durable,
+            tier,
+            concerned,
+        })
     }
 
     /// Purges the entries of `key`, if there is one in `scope`; `None` if there is none.
@@ -199,6 +209,15 @@ impl Purger {
             }
             store.sweep().await;
         }
+    }
+
+    /// Returns what keeps purges, if anything does or should.
+    fn tier(&self) -> Option<Tier> {
+        let Inner {
+            store, lacks_disk, ..
+        } = &*self.0;
+        let behind = store.behind.as_ref().map(Behind::tier);
+        behind.or(lacks_disk.then_some(Tier::Disk))
     }
 
     /// Has Redis cleared of what was purged.

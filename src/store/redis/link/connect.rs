@@ -29,7 +29,7 @@ pub(super) async fn meet(redis: &Redis, host: Option<&Host>) -> Result<Met, Trou
         Some(host) => host.clone(),
         None => locate(redis).await?,
     };
-    let mut connection = connect(client(redis, &found, Login::Full)?).await?;
+    let mut connection = connect(redis, &found, Login::Full).await?;
     let ping = Cmd::new().arg("PING").to_owned();
     let patience = redis.budget.max(PING);
     within(patience, ping.exec_async(&mut connection)).await?;
@@ -60,7 +60,7 @@ pub(super) async fn subscribe(
 
 /// Asks `host` one thing, by a connection for that alone.
 pub(super) async fn ask_once(redis: &Redis, host: &Host, command: &Cmd) -> Result<Value, Trouble> {
-    let mut connection = connect(client(redis, host, Login::Full)?).await?;
+    let mut connection = connect(redis, host, Login::Full).await?;
     within(CONNECT, command.query_async(&mut connection)).await
 }
 
@@ -109,7 +109,7 @@ async fn ask_sentinel(
     master: &str,
     login: Login,
 ) -> Result<Host, Trouble> {
-    let mut connection = connect(client(redis, sentinel, login)?).await?;
+    let mut connection = connect(redis, sentinel, login).await?;
     let mut ask = redis::cmd("SENTINEL");
     ask.arg("get-master-addr-by-name").arg(master);
     let told: Option<(String, u16)> = within(CONNECT, ask.query_async(&mut connection)).await?;
@@ -127,7 +127,12 @@ enum Login {
     Full,
 }
 
-async fn connect(client: Client) -> Result<MultiplexedConnection, Trouble> {
+async fn connect(
+    redis: &Redis,
+    host: &Host,
+    login: Login,
+) -> Result<MultiplexedConnection, Trouble> {
+    let client = client(redis, host, login)?;
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT))
         .set_response_timeout(Some(MOST_PATIENCE))
@@ -135,7 +140,13 @@ async fn connect(client: Client) -> Result<MultiplexedConnection, Trouble> {
         .set_pipeline_buffer_size(BUFFER);
     let made = client.get_multiplexed_async_connection_with_config(&config);
     // The client's own time-out is meant to end it; a name server that is asked on another thread may not.
-    within(CONNECT * 2, made).await
+    within(CONNECT * 2, made).await.map_err(|trouble| {
+        // A server that waits for commands says nothing to a greeting of TLS.
+        if redis.address.tls && trouble.kind == Kind::Timeout {
+            return Trouble::new(trouble.kind, "no TLS in time: is it spoken at that port?");
+        }
+        trouble
+    })
 }
 
 fn client(redis: &Redis, host: &Host, login: Login) -> Result<Client, Trouble> {
