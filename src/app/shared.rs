@@ -113,7 +113,11 @@ impl Shared {
             || is_unsure.then(|| "redis: purges of other replicas may be missed".to_owned());
         let away = self.link.trouble();
         let told = |trouble: Trouble| format!("redis: {}: {trouble}", trouble.kind.as_str());
-        away.map(told).or_else(unsure).or_else(deaf)
+        let refused = || self.entries.refusal().map(told);
+        away.map(told)
+            .or_else(unsure)
+            .or_else(deaf)
+            .or_else(refused)
     }
 
     /// Returns what was done so far.

@@ -11,7 +11,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -21,7 +21,7 @@ use redis::Cmd;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Kind, Link,
+    Kind, Link, Trouble,
     layout::Layout,
     message::Message,
     queue::{CrowdedOut, Follower, Queue, Waiting},
@@ -67,7 +67,7 @@ pub struct Options {
 pub struct Counts {
     /// Entries written.
     pub written: u64,
-    /// Entries not written: the queue was full, or Redis failed.
+    /// Entries not written: the queue was full, Redis failed, or they were purged before.
     pub dropped: u64,
     /// Look-ups that were not answered, or too late.
     pub unanswered: u64,
@@ -88,6 +88,8 @@ pub(super) struct Shared {
     pub(super) queue: Queue,
     pub(super) counts: Counters,
     pub(super) scripts: Scripts,
+    /// Why Redis takes no entries, if it does not.
+    refusal: Mutex<Option<Trouble>>,
     /// Tells what this replica has replaced from what others have.
     by: u64,
     looks: Looks<Found, Unanswered>,
@@ -119,6 +121,7 @@ impl Redis {
             queue: Queue::default(),
             counts: Counters::default(),
             scripts: Scripts::default(),
+            refusal: Mutex::default(),
             // Two replicas alike would not hear each other: unlikely.
             by: getrandom::u64().unwrap_or_default(),
             looks: Looks::default(),
@@ -185,6 +188,11 @@ impl Redis {
     pub async fn close(&self, patience: Duration) -> bool {
         self.0.queue.close();
         timeout(patience, self.0.queue.drained()).await.is_ok()
+    }
+
+    /// Returns why Redis takes no entries, if it refused the last one.
+    pub fn refusal(&self) -> Option<Trouble> {
+        self.0.refusal().clone()
     }
 
     /// Returns what was done so far.
@@ -255,6 +263,10 @@ impl Redis {
 }
 
 impl Shared {
+    pub(super) fn refusal(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns the time of day in milliseconds of Unix time, as all replicas have it.
     pub(super) fn now(&self) -> u64 {
         self.options.generations.now()

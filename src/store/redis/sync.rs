@@ -78,7 +78,7 @@ pub struct Options {
 pub struct Counts {
     /// Whether no purge can have been missed.
     pub trusted: bool,
-    /// How often another secret was adopted.
+    /// How often another secret was adopted in place of one that had been agreed on.
     pub secrets: u64,
     /// How often all purges were read.
     pub reads: u64,

@@ -115,33 +115,68 @@ impl Shared {
         }
         let entry = &put.entry;
         let left = self.left(entry);
-        let Some(value) = self.value(entry).await.filter(|_| left > 0) else {
+        if left == 0 {
+            return Ok(());
+        }
+        let Some(value) = self.value(entry).await else {
+            self.lose(1);
             return Ok(());
         };
         if value.len() as u64 > value::limit(self.options.max_entry) {
             self.lose(1);
             return Ok(());
         }
-        if put.replaces || !self.write_first(key, &value, left).await? {
-            let mut replace = self.scripts.replace.arg(value);
-            replace.arg(left).arg(self.layout.channel());
-            replace.arg(self.replaced(entry.slot)).key(key);
-            let () = self.link.run(key, &replace, PATIENCE).await?;
-        }
+        let stored = self.store(key, put, value, left).await;
+        self.note(stored.as_ref().err());
+        stored?;
         self.counts.written.fetch_add(1, Ordering::Relaxed);
         self.add_to_indexes(entry, left).await;
         Ok(())
     }
 
-    /// Writes what lives for `left` milliseconds where nothing lies; returns whether that was so.
-    async fn write_first(&self, key: &str, value: &[u8], left: u64) -> Result<bool, Trouble> {
+    /// Stores the value of an entry, which lives for `left` milliseconds.
+    async fn store(&self, key: &str, put: &Put, value: Vec<u8>, left: u64) -> Result<(), Trouble> {
+        if !put.replaces && self.store_first(key, &value, left).await? {
+            return Ok(());
+        }
+        let mut replace = self.scripts.replace.arg(value);
+        replace.arg(left).arg(self.layout.channel());
+        replace.arg(self.replaced(put.entry.slot)).key(key);
+        self.link.run(key, &replace, PATIENCE).await
+    }
+
+    /// Notes how a write has ended, and says where Redis begins or ceases to refuse them.
+    fn note(&self, trouble: Option<&Trouble>) {
+        let mut refusal = self.refusal();
+        match trouble {
+            None => {
+                if refusal.take().is_some() {
+                    tracing::info!("redis takes entries again");
+                }
+            }
+            Some(trouble) if refuses(trouble.kind) => {
+                if refusal.is_none() {
+                    tracing::warn!(
+                        reason = trouble.kind.as_str(), error = %trouble,
+                        "redis takes no entries: what is new is kept in memory only"
+                    );
+                }
+                *refusal = Some(trouble.clone());
+            }
+            // It says nothing about the next one.
+            Some(_) => {}
+        }
+    }
+
+    /// Stores what lives for `left` milliseconds where nothing lies; returns whether that was so.
+    async fn store_first(&self, key: &str, value: &[u8], left: u64) -> Result<bool, Trouble> {
         let mut command = redis::cmd("SET");
         command.arg(key).arg(value).arg("PX").arg(left).arg("NX");
         let written: Option<String> = self.link.ask(key, &command, PATIENCE).await?;
         Ok(written.is_some())
     }
 
-    /// Returns the value of an entry; nothing if it was purged meanwhile, or cannot be written.
+    /// Returns the value of an entry; nothing if it was purged meanwhile, or cannot be told.
     async fn value(&self, entry: &Entry) -> Option<Vec<u8>> {
         let inscription = self.options.generations.inscribe(entry)?;
         let record = Record::of(entry, self.wall(entry.made), inscription.pairs);
@@ -182,6 +217,11 @@ fn passes(kind: Kind) -> bool {
         Kind::Away | Kind::Timeout | Kind::Io | Kind::Readonly | Kind::Refused => true,
         Kind::Denied | Kind::Full | Kind::Type => false,
     }
+}
+
+/// Returns whether the next entry would be refused like this one.
+fn refuses(kind: Kind) -> bool {
+    matches!(kind, Kind::Denied | Kind::Full | Kind::Readonly)
 }
 
 /// For one write.

@@ -439,6 +439,7 @@ async fn what_others_write_under_the_name_of_a_lease_delays_nobody() {
         let first = replicas[0].addr;
         let leader = spawn(async move { chat("hi").send(first).await });
         let lease = leased(&redis).await;
+        up.arrived(1).await;
         redis.cli(&["DEL", &lease]).await;
         let words: Vec<_> = foreign
             .iter()

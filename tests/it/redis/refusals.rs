@@ -41,12 +41,16 @@ async fn set_silently_fails_on_redis_error_because_it_is_full() {
     answers(&proxy).await;
     proxy.counted_with(ERRORS, &["kind=\"full\""], 1.0).await;
     proxy.counted(DROPPED, 1.0).await;
+    proxy.logged("redis takes no entries").await;
+    let told = proxy.admin("/readyz").await;
+    assert!(told.text().contains("redis: full"), "{}", told.text());
     // What is there can still be read.
     let other = self::proxy(&up).with_redis(&server).start().await;
     ask(&other, "before").await;
     server.cli(&["CONFIG", "SET", "maxmemory", "0"]).await;
     proxy.counted(UP, 1.0).await;
     super::fill(&proxy, &["after"]).await;
+    proxy.logged("redis takes entries again").await;
 }
 
 #[tokio::test]

@@ -55,13 +55,11 @@ impl Inner {
         }
         let is_agreed = self.state().is_agreed;
         let agreed = self.proposal.agree(to, &self.layout, secret, is_agreed);
-        if agreed.await? {
+        if agreed.await? && is_agreed {
             self.secrets.fetch_add(1, Ordering::Relaxed);
-            if is_agreed {
-                tracing::warn!(
-                    "another key secret was found in redis: what was cached is not found any more"
-                );
-            }
+            tracing::warn!(
+                "another key secret was found in redis: what was cached is not found any more"
+            );
         }
         self.state().is_agreed = true;
         Ok(())
@@ -85,13 +83,23 @@ impl Inner {
         theirs.rows = self.hash.rows(to).await?;
         let is_lost = self.options.trust.is_lost() || is_behind(checked, asked);
         let plan = generations.plan(known.as_ref(), is_lost, &theirs);
+        if plan.distrust {
+            tracing::warn!("redis may have lost purges: what was in memory is not found any more");
+        }
         let unfit = generations.follow(plan).map_err(unpurged)?;
         self.unfit.fetch_add(unfit, Ordering::Relaxed);
         self.reads.fetch_add(1, Ordering::Relaxed);
         let is_over = known.as_ref().is_some_and(|known| theirs.is_older(known));
         let era = match theirs.era {
             Some(era) if !is_over => era,
-            over => self.begin(to, over).await?,
+            over => {
+                if known.is_some() {
+                    tracing::warn!(
+                        "redis came back empty, or older than it was: what lay there is not found any more"
+                    );
+                }
+                self.begin(to, over).await?
+            }
         };
         generations.begin(era);
         let goes_on = known.is_some_and(|known| theirs.goes_on(&known));
