@@ -369,6 +369,14 @@ impl Registry {
         first.map_or(self.epoch, |count| count.saturating_sub(1))
     }
 
+    /// Returns the purges up to epoch `last`, by name.
+    pub(super) fn until(&self, last: u64) -> Vec<Row> {
+        let marks = self.all().filter(|(_, mark)| mark.count <= last);
+        let mut rows: Vec<_> = marks.map(row).collect();
+        rows.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        rows
+    }
+
     /// Returns what may be forgotten once nothing dead is left up to epoch `settled`. It is kept a little longer for
     /// the flights that began before, unless room is scarce; where it is shared, for those that began before it was heard of.
     pub(super) fn forgettable(&self, settled: u64, now: u64, uptime: u64) -> Vec<Row> {
