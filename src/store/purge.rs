@@ -35,7 +35,10 @@ pub use self::look::{Concerned, Sample};
 use self::{pace::Pace, sweep::Due};
 pub use super::generations::{Purge, Selector};
 use super::{behind::Behind, generations::Unpurged, redis::Among, tiered::Tiered};
-use crate::call::{Slot, key::Key};
+use crate::{
+    answer::verdict::Tier,
+    call::{Slot, key::Key},
+};
 
 /// Purges entries of a store; clones share it.
 #[derive(Clone, Debug)]
@@ -72,6 +75,8 @@ pub struct Order {
 pub struct Outcome {
     /// Whether the purge survives a crash; `None` for a dry run.
     pub durable: Option<bool>,
+    /// Where it is written down to survive one.
+    pub tier: Option<Tier>,
     /// What it concerns, where that was looked up: for a dry run, a pattern and an age.
     pub concerned: Option<Concerned>,
 }
@@ -120,7 +125,12 @@ impl Purger {
         } else {
             Some(self.purge(purges).await?)
         };
-        Ok(Outcome { durable, concerned })
+        let tier = self.tier();
+        Ok(Outcome {
+            durable,
+            tier,
+            concerned,
+        })
     }
 
     /// Purges the entries of `key`, if there is one in `scope`; `None` if there is none.
@@ -180,6 +190,15 @@ impl Purger {
             }
             pace.looked(begun, Instant::now(), is_due);
         }
+    }
+
+    /// Returns what keeps purges, if anything does or should.
+    fn tier(&self) -> Option<Tier> {
+        let Inner {
+            store, lacks_disk, ..
+        } = &*self.0;
+        let behind = store.behind.as_ref().map(Behind::tier);
+        behind.or(lacks_disk.then_some(Tier::Disk))
     }
 
     /// Has Redis cleared of what was purged.

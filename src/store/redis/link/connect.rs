@@ -144,7 +144,13 @@ async fn connect(
     let made = client.get_multiplexed_async_connection_with_config(&config);
     // The client's own time-out is meant to end it; a name server that is asked on another thread may not.
     let made = within(limit * 2, made).await;
-    made.map_err(|trouble| tell(trouble, &format!("no connection within {limit:?}")))
+    // A server that does not speak TLS waits for more of what it takes for a command.
+    let doubt = if redis.address.tls {
+        ": is TLS spoken at that port?"
+    } else {
+        ""
+    };
+    made.map_err(|trouble| tell(trouble, &format!("no connection within {limit:?}{doubt}")))
 }
 
 /// Returns how long a connection may take to be made, name, TLS and credential included, where calls wait for `budget`: that
