@@ -142,8 +142,24 @@ fn kind(error: &RedisError) -> Kind {
             Some("WRONGTYPE") => Kind::Type,
             Some("NOAUTH" | "WRONGPASS" | "NOPERM") => Kind::Denied,
             Some("READONLY" | "NOREPLICAS" | "MISCONF") => Kind::Readonly,
+            Some("ERR") => within_script(error.detail().unwrap_or_default()),
             _ => Kind::Refused,
         },
+    }
+}
+
+/// Returns the kind of an error that a script has met: before version 7, Redis wraps it in one of its own.
+fn within_script(text: &str) -> Kind {
+    let is = |code: &&str| text.contains(&format!(" -{code} "));
+    if is(&"OOM") {
+        Kind::Full
+    } else if ["READONLY", "NOREPLICAS", "MISCONF"]
+        .iter()
+        .any(|code| is(code))
+    {
+        Kind::Readonly
+    } else {
+        Kind::Refused
     }
 }
 
@@ -196,6 +212,19 @@ mod tests {
         ] {
             assert_eq!(told(reply).1, said, "{reply}");
         }
+    }
+
+    #[test]
+    fn what_a_script_met_is_told_from_the_script_also_before_version_7() {
+        let wrapped = |error: &str| {
+            let script = "Error running script (call to f_5a): @user_script:1: @user_script: 1:";
+            told(&format!("-ERR {script} -{error}")).0
+        };
+        let full = "OOM command not allowed when used memory > 'maxmemory'.";
+        assert_eq!(wrapped(full), Kind::Full);
+        let replica = "READONLY You can't write against a read only replica.";
+        assert_eq!(wrapped(replica), Kind::Readonly);
+        assert_eq!(wrapped("ERR wrong number of arguments"), Kind::Refused);
     }
 
     #[test]
