@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    answer::verdict::Tier,
     call::key::Key,
     config::{MAX_NAME, MAX_TAGS},
     store::purge::{Order, Outcome, Purge, Sample, Selector},
@@ -176,6 +177,8 @@ pub fn told(order: &Order, outcome: &Outcome) -> Bytes {
     };
     if let Some(durable) = outcome.durable {
         tell("durable", durable.into());
+        let tier = outcome.tier.map_or("memory", Tier::as_str);
+        tell("tier", tier.into());
     }
     if let Some(concerned) = &outcome.concerned {
         tell("entries", concerned.entries.into());

@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args;
 
 use super::ConfigArgs;
-use crate::config::{PROXY_TOML, Upstream};
+use crate::config::{PROXY_TOML, Store, Upstream};
 
 /// Arguments of `refrain check`.
 #[derive(Args, Clone, Debug, Default)]
@@ -38,9 +38,10 @@ impl Check {
         }
         writeln!(
             out,
-            "{source}: listens on {}, calls {}",
+            "{source}: listens on {}, calls {}, keeps answers in {}",
             config.listen.join(" and "),
-            upstreams(&config.upstreams)
+            upstreams(&config.upstreams),
+            place(&config.store)
         )?;
         Ok(())
     }
@@ -55,6 +56,15 @@ fn upstreams(upstreams: &[Upstream]) -> String {
             let named = named.map(|Upstream { name, base_url, .. }| format!("{name} ({base_url})"));
             named.collect::<Vec<_>>().join(", ")
         }
+    }
+}
+
+/// Returns where answers are kept, without the credential.
+fn place(store: &Store) -> String {
+    match (&store.redis, &store.disk) {
+        (Some(redis), _) => redis.address.to_string(),
+        (None, Some(disk)) => disk.path.display().to_string(),
+        (None, None) => "memory alone".to_owned(),
     }
 }
 
@@ -92,9 +102,9 @@ mod tests {
 
     #[test]
     fn a_fine_file_is_told_in_one_line() {
-        let (told, result) = check("listen = ['127.0.0.1:1', '[::1]:1']\n");
+        let (told, result) = check("listen = ['127.0.0.1:1', '[::1]:1']\nstore.path = 'off'\n");
         assert!(result.is_ok());
-        insta::assert_snapshot!(told, @"FILE is fine: listens on 127.0.0.1:1 and [::1]:1, calls https://api.openai.com/v1");
+        insta::assert_snapshot!(told, @"FILE is fine: listens on 127.0.0.1:1 and [::1]:1, calls https://api.openai.com/v1, keeps answers in memory alone");
     }
 
     #[test]
@@ -104,19 +114,30 @@ mod tests {
                 "[[upstream]]\nname = '{name}'\nbase_url = 'http://{name}.test/v1'\napi_key = 'sk-{name}-0123456789'\n"
             )
         };
-        let (told, result) = check(&[one("a"), one("b")].concat());
+        let (told, result) = check(&["store.path = '/x/y.db'\n", &one("a"), &one("b")].concat());
         assert!(result.is_ok());
-        insta::assert_snapshot!(told, @"FILE is fine: listens on 127.0.0.1:8080, calls a (http://a.test/v1), b (http://b.test/v1)");
+        insta::assert_snapshot!(told, @"FILE is fine: listens on 127.0.0.1:8080, calls a (http://a.test/v1), b (http://b.test/v1), keeps answers in /x/y.db");
+    }
+
+    #[test]
+    fn a_redis_is_told_without_its_password() {
+        let (told, result) = check("store.redis = 'redis://u:canary@h/1'\n");
+        assert!(result.is_ok());
+        assert!(
+            told.ends_with(", keeps answers in redis://h:6379/1\n"),
+            "{told}"
+        );
+        assert!(!told.contains("canary"), "{told}");
     }
 
     #[test]
     fn what_can_hardly_be_meant_is_told_and_fine() {
-        let (told, result) = check("[cache]\nscope = 'header:x-tenant'\n");
+        let (told, result) = check("[cache]\nscope = 'header:x-tenant'\n[store]\npath = 'off'\n");
         assert!(result.is_ok());
         insta::assert_snapshot!(told, @r"
         warning: FILE:2:9: cache.scope: `header:x-tenant` without a `[[caller]]`: whoever the upstream accepts can name any tenant and read its entries
           hint: name the callers, or let something in front of Refrain set the value
-        FILE is fine: listens on 127.0.0.1:8080, calls https://api.openai.com/v1
+        FILE is fine: listens on 127.0.0.1:8080, calls https://api.openai.com/v1, keeps answers in memory alone
         ");
     }
 

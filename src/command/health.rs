@@ -13,7 +13,7 @@ use super::{
     failure::Failure,
     print,
 };
-use crate::config::Config;
+use crate::config::Contact;
 
 /// Ask a running Refrain whether it is ready
 #[derive(clap::Args, Clone, Debug)]
@@ -40,7 +40,7 @@ impl Health {
     pub async fn run(self) -> anyhow::Result<()> {
         let url = match &self.url {
             Some(admin) => format!("{}/readyz", origin(admin)),
-            None => readiness(&self.config.load(Vec::new())?)?,
+            None => readiness(&self.config.contact()?)?,
         };
         let state = ask(&url).await?;
         Ok(print(&format!("{state}\n"))?)
@@ -57,14 +57,14 @@ pub(super) fn origin(flag: &str) -> String {
 }
 
 /// Returns the origin of the configuration's admin listener.
-pub(super) fn admin(config: &Config) -> Result<String, Failure> {
+pub(super) fn admin(contact: &Contact) -> Result<String, Failure> {
     let off = || Failure::new("the admin listener is switched off").hint("set `[admin] listen`");
-    url(config.admin.listen.as_ref().ok_or_else(off)?, "")
+    url(contact.admin.as_ref().ok_or_else(off)?, "")
 }
 
 /// Returns the URL that a Refrain of this configuration tells its readiness at.
-fn readiness(config: &Config) -> Result<String, Failure> {
-    let (listen, path) = match (&config.admin.listen, config.listen.first()) {
+fn readiness(contact: &Contact) -> Result<String, Failure> {
+    let (listen, path) = match (&contact.admin, contact.listen.first()) {
         (Some(admin), _) => (admin, "/readyz"),
         (None, Some(first)) => (first, "/_refrain/readyz"),
         (None, None) => return Err(Failure::new("the configuration names no address")),
@@ -132,6 +132,9 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use tempfile::NamedTempFile;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -139,6 +142,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::config::Sources;
 
     /// Asks a listener that answers one call with `answer`; returns what came of it and the head of the call.
     async fn asked(answer: &'static str) -> (Result<String, Failure>, String) {
@@ -199,6 +203,17 @@ mod tests {
         assert!(said.is_err());
     }
 
+    fn contact(text: &str) -> Contact {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let path = Some(file.path().to_owned());
+        Contact::load(Sources {
+            path,
+            ..Sources::default()
+        })
+        .unwrap()
+    }
+
     #[test]
     fn whom_to_ask_follows_from_the_configuration() {
         let table = [
@@ -220,15 +235,15 @@ mod tests {
             ),
         ];
         for (file, expected) in table {
-            let config: Config = file.parse().unwrap();
-            assert_eq!(readiness(&config).unwrap(), expected, "{file}");
+            let contact = contact(file);
+            assert_eq!(readiness(&contact).unwrap(), expected, "{file}");
         }
     }
 
     #[test]
     fn a_port_that_only_the_start_knew_is_asked_for() {
-        let config: Config = "[admin]\nlisten = '127.0.0.1:0'".parse().unwrap();
-        let failure = readiness(&config).unwrap_err().to_string();
+        let contact = contact("[admin]\nlisten = '127.0.0.1:0'");
+        let failure = readiness(&contact).unwrap_err().to_string();
         assert!(failure.contains("--url"), "{failure}");
     }
 

@@ -29,7 +29,7 @@ pub use self::{
     check::Check, demo::Demo, hash_key::HashKey, health::Health, mock::Mock, purge::Purge,
     serve::ServeArgs, stats::Stats,
 };
-use crate::config::{self, Config, Flag, Problems, Sources};
+use crate::config::{self, Config, Contact, Flag, Problems, Sources};
 
 /// The command line.
 #[derive(Clone, Debug, Parser)]
@@ -108,6 +108,15 @@ impl ConfigArgs {
             path: self.config.clone(),
             env: std::env::vars_os().collect(),
             flags,
+        })
+    }
+
+    /// Finds out whom to ask, out of file and environment.
+    fn contact(&self) -> Result<Contact, Problems> {
+        Contact::load(Sources {
+            path: self.config.clone(),
+            env: std::env::vars_os().collect(),
+            flags: Vec::new(),
         })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! # Scope
 //! Address and token are the configuration's, as file and environment give it, unless flags name them; where both flags
-//! are given, no configuration is read.
+//! are given, no configuration is read. Nothing else of it has to hold: whoever purges need not have the secrets of Redis.
 
 use std::time::Duration;
 
@@ -66,13 +66,15 @@ impl Operator {
         if let (Some(url), Some(token)) = (&self.url, &self.token) {
             return Ok((origin(url), Some(token.clone())));
         }
-        let config = self.config.load(Vec::new())?;
+        let contact = self.config.contact()?;
         let origin = match &self.url {
             Some(url) => origin(url),
-            None => admin(&config)?,
+            None => admin(&contact)?,
         };
-        let configured = config.admin.token.as_ref();
-        let configured = configured.map(|token| token.expose().to_owned());
-        Ok((origin, self.token.clone().or(configured)))
+        if let Some(token) = &self.token {
+            return Ok((origin, Some(token.clone())));
+        }
+        let configured = contact.token?;
+        Ok((origin, configured.map(|token| token.expose().to_owned())))
     }
 }

@@ -136,7 +136,10 @@ impl Purge {
             let _ = writeln!(text, "  {}", line(sample));
         }
         if told["durable"] == false {
-            text.push_str("the disk does not take it: it holds until Refrain ends\n");
+            text.push_str(match told["tier"].as_str() {
+                Some("redis") => UNTOLD,
+                _ => "the disk does not take it: it holds until Refrain ends\n",
+            });
         }
         text
     }
@@ -153,6 +156,11 @@ fn line(sample: &Value) -> String {
     format!("{}  {}", word("key"), shown.escape_debug())
 }
 
+/// Said of a purge that Redis has not.
+const UNTOLD: &str = "\
+Redis does not take it now: this replica heeds it until it ends; the others go on with these answers
+until Redis is back, and are told then
+";
 /// A count goes through all entries.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -211,6 +219,9 @@ mod tests {
             "{told}"
         );
         assert!(told.contains("\nthe disk does not take it"), "{told}");
+        let told = soft.said(&json!({"durable": false, "tier": "redis"}));
+        assert!(told.contains("\nRedis does not take it now"), "{told}");
+        assert!(!told.contains("disk"), "{told}");
     }
 
     #[test]

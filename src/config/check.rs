@@ -68,10 +68,11 @@ pub(super) fn check(
     let mut findings = Findings::default();
     check_listeners(&file, &mut findings);
     let memory = store::memory(&file, surroundings.memory, &mut findings);
-    let token = findings.unless_ok(
-        "admin.token",
-        Token::resolved(file.admin.token.clone(), &surroundings.env),
-    );
+    let token = token(&file.admin, &surroundings.env);
+    let token = token.unwrap_or_else(|finding| {
+        findings.problems.push(finding);
+        None
+    });
     let redis = store::redis(&file.store, surroundings, &mut findings);
     let disk = store::disk(&file, redis.as_ref(), surroundings, &mut findings);
     let upstreams = upstream::upstreams(file.upstream, surroundings, &mut findings);
@@ -96,8 +97,8 @@ pub(super) fn check(
     let config = upstreams.map(|upstreams| Config {
         listen: file.listen,
         admin: Admin {
-            listen: (file.admin.listen != OFF).then_some(file.admin.listen),
-            token: token.flatten(),
+            listen: admin(file.admin.listen),
+            token,
         },
         upstreams,
         retry,
@@ -127,6 +128,26 @@ pub(super) fn check(
         .filter(|_| problems.is_empty())
         .map(|config| Checked { config, doubts })
         .ok_or(problems)
+}
+
+/// Returns what is wrong with the addresses that Refrain listens on.
+pub(super) fn listeners(file: &file::File) -> Vec<Finding> {
+    let mut findings = Findings::default();
+    check_listeners(file, &mut findings);
+    findings.problems
+}
+
+/// Returns the token of the admin listener, if there is one.
+pub(super) fn token(admin: &file::Admin, env: &Environment) -> Result<Option<Token>, Finding> {
+    Token::resolved(admin.token.clone(), env).map_err(|complaint| Finding {
+        keys: vec!["admin.token".to_owned()],
+        complaint,
+    })
+}
+
+/// Returns the address of the admin listener, unless it is switched off.
+pub(super) fn admin(listen: String) -> Option<String> {
+    (listen != OFF).then_some(listen)
 }
 
 #[derive(Debug, Default)]

@@ -106,6 +106,7 @@ pub(super) struct Store {
     pub(super) path: String,
     pub(super) max_size: Size,
     pub(super) budget: Span,
+    #[serde(deserialize_with = "super::redis::written")]
     pub(super) redis: ApiKey,
     pub(super) prefix: String,
     pub(super) redis_ca: String,

@@ -53,28 +53,13 @@ impl Config {
     /// Fails with everything that is wrong in any of the sources; only a file that is no TOML keeps its own settings from
     /// being checked.
     pub fn load(sources: Sources) -> Result<Self, Problems> {
-        let mut problems = Vec::new();
-        let mut tree = match sources.path.as_deref() {
-            Some(path) => read_file(path).unwrap_or_else(|found| {
-                problems.extend(found);
-                no_file()
-            }),
-            None => no_file(),
-        };
-        let (settings, found) = env::overrides(&sources.env);
-        problems.extend(found);
-        for setting in settings
-            .into_iter()
-            .chain(sources.flags.into_iter().map(Override::from))
-        {
-            tree.put(setting);
-        }
         let surroundings = Surroundings {
             memory: container::memory_limit(),
             state: state::directory(&sources.env),
             env: Environment::of(&sources.env),
             files: Files::default(),
         };
+        let (tree, problems) = sources.read();
         Self::settle(&tree, problems, surroundings)
     }
 
@@ -99,6 +84,27 @@ impl Config {
             }
             _ => Err(Problems::of(problems)),
         }
+    }
+}
+
+impl Sources {
+    /// Reads what was written, and what of it is nothing that could be.
+    pub(super) fn read(self) -> (Node, Vec<Problem>) {
+        let mut problems = Vec::new();
+        let mut tree = match self.path.as_deref() {
+            Some(path) => read_file(path).unwrap_or_else(|found| {
+                problems.extend(found);
+                no_file()
+            }),
+            None => no_file(),
+        };
+        let (settings, found) = env::overrides(&self.env);
+        problems.extend(found);
+        let flags = self.flags.into_iter().map(Override::from);
+        for setting in settings.into_iter().chain(flags) {
+            tree.put(setting);
+        }
+        (tree, problems)
     }
 }
 
@@ -218,7 +224,7 @@ fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Gives a finding the place of the first of its settings that was written.
-fn placed(finding: &Finding, tree: &Node) -> Problem {
+pub(super) fn placed(finding: &Finding, tree: &Node) -> Problem {
     let written = finding
         .keys
         .iter()

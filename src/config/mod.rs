@@ -19,6 +19,7 @@ mod cache;
 mod caller;
 mod check;
 mod coalesce;
+mod contact;
 mod container;
 mod env;
 mod failure;
@@ -53,6 +54,7 @@ pub use self::{
     cache::{Cache, Directive, OnDisconnect},
     caller::{Caller, KeyHash},
     coalesce::Coalesce,
+    contact::Contact,
     env::CONFIG as CONFIG_VARIABLE,
     failure::{Breaker, Fallback, FallbackMode, Retry, RuleFallback},
     glob::Glob,

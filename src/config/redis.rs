@@ -6,7 +6,16 @@
 
 use std::{fmt, time::Duration};
 
-use super::{address, problem::Complaint, secret::Environment};
+use serde::{
+    Deserializer,
+    de::{Error, Visitor},
+};
+
+use super::{
+    address,
+    problem::Complaint,
+    secret::{ApiKey, Environment},
+};
 
 /// The Redis tier of `[store]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +101,7 @@ impl RedisAddress {
         if place.contains(['?', '#']) {
             return Err(Complaint::new(
                 "has a query or a fragment",
-                "leave it out; of a password, percent-encode `?` as `%3F`, `#` as `%23`",
+                "leave it out: `?` and `#` can stand in a password before `@` only",
             ));
         }
         let (hosts, path) = place.split_once('/').unwrap_or((&place, ""));
@@ -151,6 +160,25 @@ impl fmt::Display for Host {
             write!(f, "{name}:{port}")
         }
     }
+}
+
+/// Reads an address as it was written; several servers are one text.
+pub(super) fn written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ApiKey, D::Error> {
+    struct Reading;
+
+    impl Visitor<'_> for Reading {
+        type Value = ApiKey;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("one text: `redis://host:6379`, or `redis://a:7000,b:7001` for a cluster")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<ApiKey, E> {
+            Ok(ApiKey::written(text))
+        }
+    }
+
+    deserializer.deserialize_str(Reading)
 }
 
 fn listed(hosts: &[Host]) -> String {
@@ -251,8 +279,7 @@ fn read_hosts(text: &str, port: u16) -> Result<Vec<Host>, Complaint> {
 }
 
 fn read_host(text: &str, default: u16) -> Result<Host, Complaint> {
-    let port = address::port_of(text).ok().filter(|port| *port != Some(0));
-    let port = port.ok_or_else(no_host)?;
+    let port = port(text)?;
     let name = match text.strip_prefix('[') {
         Some(bracketed) => bracketed.split_once(']').map(|(name, _)| name),
         None => text.split(':').next(),
@@ -261,6 +288,18 @@ fn read_host(text: &str, default: u16) -> Result<Host, Complaint> {
         name: name.ok_or_else(no_host)?.to_owned(),
         port: port.unwrap_or(default),
     })
+}
+
+/// Returns the port of a host, if it names one.
+fn port(text: &str) -> Result<Option<u16>, Complaint> {
+    if let Ok(port) = address::port_of(text)
+        && port != Some(0)
+    {
+        return Ok(port);
+    }
+    let host = text.rsplit_once(':').map(|(host, _)| host);
+    let is_host = host.is_some_and(|host| address::port_of(host) == Ok(None));
+    Err(if is_host { no_port() } else { no_host() })
 }
 
 fn database(path: &str) -> Result<u32, Complaint> {
@@ -283,10 +322,17 @@ fn no_scheme() -> Complaint {
     )
 }
 
+fn no_port() -> Complaint {
+    Complaint::new(
+        "names a port that is none",
+        "write a number from 1 to 65535 behind the `:`, or leave both out",
+    )
+}
+
 fn no_host() -> Complaint {
     Complaint::new(
         "names no host that could be called",
-        "write `host` or `host:port` after the scheme, several with `,` between them; of a password, percent-encode `@` as `%40`, `/` as `%2F`",
+        "write `host` or `host:port` after the scheme, several with `,` between them; a password ends with `@`",
     )
 }
 
@@ -315,6 +361,12 @@ mod tests {
             ("redis://127.0.0.1", "redis://127.0.0.1:6379", None, None),
             ("redis://[::1]:7/2", "redis://[::1]:7/2", None, None),
             ("redis://:canary@h", "redis://h:6379", None, Some("canary")),
+            (
+                "redis://:c@/#?:%25x@h",
+                "redis://h:6379",
+                None,
+                Some("c@/#?:%x"),
+            ),
             (
                 "redis://u:c%40%2f%25@h",
                 "redis://h:6379",
@@ -359,8 +411,10 @@ mod tests {
             ("http://canary", "is no address of a Redis"),
             ("redis+http://canary", "is no address of a Redis"),
             ("redis://", "names no host that could be called"),
-            ("redis://canary:x", "names no host that could be called"),
-            ("redis://canary:0", "names no host that could be called"),
+            ("redis://canary:x", "names a port that is none"),
+            ("redis://canary:99999", "names a port that is none"),
+            ("redis://[::1]:x", "names a port that is none"),
+            ("redis://canary:0", "names a port that is none"),
             ("redis://:can/ary@", "names no host that could be called"),
             ("redis://a,,canary", "names no host that could be called"),
             ("redis://:canary/1", "names no host that could be called"),

@@ -26,8 +26,7 @@ impl ApiKey {
     }
 
     /// Returns the key that is written as `text`.
-    #[cfg(test)]
-    pub(super) fn of(text: &str) -> Self {
+    pub(super) fn written(text: &str) -> Self {
         Self(text.to_owned())
     }
 
@@ -87,7 +86,7 @@ impl Environment {
             .ok_or_else(|| {
                 Complaint::new(
                     format!("the environment has no variable `{name}`, or an empty one"),
-                    "set it where Refrain is started",
+                    "set it in the environment that this command runs in",
                 )
             })
     }
@@ -108,7 +107,7 @@ impl fmt::Debug for Environment {
 fn no_variable() -> Complaint {
     Complaint::new(
         "is no variable of the environment",
-        "write `${NAME}` with a name of letters, digits and `_`, or the key without `${` and `}`",
+        "write `${NAME}`, a name of letters, digits and `_`, and `}` behind it; what is written out holds no `${`",
     )
 }
 

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     fn token(text: &str) -> Result<Option<Token>, Complaint> {
-        Token::resolved(ApiKey::of(text), &Environment::default())
+        Token::resolved(ApiKey::written(text), &Environment::default())
     }
 
     #[test]

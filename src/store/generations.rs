@@ -36,6 +36,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 pub use self::{
@@ -316,6 +317,17 @@ impl Generations {
     pub fn after(&self, seen: u64) -> (Vec<Row>, u64) {
         let registry = self.read();
         (registry.after(seen), registry.epoch())
+    }
+
+    /// Returns what stands for the purges up to `epoch`, on whichever replica: two that know of the same have the same.
+    pub fn digest(&self, epoch: u64) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        for Row { name, value, .. } in self.read().until(epoch) {
+            digest.update((name.len() as u64).to_le_bytes());
+            digest.update(&name);
+            digest.update(value.to_le_bytes());
+        }
+        digest.finalize().into()
     }
 
     /// Notes that a sweep for the purges up to `epoch` has found nothing dead. What may have been written since it began is left to

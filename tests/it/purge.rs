@@ -471,7 +471,9 @@ async fn the_command_takes_the_token_of_the_configuration_unless_a_flag_names_on
     let token = "[admin]\ntoken = \"0123456789abcdef-token\"";
     let proxy = proxy(&up).with(token).start().await;
     let file = NamedTempFile::new().unwrap();
-    let config = format!("{token}\nlisten = \"{}\"", proxy.admin);
+    // The secrets of the proxy are not the operator's.
+    let store = "[store]\nredis = \"redis://:${NOT_KNOWN_HERE}@127.0.0.1\"";
+    let config = format!("{token}\nlisten = \"{}\"\n{store}", proxy.admin);
     fs::write(file.path(), config).unwrap();
     let path = file.path().to_str().unwrap();
     let url = format!("http://{}", proxy.admin);

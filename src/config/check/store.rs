@@ -120,6 +120,13 @@ pub(super) fn redis(
             "write `rediss://`, or leave `redis_ca` out",
         );
     }
+    if address.is_none() && store.prefix != file::Store::default().prefix {
+        findings.warn(
+            &["store.prefix"],
+            "means nothing without `store.redis`",
+            "set `redis`, or leave `prefix` out",
+        );
+    }
     let address = address?;
     findings.positive(
         "store.budget",

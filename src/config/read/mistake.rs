@@ -126,7 +126,11 @@ pub(in crate::config) fn hint_for(
     known: &[&str],
     show: impl Fn(&str) -> String,
 ) -> String {
-    let likeness = |name: &&&str| strsim::damerau_levenshtein(found, name);
+    let likeness = |name: &&&str| match found.strip_prefix(**name) {
+        // `redis_url` is rather `redis` than `redis_ca`.
+        Some(more) if more.starts_with('_') => 1,
+        _ => strsim::damerau_levenshtein(found, name),
+    };
     let nearest = known
         .iter()
         .min_by_key(likeness)

@@ -167,6 +167,40 @@ fn a_budget_of_nothing_is_refused_beside_redis() {
 }
 
 #[test]
+fn a_prefix_of_nothing_is_a_warning() {
+    let warnings = |text: &str| {
+        let config = checked(text).unwrap();
+        let shown = |warning: &Warning| format!("{warning}\n");
+        config.warnings.iter().map(shown).collect::<String>()
+    };
+    insta::assert_snapshot!(warnings("store.prefix = 'a:'"), @"
+    warning: proxy.toml:1:16: store.prefix: means nothing without `store.redis`
+      hint: set `redis`, or leave `prefix` out
+    ");
+    assert_eq!(warnings("store.prefix = 'refrain:'"), "");
+    assert_eq!(
+        warnings("store.redis = 'redis://h'\nstore.prefix = 'a:'"),
+        ""
+    );
+}
+
+#[test]
+fn what_is_no_one_address_is_told_with_what_was_meant() {
+    insta::assert_snapshot!(told("store.redis = ['redis://canary:1', 'redis://canary:2']"), @"
+    error: proxy.toml:1:15: store.redis: a list does not fit
+      hint: expected one text: `redis://host:6379`, or `redis://a:7000,b:7001` for a cluster
+    ");
+    insta::assert_snapshot!(told("store.redis_url = 'redis://canary'"), @"
+    error: proxy.toml:1:7: store.redis_url: unknown key
+      hint: did you mean `redis`?
+    ");
+    insta::assert_snapshot!(told("store.redis = 'redis://:${CANARY_@h'"), @"
+    error: proxy.toml:1:15: store.redis: is no variable of the environment
+      hint: write `${NAME}`, a name of letters, digits and `_`, and `}` behind it; what is written out holds no `${`
+    ");
+}
+
+#[test]
 fn a_mistake_in_the_address_is_told_with_its_place_and_without_the_password() {
     let address = format!("redis://:{CANARY}@h/not-a-number");
     let file = told(&format!("store.redis = '{address}'"));

@@ -114,11 +114,11 @@ headers = "Authorization: Bearer sk-canary"
         error: proxy.toml:13:19: upstream[0].headers.accept-encoding: `accept-encoding` is not the operator's to set
           hint: leave it out
         error: proxy.toml:14:7: upstream[0].headers.x-a: the environment has no variable `NONE`, or an empty one
-          hint: set it where Refrain is started
+          hint: set it in the environment that this command runs in
         error: proxy.toml:15:7: upstream[0].headers.x-b: is no value that could be sent in a header
           hint: expected visible ASCII, with blanks only inside
         error: proxy.toml:16:7: upstream[0].headers.x-c: is no variable of the environment
-          hint: write `${NAME}` with a name of letters, digits and `_`, or the key without `${` and `}`
+          hint: write `${NAME}`, a name of letters, digits and `_`, and `}` behind it; what is written out holds no `${`
         error: proxy.toml:17:9: upstream[0].headers.x d: `x d` is no header name
           hint: write it as in `openai-beta`, without colon or blank
         error: proxy.toml:18:7: upstream[0].headers.x-e: `x-e` stands there twice

@@ -386,6 +386,14 @@ impl Registry {
         first.map_or(self.changed, |count| count.saturating_sub(1))
     }
 
+    /// Returns the purges up to epoch `last`, by name.
+    pub(super) fn until(&self, last: u64) -> Vec<Row> {
+        let marks = self.all().filter(|(_, mark)| mark.count <= last);
+        let mut rows: Vec<_> = marks.map(row).collect();
+        rows.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        rows
+    }
+
     /// Notes that a sweep up to epoch `swept` has found nothing dead, which is over at `uptime`: of what was written meanwhile it
     /// says nothing.
     pub(super) fn settle(&mut self, swept: u64, uptime: u64) {

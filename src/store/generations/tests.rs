@@ -686,3 +686,26 @@ fn a_clock_that_is_read_late_does_not_move_one_that_may_be_right() {
     registry.set_clock(58_400, now, Duration::from_millis(100));
     assert_eq!(registry.wall(now), 58_350, "what is prompt is exact");
 }
+
+#[test]
+fn who_knows_of_the_same_purges_has_the_same_digest() {
+    let [one, other] = [(); 2].map(|()| Generations::new(UNIX_EPOCH));
+    let none = one.digest(u64::MAX);
+    assert_eq!(other.digest(u64::MAX), none);
+    let purge = |tag: &str| Purge {
+        selector: Selector::Tag(tag.to_owned()),
+        within: None,
+        soft: false,
+    };
+    one.purge(&purge("a")).unwrap();
+    let first = one.epoch();
+    one.purge(&purge("b")).unwrap();
+    let (mut rows, last) = one.after(0);
+    rows.reverse();
+    other.load(rows);
+    assert_eq!(other.digest(u64::MAX), one.digest(last), "in another order");
+    assert_ne!(one.digest(first), one.digest(last));
+    one.purge(&purge("a")).unwrap();
+    assert_ne!(other.digest(u64::MAX), one.digest(u64::MAX), "purged anew");
+    assert_eq!(one.digest(0), none);
+}

@@ -18,8 +18,8 @@ use crate::{
     },
     dialect::chat::form::Form,
     store::{
-        Entry,
-        disk::Options,
+        Entry, Label,
+        disk::{Disk, Options},
         generations::{Generations, Seen},
         memory::Memory,
     },

@@ -38,6 +38,15 @@ impl Layout {
         self.of(slot, 'l')
     }
 
+    /// Returns where the entries of `key` are listed that were made for another way of delivery than the usual one.
+    pub fn deliveries(&self, key: &Key) -> String {
+        let slot = Slot {
+            key: *key,
+            delivery: 0,
+        };
+        self.of(&slot, 'd')
+    }
+
     /// Returns the channel that replicas talk over.
     pub fn channel(&self) -> String {
         match self.database {
@@ -111,6 +120,8 @@ mod tests {
         let hex = "07".repeat(32);
         assert_eq!(layout.entry(&slot(0)), format!("refrain:e:{{{hex}}}"));
         assert_eq!(layout.lease(&slot(255)), format!("refrain:l:{{{hex}}}:ff"));
+        let deliveries = layout.deliveries(&slot(255).key);
+        assert_eq!(deliveries, format!("refrain:d:{{{hex}}}"));
         assert_eq!(layout.fact("secret"), "refrain:secret");
     }
 

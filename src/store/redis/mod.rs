@@ -4,7 +4,7 @@
 //! Redis is semi-trusted: it may be down, slow, empty, or wrong, and none of that fails a call or answers one
 //! wrongly. Who wants something from it goes by [`link`], which waits at most as long as it is told and fails at once
 //! while Redis is away. Names of keys are `layout`'s. Entries are `entries`': written by `writer` from the `queue`, looked
-//! through by `sweep`. What replicas agree on beside entries is [`sync`]'s; [`lease`] says whose turn it is to go upstream.
+//! through by `walk`, cleared up by `sweep`. What replicas agree on beside entries is [`sync`]'s; [`lease`] says whose turn it is to go upstream.
 
 pub mod channel;
 pub mod entries;
@@ -23,12 +23,14 @@ pub mod sync;
 mod totals;
 pub mod trouble;
 mod value;
+mod walk;
 mod writer;
 
 pub use self::{
     channel::{Channel, Ears, Heard},
     entries::{Options, Redis, Unanswered},
-    link::{Early, Link, Master, hash_slot},
+    link::{Early, Link, Master, Survey, hash_slot},
     totals::Totals,
     trouble::{Kind, Trouble},
+    walk::Among,
 };

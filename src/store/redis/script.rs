@@ -16,12 +16,12 @@ pub(super) struct Scripts {
     /// Deletes an entry that was made before a moment, milliseconds of Unix time, and tells everybody if there was one (channel,
     /// message).
     pub(super) outdate: Script,
-    /// Adds an entry (member, when it ends) to the index of a tag, and drops from it what has ended (by now). The index
+    /// Adds an entry (member, when it ends) to the index of a tag or key, and drops from it what has ended (by now). The index
     /// ends with its last entry.
     pub(super) index: Script,
     /// Takes the turn of all replicas for so many milliseconds, unless one has it; what does not end is nobody's turn.
     pub(super) turn: Script,
-    /// Reads the index of a tag.
+    /// Reads such an index.
     pub(super) pages: Pages,
 }
 

@@ -89,14 +89,40 @@ impl From<RedisError> for Trouble {
     fn from(error: RedisError) -> Self {
         Self {
             kind: kind(&error),
-            // What Redis says may repeat arguments; its code does not.
-            what: match (error.code(), error.kind()) {
-                (Some(code), _) => code.to_owned(),
-                // That is what the system says.
-                (None, ErrorKind::Io) => error.to_string(),
-                (None, _) => error.category().to_owned(),
+            what: match error.code() {
+                Some(code) => said(code, error.detail().unwrap_or_default()),
+                None => unsaid(&error),
             },
         }
+    }
+}
+
+/// Returns what Redis said, as far as it repeats no arguments, which may be secrets: the code always; the text where it is
+/// about a right or a credential, or one that is known.
+fn said(code: &str, text: &str) -> String {
+    let text: String = match code {
+        "NOPERM" | "NOAUTH" | "WRONGPASS" => {
+            let shown = text.chars().filter(|char| !char.is_control());
+            shown.take(LONGEST).collect()
+        }
+        _ => {
+            let known = HARMLESS.iter().find(|known| text.starts_with(**known));
+            known.copied().unwrap_or_default().to_owned()
+        }
+    };
+    format!("{code} {text}").trim_end().to_owned()
+}
+
+/// Returns what went wrong where Redis itself said nothing.
+fn unsaid(error: &RedisError) -> String {
+    match error.kind() {
+        // That is what the system says.
+        ErrorKind::Io => error.to_string(),
+        ErrorKind::AuthenticationFailed => {
+            "it refuses user or password, or asks for none".to_owned()
+        }
+        ErrorKind::Parse => "what answers there speaks as no Redis does".to_owned(),
+        _ => error.category().to_owned(),
     }
 }
 
@@ -118,5 +144,64 @@ fn kind(error: &RedisError) -> Kind {
             Some("READONLY" | "NOREPLICAS" | "MISCONF") => Kind::Readonly,
             _ => Kind::Refused,
         },
+    }
+}
+
+/// Longest text that is repeated, characters.
+const LONGEST: usize = 160;
+/// Beginnings of what else Redis says that help the operator and repeat nothing.
+const HARMLESS: [&str; 4] = [
+    "DB index is out of range",
+    "SELECT is not allowed in cluster mode",
+    "This instance has cluster support disabled",
+    "unknown command",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(reply: &str) -> (Kind, String) {
+        let reply = redis::parse_redis_value(format!("{reply}\r\n").as_bytes());
+        let error = reply.and_then(redis::Value::extract_error).unwrap_err();
+        let trouble = Trouble::from(error);
+        (trouble.kind, trouble.to_string())
+    }
+
+    #[test]
+    fn what_redis_says_of_a_right_is_repeated() {
+        for said in [
+            "NOPERM this user has no permissions to run the 'evalsha' command",
+            "NOPERM No permissions to access a key",
+            "NOAUTH Authentication required.",
+            "WRONGPASS invalid username-password pair or user is disabled.",
+        ] {
+            assert_eq!(told(&format!("-{said}")), (Kind::Denied, said.to_owned()));
+        }
+        let (_, long) = told(&format!("-NOPERM {}", "x".repeat(10_000)));
+        assert_eq!(long.len(), "NOPERM ".len() + LONGEST);
+    }
+
+    #[test]
+    fn what_may_repeat_arguments_is_not_repeated() {
+        for (reply, said) in [
+            ("-ERR unknown command 'canary'", "ERR unknown command"),
+            ("-ERR canary is no number", "ERR"),
+            ("-WRONGTYPE canary", "WRONGTYPE"),
+            ("-CANARY canary", "CANARY"),
+            (
+                "-ERR DB index is out of range",
+                "ERR DB index is out of range",
+            ),
+        ] {
+            assert_eq!(told(reply).1, said, "{reply}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_redis_is_told_as_such() {
+        let (kind, said) = told("HTTP/1.1 400 Bad Request");
+        assert_eq!(kind, Kind::Type);
+        assert!(said.contains("as no Redis does"), "{said}");
     }
 }

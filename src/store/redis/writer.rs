@@ -136,6 +136,11 @@ impl Shared {
 
     /// Stores the value of an entry, which lives for `left` milliseconds.
     async fn store(&self, key: &str, put: &Put, value: Vec<u8>, left: u64) -> Result<(), Trouble> {
+        if put.entry.slot.delivery != 0 {
+            // First the list: who asks what lies under the key goes by that.
+            let deliveries = self.layout.deliveries(&put.entry.slot.key);
+            self.list(&deliveries, &put.entry, left).await?;
+        }
         if !put.replaces && self.store_first(key, &value, left).await? {
             return Ok(());
         }
@@ -193,17 +198,20 @@ impl Shared {
 
     /// Has the entry found by its tags, as well as that goes: what is not found by them is found by looking at everything.
     async fn add_to_indexes(&self, entry: &Entry, left: u64) {
-        let (member, now) = (self.layout.member(&entry.slot), self.now());
         for tag in &entry.tags {
-            let key = self.layout.tag(tag);
-            let mut invocation = self.scripts.index.arg(member.as_slice());
-            invocation.arg(now.saturating_add(left)).arg(now).key(&key);
-            let added: Result<(), Trouble> = self.link.run(&key, &invocation, PATIENCE).await;
-            if let Err(trouble) = added {
+            if let Err(trouble) = self.list(&self.layout.tag(tag), entry, left).await {
                 tracing::debug!(error = %trouble, "entry not added to the index of its tag");
                 return;
             }
         }
+    }
+
+    /// Adds an entry to the index at `key`, for as long as it is kept.
+    async fn list(&self, key: &str, entry: &Entry, left: u64) -> Result<(), Trouble> {
+        let now = self.now();
+        let mut invocation = self.scripts.index.arg(self.layout.member(&entry.slot));
+        invocation.arg(now.saturating_add(left)).arg(now).key(key);
+        self.link.run(key, &invocation, PATIENCE).await
     }
 
     fn lose(&self, entries: u64) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DAMAGED, UP, WRITTEN, ask, echo, fill, load::Load, replica};
+use super::{DAMAGED, UP, WRITTEN, ask, assert_hit, echo, fill, load::Load, replica};
 use crate::support::{
     client::{Answer, chat},
     fault::{Fault, Mood},
@@ -66,6 +66,42 @@ async fn replies_that_come_in_the_place_of_others_answer_nobody() {
     for prompt in &prompts {
         ask(&proxy, prompt).await;
     }
+}
+
+#[tokio::test]
+async fn a_server_that_is_slower_than_the_budget_is_left_alone_however_steadily_it_replies() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = echo().await;
+    let (fault, proxy) = behind_fault(&up, &server).await;
+    fault.is(Mood::Slow(Duration::from_millis(80)));
+    // Nobody calls: that it is too slow is found by signs of life, and who is patient is replied to all the while.
+    proxy.fell_to_zero(UP).await;
+    let unanswered = "refrain_redis_unanswered_total";
+    let waited = proxy.metric(unanswered, &[]).await;
+    for number in 0..20 {
+        ask(&proxy, &format!("prompt {number}")).await;
+    }
+    let now = proxy.metric(unanswered, &[]).await;
+    assert!(now <= waited, "{now}: it was let in, and calls waited");
+    fault.is(Mood::Well);
+    proxy.counted(UP, 1.0).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_far_is_connected_to_within_ten_times_the_budget() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = echo().await;
+    fill(&replica(&up, &server).await, &["hi"]).await;
+    let fault = Fault::before(server.addr).await;
+    fault.is(Mood::Slow(Duration::from_millis(300)));
+    let proxy = proxy(&up).with_redis_at(&format!("redis://{}", fault.addr));
+    let proxy = proxy.with_budget("5s").start().await;
+    proxy.counted(UP, 1.0).await;
+    assert_hit(&ask(&proxy, "hi").await, "redis");
 }
 
 /// Starts a proxy that gets to `server` through a fault, and waits until it does.

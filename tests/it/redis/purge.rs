@@ -2,12 +2,13 @@
 
 use ::redis::{Pipeline, SetExpiry, SetOptions, cmd};
 use refrain::call::key::Key;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ENTRIES, WRITTEN, ask, assert_hit, echo, fill, purge, replica};
 use crate::support::{
-    client::{assert_verdict, chat},
+    client::{asking, assert_verdict, at_once, chat, request},
     redis::{Redis, redis},
+    upstream::{Seen, completion, stream, upstream},
     within,
 };
 
@@ -59,6 +60,53 @@ async fn invalidation_handles_large_keyspace() {
         .await;
     blocked_nobody(&server).await;
     still_there(&server).await;
+}
+
+#[tokio::test]
+async fn a_callers_delete_of_its_key_looks_at_nothing_else() {
+    let Some(server) = redis().start().await else {
+        return;
+    };
+    let up = upstream().by(|seen, _| {
+        if as_stream(seen) {
+            stream(&["hi"])
+        } else {
+            completion("hi")
+        }
+    });
+    let up = up.start().await;
+    let one = replica(&up, &server).await;
+    let two = replica(&up, &server).await;
+    let answer = one.send(&chat("hi")).await;
+    let key = answer.expect("x-cache-key").to_owned();
+    let other_way = json!({
+        "model": "gpt-test", "messages": [{"role": "user", "content": "hi"}],
+        "stream": true, "stream_options": {"include_obfuscation": false},
+    });
+    let other = one.send(&asking(&other_way)).await;
+    assert_eq!(other.expect("x-cache-key"), key, "{}", other.text());
+    let deliveries = format!("refrain:e:{{{key}}}*");
+    let written = async { while server.keys(&deliveries).await.len() < 2 {} };
+    within("an entry for each way of delivery", written).await;
+    copies(&server, 2_000).await;
+    let unknown = "ab".repeat(32);
+    let before = server.calls("getrange").await;
+    let delete = |key: &str| {
+        let delete = request("DELETE", &format!("/_refrain/cache/{key}"));
+        delete.header("Authorization", "Bearer sk-test-alice")
+    };
+    // Many at once, and of nothing that is there, are none too many either.
+    let unknown = at_once(two.addr, &delete(&unknown), 20).await;
+    assert!(unknown.iter().all(|answer| answer.status == 404));
+    assert_eq!(two.send(&delete(&key)).await.status, 204);
+    assert_eq!(two.send(&delete(&key)).await.status, 404);
+    let gone = async { while !server.keys(&deliveries).await.is_empty() {} };
+    within("both entries to be gone", gone).await;
+    let read = server.calls("getrange").await - before;
+    assert!(
+        read < 1_000,
+        "{read} reads; a look at everything takes 2,000"
+    );
 }
 
 #[tokio::test]
@@ -114,6 +162,11 @@ async fn what_is_purged_softly_stays_and_is_marked() {
     let left: i64 = server.ask(cmd("PTTL").arg(&key)).await;
     assert!(left > 0 && left <= ttl, "it lives as long as before");
     assert_verdict(&ask(&one, "hi").await, "MISS");
+}
+
+fn as_stream(seen: &Seen) -> bool {
+    let body: Value = serde_json::from_slice(&seen.body).unwrap();
+    body["stream"] == true
 }
 
 /// Puts as many entries beside the one that is there, under keys of their own: what is looked at is like a real one.

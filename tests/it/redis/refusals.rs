@@ -55,19 +55,29 @@ async fn set_silently_fails_on_redis_error_because_it_is_full() {
 
 #[tokio::test]
 async fn get_returns_none_on_redis_error_because_of_the_credential() {
-    let denied: [(Plan, &str); 4] = [
-        (redis().password("canary-right"), "redis://{}"),
-        (redis().password("canary-right"), "redis://:canary-wrong@{}"),
+    let denied: [(Plan, &str, &str); 4] = [
+        (
+            redis().password("canary-right"),
+            "redis://{}",
+            "NOAUTH Authentication required",
+        ),
+        (
+            redis().password("canary-right"),
+            "redis://:canary-wrong@{}",
+            "refuses user or password",
+        ),
         (
             redis().acl("refrain", "canary-right", "~* &* +@all"),
             "redis://refrain:canary-wrong@{}",
+            "refuses user or password",
         ),
         (
             redis().acl("refrain", "canary-right", "~other:* +ping"),
             "redis://refrain:canary-right@{}",
+            "no permissions to ",
         ),
     ];
-    for (plan, url) in denied {
+    for (plan, url, said) in denied {
         let Some(server) = plan.start().await else {
             return;
         };
@@ -77,6 +87,7 @@ async fn get_returns_none_on_redis_error_because_of_the_credential() {
         answers(&proxy).await;
         proxy.counted_with(ERRORS, &["kind=\"denied\""], 1.0).await;
         proxy.logged("redis is away").await;
+        proxy.logged(said).await;
         assert_eq!(warnings(&proxy), 1, "{}", proxy.printed());
         assert!(!proxy.printed().contains("canary"), "{}", proxy.printed());
         assert!(server.keys(ENTRIES).await.is_empty());

@@ -1,7 +1,8 @@
 //! When a connection is given up, and when the next one is tried: decided here, from a clock that is an argument.
 //!
 //! ## Closed → open
-//! When the connection breaks, or after [`LATE`] asks in a row without a reply in time.
+//! When the connection breaks, or after [`LATE`] asks in a row without a reply in time. A reply for which a call would not
+//! have waited does not end the row: what is patient is replied to by a server, too, that is too slow for calls.
 //! ## Open
 //! Every ask fails at once. The keeper tries to connect: at once, then every half a second.
 //! ## Open → closed
@@ -10,7 +11,10 @@
 //! A connection that did not last is not followed at once by the next: a server that is slow, but not slow enough to be
 //! refused, would have calls wait again and again.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -26,9 +30,21 @@ pub(super) struct Tries {
     due: Option<Instant>,
 }
 
-/// Returns whether a connection is given up after this many asks in a row without a reply in time.
-pub(super) fn is_silent(late: u32) -> bool {
-    late >= LATE
+/// Asks by a connection, in a row, that had no reply in time.
+#[derive(Debug, Default)]
+pub(super) struct Silence(AtomicU32);
+
+impl Silence {
+    /// Notes a reply for which a call would have waited.
+    pub(super) fn broken(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes an ask without a reply in time; returns whether the connection is to be given up.
+    pub(super) fn goes_on(&self) -> bool {
+        let late = self.0.fetch_add(1, Ordering::Relaxed);
+        late.saturating_add(1) >= LATE
+    }
 }
 
 impl Tries {
@@ -146,6 +162,10 @@ mod tests {
 
     #[test]
     fn it_takes_three_late_replies_in_a_row() {
-        assert_eq!([0, 2, 3, 4].map(is_silent), [false, false, true, true]);
+        let silence = Silence::default();
+        let asks = |count| (0..count).map(|_| silence.goes_on()).collect::<Vec<_>>();
+        assert_eq!(asks(2), [false, false]);
+        silence.broken();
+        assert_eq!(asks(4), [false, false, true, true]);
     }
 }

@@ -40,7 +40,7 @@ impl Inner {
     }
 
     /// Asks the nodes that are connected, then those that are known, then those that the operator named, until one tells.
-    async fn ask_around(&self) -> Result<Vec<(u16, u16, Host)>, Trouble> {
+    pub(super) async fn ask_around(&self) -> Result<Vec<(u16, u16, Host)>, Trouble> {
         let mut command = Cmd::new();
         command.arg("CLUSTER").arg("SLOTS");
         let table = self.table.load_full();

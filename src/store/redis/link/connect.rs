@@ -29,11 +29,11 @@ pub(super) async fn meet(redis: &Redis, host: Option<&Host>) -> Result<Met, Trou
         Some(host) => host.clone(),
         None => locate(redis).await?,
     };
-    let mut connection = connect(client(redis, &found, Login::Full)?).await?;
+    let mut connection = connect(redis, &found, Login::Full).await?;
     let ping = Cmd::new().arg("PING").to_owned();
-    let patience = redis.budget.max(PING);
-    within(patience, ping.exec_async(&mut connection)).await?;
-    let info = info(&mut connection).await?;
+    let replied = within(redis.budget, ping.exec_async(&mut connection)).await;
+    replied.map_err(|trouble| tell(trouble, "it replies too slowly for `store.budget`"))?;
+    let info = info(redis, &mut connection).await?;
     if info.is_replica {
         return Err(Trouble::new(Kind::Readonly, "it is a replica"));
     }
@@ -52,22 +52,23 @@ pub(super) async fn subscribe(
         Some(host) => host.clone(),
         None => locate(redis).await?,
     };
-    let client = client(redis, &found, Login::Full)?;
-    let mut connection = within(CONNECT, client.get_async_pubsub()).await?;
-    within(CONNECT, connection.subscribe(channel)).await?;
+    let (client, limit) = (client(redis, &found, Login::Full)?, limit(redis.budget));
+    let mut connection = within(limit, client.get_async_pubsub()).await?;
+    within(limit, connection.subscribe(channel)).await?;
     Ok(connection.into_on_message())
 }
 
 /// Asks `host` one thing, by a connection for that alone.
 pub(super) async fn ask_once(redis: &Redis, host: &Host, command: &Cmd) -> Result<Value, Trouble> {
-    let mut connection = connect(client(redis, host, Login::Full)?).await?;
-    within(CONNECT, command.query_async(&mut connection)).await
+    let mut connection = connect(redis, host, Login::Full).await?;
+    within(limit(redis.budget), command.query_async(&mut connection)).await
 }
 
 /// Asks a server what it is. Who may not ask goes without.
-async fn info(connection: &mut MultiplexedConnection) -> Result<Info, Trouble> {
-    let told: Result<String, _> =
-        within(CONNECT, Cmd::new().arg("INFO").query_async(connection)).await;
+async fn info(redis: &Redis, connection: &mut MultiplexedConnection) -> Result<Info, Trouble> {
+    let mut ask = Cmd::new();
+    ask.arg("INFO");
+    let told: Result<String, _> = within(limit(redis.budget), ask.query_async(connection)).await;
     match told {
         Ok(text) => Ok(Info::read(&text)),
         Err(trouble) if trouble.kind == Kind::Denied => Ok(Info::default()),
@@ -109,10 +110,11 @@ async fn ask_sentinel(
     master: &str,
     login: Login,
 ) -> Result<Host, Trouble> {
-    let mut connection = connect(client(redis, sentinel, login)?).await?;
+    let mut connection = connect(redis, sentinel, login).await?;
     let mut ask = redis::cmd("SENTINEL");
     ask.arg("get-master-addr-by-name").arg(master);
-    let told: Option<(String, u16)> = within(CONNECT, ask.query_async(&mut connection)).await?;
+    let told = ask.query_async(&mut connection);
+    let told: Option<(String, u16)> = within(limit(redis.budget), told).await?;
     let (name, port) =
         told.ok_or_else(|| Trouble::new(Kind::Refused, "the sentinel knows no such master"))?;
     Ok(Host { name, port })
@@ -127,15 +129,42 @@ enum Login {
     Full,
 }
 
-async fn connect(client: Client) -> Result<MultiplexedConnection, Trouble> {
+async fn connect(
+    redis: &Redis,
+    host: &Host,
+    login: Login,
+) -> Result<MultiplexedConnection, Trouble> {
+    let limit = limit(redis.budget);
+    let client = client(redis, host, login)?;
     let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT))
+        .set_connection_timeout(Some(limit))
         .set_response_timeout(Some(MOST_PATIENCE))
         .set_concurrency_limit(CONCURRENCY)
         .set_pipeline_buffer_size(BUFFER);
     let made = client.get_multiplexed_async_connection_with_config(&config);
     // The client's own time-out is meant to end it; a name server that is asked on another thread may not.
-    within(CONNECT * 2, made).await
+    let made = within(limit * 2, made).await;
+    // A server that does not speak TLS waits for more of what it takes for a command.
+    let doubt = if redis.address.tls {
+        ": is TLS spoken at that port?"
+    } else {
+        ""
+    };
+    made.map_err(|trouble| tell(trouble, &format!("no connection within {limit:?}{doubt}")))
+}
+
+/// Returns how long a connection may take to be made, name, TLS and credential included, where calls wait for `budget`: that
+/// are some six round trips, so a server that takes longer is too far for calls, or not there.
+fn limit(budget: Duration) -> Duration {
+    budget.saturating_mul(10).clamp(LEAST_LIMIT, MOST_LIMIT)
+}
+
+/// Says of a time-out what was late.
+fn tell(trouble: Trouble, what: &str) -> Trouble {
+    match trouble.kind {
+        Kind::Timeout => Trouble::new(Kind::Timeout, what),
+        _ => trouble,
+    }
 }
 
 fn client(redis: &Redis, host: &Host, login: Login) -> Result<Client, Trouble> {
@@ -210,10 +239,10 @@ fn nowhere() -> Trouble {
     Trouble::new(Kind::Away, "no server is known")
 }
 
-/// For a connection to be made, TLS and credential included.
-const CONNECT: Duration = Duration::from_millis(200);
-/// For the first reply, where calls do not wait longer anyway.
-const PING: Duration = Duration::from_millis(100);
+/// For a connection to be made, however short the budget.
+const LEAST_LIMIT: Duration = Duration::from_millis(500);
+/// The same, however long it is: whoever looks after all connections waits for it.
+const MOST_LIMIT: Duration = Duration::from_secs(2);
 /// The longest that anybody may wait for a reply.
 pub(super) const MOST_PATIENCE: Duration = Duration::from_secs(2);
 /// Asks that are under way at a time, on one connection; more wait, within their patience.
@@ -225,3 +254,23 @@ const USER_TIMEOUT: Duration = Duration::from_secs(2);
 /// After which the system asks whether the other side is still there.
 const QUIET: Duration = Duration::from_secs(15);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_may_take_ten_times_what_a_call_waits_within_reason() {
+        for (budget, wanted) in [(1, 500), (50, 500), (100, 1_000), (10_000, 2_000)] {
+            let limit = limit(Duration::from_millis(budget));
+            assert_eq!(limit.as_millis(), wanted, "a budget of {budget} ms");
+        }
+    }
+
+    #[test]
+    fn a_time_out_says_what_was_late_and_other_trouble_what_it_is() {
+        let told = |kind| tell(Trouble::new(kind, "as it was"), "no connection").to_string();
+        assert_eq!(told(Kind::Timeout), "no connection");
+        assert_eq!(told(Kind::Denied), "as it was");
+    }
+}

@@ -37,15 +37,17 @@ where
 }
 
 impl Inner {
-    /// Asks every server for a sign of life, so that a silent one is found before a call finds it.
+    /// Asks every server for a sign of life, so that a silent one is found before a call finds it, and one that is too slow
+    /// for calls as well.
     async fn look_after(&self) {
         let table = self.table.load_full();
         let mut ping = Cmd::new();
         ping.arg("PING");
+        let patience = self.redis.budget;
         let alive = table.nodes().iter().filter(|node| node.is_up());
         let asks = alive.map(async |node| {
             let question = Question::Command(&ping);
-            let reply = self.put::<()>(Some(node.clone()), question, PING, Entrance::Main);
+            let reply = self.put::<()>(Some(node.clone()), question, patience, Entrance::Main);
             // What comes of it is noted where it is asked.
             let _ = reply.await;
         });
@@ -178,7 +180,5 @@ pub(super) fn dice() -> f64 {
 
 /// Between two signs of life.
 const ROUND: Duration = Duration::from_secs(1);
-/// For a sign of life.
-const PING: Duration = Duration::from_millis(500);
 /// For the greeting, all in all.
 const GREETING: Duration = Duration::from_secs(5);

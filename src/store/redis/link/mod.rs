@@ -9,8 +9,8 @@
 //!
 //! # Scope
 //! An ask waits for at most as long as its caller says, and not at all while there is no connection: that is the
-//! circuit. Nobody who answers a call makes a connection or tries one. Nothing is asked twice, but what a cluster sends
-//! on to another of its servers.
+//! circuit. Nobody who answers a call makes a connection or tries one. Nothing is asked twice, but a script that Redis does
+//! not know yet; where a cluster says that another of its servers has the key, that is an error, and the table is asked for.
 
 mod circuit;
 mod cluster;
@@ -20,6 +20,7 @@ mod hash_slot;
 mod info;
 mod keeper;
 mod node;
+mod survey;
 mod table;
 
 use std::{
@@ -48,7 +49,7 @@ use self::{
     node::{Entrance, Live, Node},
     table::Table,
 };
-pub use self::{counts::Counts, hash_slot::hash_slot};
+pub use self::{counts::Counts, hash_slot::hash_slot, survey::Survey};
 use super::trouble::{Kind, Trouble};
 use crate::{
     answer::tasks::Tasks,
@@ -204,9 +205,10 @@ impl Link {
         Ok(masters.collect())
     }
 
-    /// Returns what lies where now, to be compared with what lies where later.
-    pub(super) fn places(&self) -> Arc<impl PartialEq + use<>> {
-        self.inner().table.load_full()
+    /// Returns what lies where now, as a cluster says when it is asked; an error where it does not have everything, or is
+    /// about to move some of it.
+    pub async fn survey(&self) -> Result<Survey, Trouble> {
+        self.inner().survey().await
     }
 
     /// Sends a command to one server: for SCAN, and for what goes by server.
@@ -367,13 +369,15 @@ impl Inner {
         let begun = Instant::now();
         let patience = patience.min(connect::MOST_PATIENCE);
         let reply = timeout(patience, question.put(live.connection())).await;
-        self.counters.asked(begun.elapsed());
+        let took = begun.elapsed();
+        self.counters.asked(took);
+        let is_quick = took <= self.redis.budget;
         let trouble = match reply {
             Ok(Ok(reply)) => {
-                live.replied();
+                live.replied(is_quick);
                 return Ok(reply);
             }
-            Ok(Err(error)) => self.judge(&node, &live, error),
+            Ok(Err(error)) => self.judge(&node, &live, error, is_quick),
             Err(_) => self.late(&node, &live),
         };
         self.counters.failed(trouble.kind);
@@ -389,7 +393,7 @@ impl Inner {
     }
 
     /// Decides what an error means for the connection that it came by.
-    fn judge(&self, node: &Node, live: &Arc<Live>, error: RedisError) -> Trouble {
+    fn judge(&self, node: &Node, live: &Arc<Live>, error: RedisError, is_quick: bool) -> Trouble {
         if error.is_timeout() {
             return self.late(node, live);
         }
@@ -398,7 +402,7 @@ impl Inner {
         if is_lost {
             self.give_up(node, live, &trouble);
         } else {
-            live.replied();
+            live.replied(is_quick);
         }
         if is_misled {
             self.is_old.store(true, Ordering::Relaxed);

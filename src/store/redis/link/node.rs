@@ -2,14 +2,14 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
 use tokio::time::Instant;
 
-use super::circuit::{Tries, is_silent};
+use super::circuit::{Silence, Tries};
 use crate::{config::Host, store::redis::trouble::Kind};
 
 /// A server.
@@ -30,8 +30,7 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) struct Live {
     to: MultiplexedConnection,
-    /// Asks since the last reply that had none in time.
-    late: AtomicU32,
+    silence: Silence,
 }
 
 /// Who asks.
@@ -88,7 +87,7 @@ impl Node {
     pub(super) fn connected(&self, to: MultiplexedConnection) {
         let live = Live {
             to,
-            late: AtomicU32::new(0),
+            silence: Silence::default(),
         };
         self.early.store(Some(Arc::new(live)));
     }
@@ -134,14 +133,15 @@ impl Live {
         self.to.clone()
     }
 
-    /// Notes a reply, whatever it was.
-    pub(super) fn replied(&self) {
-        self.late.store(0, Ordering::Relaxed);
+    /// Notes a reply, whatever it was; `is_quick` says whether a call would have waited for it.
+    pub(super) fn replied(&self, is_quick: bool) {
+        if is_quick {
+            self.silence.broken();
+        }
     }
 
     /// Notes that no reply came in time; returns whether it is to be given up.
     pub(super) fn was_late(&self) -> bool {
-        let late = self.late.fetch_add(1, Ordering::Relaxed);
-        is_silent(late.saturating_add(1))
+        self.silence.goes_on()
     }
 }

@@ -85,13 +85,6 @@ impl Table {
         (slot <= range.last).then(|| self.nodes.get(range.node))?
     }
 
-    /// Returns what lies where, by first and last hash slot.
-    fn places(&self) -> impl Iterator<Item = (u16, u16, Option<&Host>)> {
-        let host = |node: usize| self.nodes.get(node).and_then(|node| node.host.as_ref());
-        let ranges = self.ranges.iter();
-        ranges.map(move |range| (range.first, range.last, host(range.node)))
-    }
-
     fn place(&mut self, host: &Host, before: &Self) -> Option<usize> {
         let host = Some(host);
         let known = self
@@ -105,13 +98,6 @@ impl Table {
             return self.nodes.len().checked_sub(1);
         }
         known
-    }
-}
-
-/// Tables are alike where every key lies at the same host.
-impl PartialEq for Table {
-    fn eq(&self, other: &Self) -> bool {
-        self.places().eq(other.places())
     }
 }
 
@@ -160,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_with_a_gap_is_not_whole_and_one_that_was_moved_is_another() {
+    fn a_table_with_a_gap_is_not_whole() {
         assert!(Table::of_one().is_whole());
         assert!(!Table::default().is_whole());
         let told = |slots: &[_]| Table::told(slots, &Table::default());
@@ -173,9 +159,6 @@ mod tests {
         ] {
             assert!(!told(gap).is_whole(), "{gap:?}");
         }
-        assert!(whole == told(&[(0, 99, host(1)), (100, 16_383, host(2))]));
-        assert!(whole != told(&[(0, 98, host(1)), (99, 16_383, host(2))]));
-        assert!(whole != told(&[(0, 99, host(1)), (100, 16_383, host(3))]));
     }
 
     #[test]

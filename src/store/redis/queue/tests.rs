@@ -214,3 +214,33 @@ async fn a_lease_that_follows_an_entry_which_is_given_up_is_given_back_all_the_s
     assert!(matches!(batch[0].1.work, Some(Work::Outdate(_))));
     assert_eq!(queue.state().followers, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn thousands_that_are_given_up_at_once_all_keep_their_place() {
+    let queue = Queue::default();
+    let early = Instant::now();
+    let slots = (0..MOST).map(|number| {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&number.to_le_bytes());
+        Slot {
+            key: Key::from_bytes(key),
+            delivery: 0,
+        }
+    });
+    let slots: Vec<_> = slots.collect();
+    let is_late = |number: usize| !number.is_multiple_of(64);
+    for (number, slot) in slots.iter().enumerate() {
+        let since = early
+            + if is_late(number) {
+                Duration::ZERO
+            } else {
+                LONGEST
+            };
+        assert!(queue.put(entry(*slot, 1), false, since));
+    }
+    let late = (0..MOST).filter(|number| is_late(*number)).count();
+    assert_eq!(queue.give_up(early + LONGEST), late as u64);
+    assert_eq!(queue.state().entries, MOST - late);
+    let order: Vec<_> = queue.state().order.iter().copied().collect();
+    assert_eq!(order, slots, "nothing went through the others for each");
+}
