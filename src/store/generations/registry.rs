@@ -412,9 +412,9 @@ impl Registry {
         let is_shared = self.era != Era::Own;
         let is_old =
             |mark: &Mark| mark.at < old && (!is_shared || mark.heard.saturating_add(KEPT) < uptime);
-        let is_told = |mark: &Mark| !is_shared || mark.state != State::Pending;
+        let others_know = |mark: &Mark| !is_shared || mark.state != State::Pending;
         let may_go = |mark: &Mark, scarce: bool| {
-            mark.count <= self.settled && is_told(mark) && (scarce || is_old(mark))
+            mark.count <= self.settled && others_know(mark) && (scarce || is_old(mark))
         };
         let scarce = self.named.len() > MOST_NAMES / 2;
         let named = self.named.iter().filter(|(_, mark)| may_go(mark, scarce));

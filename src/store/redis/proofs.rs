@@ -243,7 +243,7 @@ mod tests {
 
     /// The clock that tells [`NOW`] at this moment.
     fn clock(now: Instant) -> Generations {
-        let clock = Generations::new(UNIX_EPOCH);
+        let clock = Generations::new(UNIX_EPOCH + Duration::from_millis(NOW));
         clock.set_clock(NOW, now, Duration::ZERO);
         clock
     }
