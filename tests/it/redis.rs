@@ -102,6 +102,11 @@ fn warnings(proxy: &Proxy) -> usize {
     proxy.printed().matches("\"WARN\"").count()
 }
 
+/// Returns how often it has been logged that Redis is away.
+fn outages(proxy: &Proxy) -> usize {
+    proxy.printed().matches("\"redis is away: ").count()
+}
+
 const UP: &str = "refrain_redis_up";
 const HEARING: &str = "refrain_redis_hearing";
 const WRITTEN: &str = "refrain_redis_written_total";

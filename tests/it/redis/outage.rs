@@ -1,7 +1,7 @@
 //! Redis is away, or answers nothing: no call waits for it or fails, one warning says so, and it is used again by itself.
 
 use super::{
-    ENTRIES, ERRORS, UP, WRITTEN, ask, assert_hit, echo, fill, load::Load, replica, warnings,
+    ENTRIES, ERRORS, UP, WRITTEN, ask, assert_hit, echo, fill, load::Load, outages, replica,
 };
 use crate::support::{
     client::assert_verdict,
@@ -52,7 +52,7 @@ async fn is_back(proxy: &Proxy, up: &Upstream, server: &Redis) {
     proxy.logged("redis is back").await;
     fill(proxy, &["after"]).await;
     assert_hit(&ask(&replica(up, server).await, "after").await, "redis");
-    assert_eq!(warnings(proxy), 1, "{}", proxy.printed());
+    assert_eq!(outages(proxy), 1, "{}", proxy.printed());
 }
 
 #[tokio::test]
@@ -143,6 +143,6 @@ async fn logs_redis_errors() {
     let line = proxy.logged("redis is back").await;
     assert_eq!(line["level"], "INFO", "{line}");
     // A warning for an outage; fewer where one comes soon after another.
-    assert!((1..=2).contains(&warnings(&proxy)), "{}", proxy.printed());
+    assert!((1..=2).contains(&outages(&proxy)), "{}", proxy.printed());
     assert!(!proxy.printed().contains("canary-5e1f"));
 }

@@ -27,10 +27,7 @@ async fn after_a_failover_the_new_master_is_used() {
     load.end().await;
     fill(&one, &["after"]).await;
     assert!(all.replica().keys(ENTRIES).await.len() >= 2);
-    let two = replica(&up, &all).await;
-    for prompt in ["before", "after"] {
-        assert_hit(&ask(&two, prompt).await, "redis");
-    }
+    brings(&all, &up, &["before", "after"]).await;
 }
 
 #[tokio::test]
@@ -53,10 +50,7 @@ async fn a_master_that_hangs_is_replaced_and_is_not_gone_back_to() {
     load.end().await;
     one.counted(UP, 1.0).await;
     fill(&one, &["after"]).await;
-    let two = replica(&up, &all).await;
-    for prompt in ["before", "after"] {
-        assert_hit(&ask(&two, prompt).await, "redis");
-    }
+    brings(&all, &up, &["before", "after"]).await;
 }
 
 #[tokio::test]
@@ -94,6 +88,15 @@ async fn replica(up: &Upstream, all: &Sentinels) -> Proxy {
     let replica = proxy(up).with_redis_at(&all.url()).start().await;
     replica.counted(UP, 1.0).await;
     replica
+}
+
+/// Asserts that a new replica finds what is asked for at the new master.
+async fn brings(all: &Sentinels, up: &Upstream, prompts: &[&str]) {
+    let (new, calls) = (replica(up, all).await, up.count());
+    for prompt in prompts {
+        ask(&new, prompt).await;
+    }
+    assert_eq!(up.count(), calls, "{}", new.printed());
 }
 
 /// Waits until the replica is the master.

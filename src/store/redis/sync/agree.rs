@@ -85,6 +85,8 @@ impl Inner {
         let plan = generations.plan(known.as_ref(), is_lost, &theirs);
         if plan.distrust {
             tracing::warn!("redis may have lost purges: what was in memory is not found any more");
+        } else if known.is_some() && theirs.era.is_none() {
+            tracing::warn!("redis came back empty: what lay there is not found any more");
         }
         let unfit = generations.follow(plan).map_err(unpurged)?;
         self.unfit.fetch_add(unfit, Ordering::Relaxed);
@@ -92,14 +94,7 @@ impl Inner {
         let is_over = known.as_ref().is_some_and(|known| theirs.is_older(known));
         let era = match theirs.era {
             Some(era) if !is_over => era,
-            over => {
-                if known.is_some() {
-                    tracing::warn!(
-                        "redis came back empty, or older than it was: what lay there is not found any more"
-                    );
-                }
-                self.begin(to, over).await?
-            }
+            over => self.begin(to, over).await?,
         };
         generations.begin(era);
         let goes_on = known.is_some_and(|known| theirs.goes_on(&known));
