@@ -33,15 +33,15 @@ use std::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 pub use self::{
-    name::{Purge, Selector, Traits},
-    registry::{HEARD, Row, TakenIn},
+    name::{Purge, Selector, Traits, is_name},
+    registry::{HEARD, LONGEST_READ, Row, TakenIn},
 };
 use self::{
     registry::{Era, Registry},
@@ -57,8 +57,6 @@ pub struct Generations(Arc<Inner>);
 struct Inner {
     /// The registry's epoch, to be read without its lock.
     epoch: AtomicU64,
-    /// The epoch up to which a sweep has found nothing dead any more.
-    settled: AtomicU64,
     registry: RwLock<Registry>,
     /// A moment, and its milliseconds of Unix time.
     anchor: (Instant, u64),
@@ -113,7 +111,6 @@ impl Generations {
         let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(Arc::new(Inner {
             epoch: AtomicU64::new(0),
-            settled: AtomicU64::new(0),
             registry: RwLock::default(),
             anchor: (Instant::now(), codec::millis(since)),
             ahead: AtomicI64::new(0),
@@ -172,14 +169,7 @@ impl Generations {
 
     /// Has all entries in memory be doubted: others may have replaced them, and it was not heard.
     pub fn doubt(&self) {
-        let before = self.change(|registry| {
-            let before = registry.epoch();
-            registry.doubt();
-            before
-        });
-        // It leaves nothing dead for a sweep to find.
-        let settled = &self.0.settled;
-        let _ = settled.compare_exchange(before, before + 1, Ordering::AcqRel, Ordering::Acquire);
+        self.change(Registry::doubt);
     }
 
     /// Ends the doubts of `entry` that were there at `epoch`, when it was looked for and no other was found.
@@ -264,9 +254,9 @@ impl Generations {
         let (now, uptime) = (self.now(), self.uptime());
         let unfit = self.change(|registry| {
             let unfit = registry.load(plan.load, now, uptime);
-            registry.note_all(&plan.there, State::Written);
-            registry.note_all(&plan.put_back, State::Pending);
-            registry.note_all(&plan.release, State::Released);
+            registry.note_all(&plan.there, State::Written, uptime);
+            registry.note_all(&plan.put_back, State::Pending, uptime);
+            registry.note_all(&plan.release, State::Released, uptime);
             fresh.purge(registry, now, uptime);
             if plan.distrust {
                 registry.raise();
@@ -299,7 +289,8 @@ impl Generations {
 
     /// Notes that others were told of these purges, unless their names were purged again.
     pub fn confirm(&self, rows: &[Row]) {
-        self.write().note_all(rows, State::Written);
+        let uptime = self.uptime();
+        self.write().note_all(rows, State::Written, uptime);
     }
 
     /// Forgets the purges up to epoch `swept` that the others have forgotten, now that nothing in memory is left of them.
@@ -339,14 +330,16 @@ impl Generations {
         digest.finalize().into()
     }
 
-    /// Notes that a sweep which began at `epoch` has found nothing dead.
+    /// Notes that a sweep for the purges up to `epoch` has found nothing dead. What may have been written since it began is left to
+    /// the next.
     pub fn settle(&self, epoch: u64) {
-        self.0.settled.fetch_max(epoch, Ordering::AcqRel);
+        let uptime = self.uptime();
+        self.write().settle(epoch, uptime);
     }
 
     /// Returns up to which epoch nothing dead is left.
     pub fn settled(&self) -> u64 {
-        self.0.settled.load(Ordering::Acquire)
+        self.read().settled()
     }
 
     /// Returns up to which epoch a sweep that begins now can find that nothing dead is left. Where purges are shared,
@@ -357,8 +350,8 @@ impl Generations {
 
     /// Returns the purges that may be forgotten.
     pub fn forgettable(&self) -> Vec<Row> {
-        let (settled, now, uptime) = (self.settled(), self.now(), self.uptime());
-        self.read().forgettable(settled, now, uptime)
+        let (now, uptime) = (self.now(), self.uptime());
+        self.read().forgettable(now, uptime)
     }
 
     /// Forgets these purges, unless their names were purged again.
@@ -386,10 +379,15 @@ impl Generations {
         wall.saturating_add_signed(ahead)
     }
 
-    /// Goes by another clock from now on, which told `wall` milliseconds of Unix time at this moment: that which all go by who
-    /// share entries.
-    pub fn set_clock(&self, wall: u64, moment: Instant) {
-        let off = i128::from(wall) - i128::from(self.wall(moment));
+    /// Goes by another clock from now on, that which all go by who share entries: `asked` then, it told `wall` milliseconds of Unix
+    /// time, which `took` so long to be read. Where that was long, what may be right is left as it is.
+    pub fn set_clock(&self, wall: u64, asked: Instant, took: Duration) {
+        let error = took / 2;
+        let off = i128::from(wall) - i128::from(self.wall(asked + error));
+        let may_be_right = off.unsigned_abs() <= error.as_millis();
+        if took > PROMPT && may_be_right {
+            return;
+        }
         let off = i64::try_from(off).unwrap_or_default();
         self.0.ahead.fetch_add(off, Ordering::Relaxed);
     }
@@ -446,3 +444,6 @@ impl Seen {
         self.0.fetch_max(mark, Ordering::Relaxed);
     }
 }
+
+/// A clock that is read within this time is as good as what entries are told apart by.
+const PROMPT: Duration = Duration::from_millis(200);

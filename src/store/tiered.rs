@@ -5,7 +5,7 @@
 //! brings is kept in memory from then on, unless something newer has come meanwhile. What was purged is not found.
 //!
 //! What other replicas may have replaced is looked for behind the memory once more, where it can be: what lies there takes its
-//! place, and where nothing does it stays.
+//! place, unless it is older, and where nothing does it stays.
 
 use std::{sync::Arc, time::Duration};
 
@@ -115,13 +115,19 @@ impl Tiered {
         let behind = self.behind.as_ref()?;
         let (epoch, changes) = (self.generations.epoch(), self.changes.of(slot));
         let looked = behind.get(slot).await;
-        if let Ok(Some(entry)) = looked {
-            let entry = self.promote(&entry);
+        if let Ok(Some(found)) = looked {
+            let (entry, tier) = self.promote(&found, behind.tier());
             if self.changes.of(slot) != changes {
                 // It may be what was read before. It answers this call, which was under way by then, and no other.
                 self.memory.remove(&entry);
+            } else if tier == Tier::Memory {
+                self.generations.vouch(&entry, epoch);
+                if entry.supersedes(&found) {
+                    // What lies there has been lost and was put back, or never was replaced.
+                    behind.put(entry.clone(), true);
+                }
             }
-            return Some((self.unless_dead(entry)?, behind.tier()));
+            return Some((self.unless_dead(entry)?, tier));
         }
         let entry = self.unless_dead(self.memory.get(slot)?)?;
         if looked.is_ok() {
@@ -130,14 +136,19 @@ impl Tiered {
         Some((entry, Tier::Memory))
     }
 
-    /// Keeps what lies behind the memory in it, in place of what is doubted there. Returns what is there now.
-    fn promote(&self, entry: &Arc<Entry>) -> Arc<Entry> {
-        if let Some(kept) = self.memory.get(&entry.slot)
-            && self.generations.standing(&kept) == Standing::Doubted
-        {
+    /// Keeps what was `found` in the tier behind the memory in it, in place of what is doubted there and not newer. Returns what is
+    /// there now, and of which tier it is.
+    fn promote(&self, found: &Arc<Entry>, tier: Tier) -> (Arc<Entry>, Tier) {
+        let doubted = self.memory.get(&found.slot);
+        let doubted = doubted.filter(|kept| self.generations.standing(kept) == Standing::Doubted);
+        if let Some(kept) = doubted {
+            // What still waits to be written is found as itself.
+            if Arc::ptr_eq(&kept, found) || kept.supersedes(found) {
+                return (kept, Tier::Memory);
+            }
             self.memory.remove(&kept);
         }
-        self.memory.promote(entry)
+        (self.memory.promote(found), tier)
     }
 
     /// Returns whether `entry`, which was found a while ago, was purged meanwhile.

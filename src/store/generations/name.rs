@@ -268,6 +268,11 @@ impl fmt::Debug for Traits<'_> {
     }
 }
 
+/// Returns whether this is a name at all: it begins with whether the purge is soft.
+pub fn is_name(name: &[u8]) -> bool {
+    matches!(name.first(), Some(0 | 1))
+}
+
 /// Returns whether a name is that of a soft purge.
 pub(super) fn is_soft(name: &[u8]) -> bool {
     name.first() == Some(&1)

@@ -16,6 +16,10 @@ pub(super) struct Registry {
     named: HashMap<Vec<u8>, Mark>,
     predicates: Vec<(Vec<u8>, Predicate, Mark)>,
     epoch: u64,
+    /// The last change that was no doubt: a doubt leaves nothing dead for a sweep to find.
+    changed: u64,
+    /// The epoch up to which a sweep has found nothing dead any more.
+    settled: u64,
     /// The last purge that was forgotten: what has not seen it is dead, concerned or not.
     floor: u64,
     /// The last purge that was about upstreams: it concerns whatever does not know its own yet.
@@ -73,7 +77,8 @@ struct Mark {
     count: u64,
     /// When it was done, milliseconds of Unix time.
     at: u64,
-    /// When it was heard of here, milliseconds of the registry's time: whoever did it may have another clock.
+    /// When others could hear of it, by what is known here, milliseconds of the registry's time: whoever did it may have another
+    /// clock.
     heard: u64,
     /// How it stands with the replicas that share it.
     state: State,
@@ -144,7 +149,7 @@ impl Registry {
     /// Takes in one of them.
     pub(super) fn take_in(&mut self, row: Row, now: u64, uptime: u64) -> TakenIn {
         match self.mark(&row.name) {
-            Some(mark) if mark.value == row.value => self.note(&row, State::Written),
+            Some(mark) if mark.value == row.value => self.note(&row, State::Written, uptime),
             Some(mark) if mark.state == State::Pending || row.at <= mark.at => {
                 return TakenIn::Not;
             }
@@ -187,8 +192,14 @@ impl Registry {
 
     /// Has everything be dead that was seen up to now.
     pub(super) fn raise(&mut self) {
+        self.floor = self.turn();
+    }
+
+    /// Counts a change that may leave something dead; returns its count.
+    fn turn(&mut self) -> u64 {
         self.epoch += 1;
-        self.floor = self.epoch;
+        self.changed = self.epoch;
+        self.epoch
     }
 
     /// Has everything be doubted that was seen up to now.
@@ -210,7 +221,7 @@ impl Registry {
     pub(super) fn begin(&mut self, era: Era) {
         if self.era != era {
             self.era = era;
-            self.epoch += 1;
+            self.turn();
         }
     }
 
@@ -237,13 +248,13 @@ impl Registry {
     }
 
     /// Notes how it stands with these purges, unless their names were purged again.
-    pub(super) fn note_all(&mut self, rows: &[Row], state: State) {
+    pub(super) fn note_all(&mut self, rows: &[Row], state: State, uptime: u64) {
         for row in rows {
-            self.note(row, state);
+            self.note(row, state, uptime);
         }
     }
 
-    fn note(&mut self, row: &Row, state: State) {
+    fn note(&mut self, row: &Row, state: State, uptime: u64) {
         let Row { name, value, .. } = row;
         let mark = if let Some(mark) = self.named.get_mut(name) {
             Some(mark)
@@ -252,9 +263,15 @@ impl Registry {
             let tried = tried.find(|(known, ..)| known == name);
             tried.map(|(.., mark)| mark)
         };
-        if let Some(mark) = mark.filter(|mark| mark.value == *value) {
-            mark.state = state;
+        let Some(mark) = mark.filter(|mark| mark.value == *value) else {
+            return;
+        };
+        if state == State::Written && mark.state != state {
+            // Others hear of it only now. What they have written until then no sweep has seen.
+            mark.heard = uptime;
+            self.settled = self.settled.min(mark.count.saturating_sub(1));
         }
+        mark.state = state;
     }
 
     fn all(&self) -> impl Iterator<Item = (&Vec<u8>, &Mark)> {
@@ -264,10 +281,9 @@ impl Registry {
 
     fn set(&mut self, row: Row, state: State, heard: u64) {
         let Row { name, value, at } = row;
-        self.epoch += 1;
         let mark = Mark {
             value,
-            count: self.epoch,
+            count: self.turn(),
             at,
             heard,
             state,
@@ -361,12 +377,13 @@ impl Registry {
     /// they have written before is found by it.
     pub(super) fn settleable(&self, uptime: u64) -> u64 {
         if self.era == Era::Own {
-            return self.epoch;
+            return self.changed;
         }
         let recent = uptime.saturating_sub(millis(HEARD));
-        let recent = self.all().filter(|(_, mark)| mark.heard >= recent);
-        let first = recent.map(|(_, mark)| mark.count).min();
-        first.map_or(self.epoch, |count| count.saturating_sub(1))
+        let is_news = |mark: &Mark| mark.state == State::Pending || mark.heard >= recent;
+        let news = self.all().filter(|(_, mark)| is_news(mark));
+        let first = news.map(|(_, mark)| mark.count).min();
+        first.map_or(self.changed, |count| count.saturating_sub(1))
     }
 
     /// Returns the purges up to epoch `last`, by name.
@@ -377,14 +394,28 @@ impl Registry {
         rows
     }
 
-    /// Returns what may be forgotten once nothing dead is left up to epoch `settled`. It is kept a little longer for
-    /// the flights that began before, unless room is scarce; where it is shared, for those that began before it was heard of.
-    pub(super) fn forgettable(&self, settled: u64, now: u64, uptime: u64) -> Vec<Row> {
+    /// Notes that a sweep up to epoch `swept` has found nothing dead, which is over at `uptime`: of what was written meanwhile it
+    /// says nothing.
+    pub(super) fn settle(&mut self, swept: u64, uptime: u64) {
+        let swept = swept.min(self.settleable(uptime));
+        self.settled = self.settled.max(swept);
+    }
+
+    pub(super) fn settled(&self) -> u64 {
+        self.settled
+    }
+
+    /// Returns what may be forgotten, as nothing dead is left of it. It is kept a little longer for the flights that began before,
+    /// unless room is scarce; where it is shared, for those that began before it was heard of, and in any case until it is written.
+    pub(super) fn forgettable(&self, now: u64, uptime: u64) -> Vec<Row> {
         let old = now.saturating_sub(KEPT);
         let is_shared = self.era != Era::Own;
         let is_old =
             |mark: &Mark| mark.at < old && (!is_shared || mark.heard.saturating_add(KEPT) < uptime);
-        let may_go = |mark: &Mark, scarce: bool| mark.count <= settled && (scarce || is_old(mark));
+        let others_know = |mark: &Mark| !is_shared || mark.state != State::Pending;
+        let may_go = |mark: &Mark, scarce: bool| {
+            mark.count <= self.settled && others_know(mark) && (scarce || is_old(mark))
+        };
         let scarce = self.named.len() > MOST_NAMES / 2;
         let named = self.named.iter().filter(|(_, mark)| may_go(mark, scarce));
         let scarce = self.predicates.len() > MOST_PREDICATES / 2;
@@ -405,6 +436,19 @@ impl Registry {
             }
         }
         self.softens = self.named.keys().any(|name| name::is_soft(name));
+    }
+}
+
+impl Row {
+    /// Returns whether replicas may have written it. Behind what is dated beyond all reason no purge of the name could be done.
+    pub fn is_sound(&self) -> bool {
+        name::is_name(&self.name) && self.name.len() <= LONGEST_READ && self.at < u64::MAX / 4
+    }
+
+    /// Returns whether it may be believed if it was only told: there is room behind its moment for all purges of the name to come,
+    /// which have to be sound.
+    pub fn is_credible(&self) -> bool {
+        self.is_sound() && self.at < u64::MAX / 8
     }
 }
 
@@ -456,6 +500,8 @@ fn fingerprint(name: &[u8]) -> u64 {
 pub(super) const ERA: &[u8] = b"era";
 /// Longest name that is taken in, bytes.
 const LONGEST: usize = 4 << 10;
+/// Longest name that is read, bytes; one that is longer than is taken in counts as a purge of all before.
+pub const LONGEST_READ: usize = 8 << 10;
 /// Names that are remembered; each takes some 150 bytes.
 const MOST_NAMES: usize = 1 << 16;
 /// Beyond so many, purges that are bound to a scope find no room: callers do not keep the operator from purging.

@@ -584,6 +584,7 @@ async fn a_purge_that_others_may_not_have_heard_of_is_not_settled_and_not_forgot
     follow(&registry, 7, &shared(7, &[]));
     let before = registry.epoch();
     registry.purge(&purge(Selector::All)).unwrap();
+    registry.confirm(&registry.pending());
     let after = registry.epoch();
     assert!(registry.settleable() < after && registry.settleable() >= before);
     advance(HEARD + Duration::from_secs(1)).await;
@@ -600,6 +601,7 @@ async fn a_purge_of_a_replica_whose_clock_is_behind_is_kept_as_long_as_any_other
     follow(&registry, 7, &shared(7, &[]));
     // By that replica's clock it was done years ago.
     registry.load([row(&purge(Selector::All).name(), 1)]);
+    advance(HEARD + Duration::from_secs(1)).await;
     registry.settle(registry.epoch());
     assert_eq!(registry.forgettable(), []);
     advance(Duration::from_secs(2 * 60 * 60)).await;
@@ -619,14 +621,70 @@ async fn replicas_whose_clocks_differ_go_by_one() {
     let (slow, fast) = (Generations::new(hours(10)), Generations::new(hours(12)));
     let now = Instant::now();
     for registry in [&slow, &fast] {
-        registry.set_clock(11 * 3_600_000, now);
+        registry.set_clock(11 * 3_600_000, now, Duration::ZERO);
         // Told again, it does not add up.
-        registry.set_clock(11 * 3_600_000, now);
+        registry.set_clock(11 * 3_600_000, now, Duration::ZERO);
     }
     advance(Duration::from_secs(1)).await;
     assert_eq!(slow.now(), fast.now());
     assert_eq!(slow.now(), 11 * 3_600_000 + 1_000);
     assert_eq!(slow.wall(now), 11 * 3_600_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_that_is_written_late_is_kept_until_others_have_heard_of_it() {
+    const HOURS: Duration = Duration::from_secs(2 * 60 * 60);
+    let registry = registry();
+    follow(&registry, 7, &shared(7, &[]));
+    registry.purge(&purge(Selector::All)).unwrap();
+    let (epoch, rows) = (registry.epoch(), registry.pending());
+    advance(HOURS).await;
+    registry.settle(registry.settleable());
+    assert!(registry.settled() < epoch, "nobody else knows of it");
+    let put_back = || assert_eq!(follow(&registry, 7, &shared(7, &[])).put_back, rows);
+    for lost in [false, true] {
+        if lost {
+            put_back();
+        }
+        registry.confirm(&rows);
+        registry.settle(epoch);
+        assert!(registry.settled() < epoch, "others hear of it just now");
+        advance(HEARD + Duration::from_secs(1)).await;
+        assert_eq!(registry.settleable(), epoch);
+        registry.settle(epoch);
+        assert_eq!(registry.forgettable(), [], "flights are under way");
+        advance(HOURS).await;
+        assert_eq!(registry.forgettable(), rows);
+    }
+    put_back();
+    assert_eq!(registry.forgettable(), [], "what is lost is not forgotten");
+}
+
+#[test]
+fn doubts_during_a_sweep_leave_nothing_to_be_swept_again() {
+    let registry = registry();
+    registry.purge(&purge(Selector::All)).unwrap();
+    let swept = registry.settleable();
+    registry.doubt();
+    registry.settle(swept);
+    registry.doubt();
+    assert_eq!(registry.settled(), registry.settleable());
+    registry.purge(&purge(Selector::All)).unwrap();
+    assert!(registry.settled() < registry.settleable());
+}
+
+#[test]
+fn a_clock_that_is_read_late_does_not_move_one_that_may_be_right() {
+    let (registry, now) = (registry(), Instant::now());
+    let seconds = Duration::from_secs;
+    registry.set_clock(50_000, now, Duration::ZERO);
+    // It was read at once, and told here three seconds later.
+    registry.set_clock(50_000, now, seconds(3));
+    assert_eq!(registry.wall(now), 50_000);
+    registry.set_clock(60_000, now, seconds(3));
+    assert_eq!(registry.wall(now), 58_500, "that one was not right");
+    registry.set_clock(58_400, now, Duration::from_millis(100));
+    assert_eq!(registry.wall(now), 58_350, "what is prompt is exact");
 }
 
 #[test]

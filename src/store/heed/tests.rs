@@ -22,13 +22,23 @@ use crate::{
         tasks::Tasks,
         verdict::Tier,
     },
-    call::{Slot, key::Key},
+    call::{
+        Slot,
+        key::{Key, Secret},
+    },
+    config::{self, Host, RedisAddress, Servers},
     dialect::chat::form::Form,
     store::{
         Entry, Label,
         disk::{Disk, Options},
         generations::{Generations, Seen, Standing},
         memory::Memory,
+        redis::{
+            self, Link, Redis,
+            layout::Layout,
+            sync::{self, Facts},
+        },
+        trust::Trust,
     },
 };
 
@@ -96,6 +106,49 @@ async fn divided(folder: &TempDir) -> Tiered {
     store
 }
 
+/// The memory in front of a Redis that nobody answers for: what is put there waits.
+async fn in_front_of_redis() -> Tiered {
+    let generations = Generations::new(UNIX_EPOCH);
+    let patience = Duration::from_millis(50);
+    let nowhere = Host {
+        name: "127.0.0.1".to_owned(),
+        port: 1,
+    };
+    let address = RedisAddress {
+        tls: false,
+        user: None,
+        password: None,
+        servers: Servers::Single(nowhere),
+        database: 0,
+    };
+    let config = config::Redis {
+        address,
+        prefix: "p:".to_owned(),
+        ca: None,
+        budget: patience,
+    };
+    let (layout, tasks) = (Layout::new("p:"), Tasks::default());
+    let link = Link::start(config, &tasks, async |_| Ok(())).await;
+    let agreed = sync::Options {
+        secret: Secret::from_bytes([7; 32]),
+        is_configured: true,
+        generations: generations.clone(),
+        trust: Trust::new(patience, Instant::now()),
+        keep_proofs: patience,
+    };
+    let facts = Facts::new(layout.clone(), agreed);
+    let options = redis::Options {
+        max_entry: 1 << 20,
+        max_ttl: Duration::from_secs(1_000),
+        keep_stale: Duration::ZERO,
+        budget: patience,
+        generations: generations.clone(),
+        tasks,
+    };
+    let redis = Redis::new(link, layout, facts, options);
+    store(Some(redis.into()), generations)
+}
+
 /// Returns what a call would be answered with, and from where.
 async fn found(store: &Tiered) -> (String, Tier) {
     let (entry, tier) = store.find(&slot()).await.unwrap();
@@ -125,6 +178,36 @@ async fn what_is_doubted_gives_way_to_what_lies_behind_it() {
     store.doubt();
     assert_eq!(found(&store).await, told("new", Tier::Disk));
     assert_eq!(found(&store).await, told("new", Tier::Memory), "once");
+}
+
+#[tokio::test]
+async fn an_older_copy_behind_the_memory_takes_no_newer_entrys_place() {
+    let store = in_front_of_redis().await;
+    store.put(Arc::into_inner(entry("old")).unwrap(), false);
+    let mut newer = Arc::into_inner(entry("new")).unwrap();
+    newer.made += Duration::from_secs(5);
+    store.memory.put(Arc::new(newer));
+    store.doubt();
+    let (kept, tier) = store.fetch(&slot()).await.unwrap();
+    assert_eq!((&kept.body[..], tier), (&b"new"[..], Tier::Memory));
+    assert_eq!(store.generations.standing(&kept), Standing::Alive);
+    store.memory.clear(&slot());
+    let (written, tier) = store.fetch(&slot()).await.unwrap();
+    assert!(Arc::ptr_eq(&written, &kept), "in place of the older one");
+    assert_eq!(tier, Tier::Redis);
+}
+
+#[tokio::test]
+async fn what_waits_to_be_written_is_doubted_once() {
+    let store = in_front_of_redis().await;
+    store.put(Arc::into_inner(entry("new")).unwrap(), false);
+    store.doubt();
+    let doubted = store.memory.get(&slot()).unwrap();
+    assert_eq!(store.generations.standing(&doubted), Standing::Doubted);
+    let (entry, tier) = store.fetch(&slot()).await.unwrap();
+    assert!(Arc::ptr_eq(&entry, &doubted));
+    assert_eq!(tier, Tier::Memory);
+    assert_eq!(store.generations.standing(&entry), Standing::Alive);
 }
 
 #[tokio::test]
@@ -204,7 +287,7 @@ fn a_doubt_ends_with_a_look_and_hides_no_purge() {
     generations.doubt();
     assert_eq!(
         generations.settled(),
-        generations.epoch(),
+        generations.settleable(),
         "nothing is dead"
     );
     for _ in 0..2 {

@@ -22,7 +22,7 @@ use super::{
     sync::To,
     trouble::{Kind, Trouble},
 };
-use crate::store::generations::{Row, shared::Theirs};
+use crate::store::generations::{LONGEST_READ, Row, is_name, shared::Theirs};
 
 /// The hash; what writes it are scripts.
 #[derive(Debug)]
@@ -219,21 +219,15 @@ impl Hash {
     }
 }
 
-/// Returns whether a field is a purge: its name begins with whether it is soft.
-fn is_name(name: &[u8]) -> bool {
-    matches!(name.first(), Some(0 | 1))
-}
-
 /// Reads a purge; `None` for what nobody of us has written.
 fn row(name: &[u8], value: &[u8]) -> Option<Row> {
     let (value, at) = value.split_first_chunk()?;
-    let at = u64::from_le_bytes(at.try_into().ok()?);
-    // The next purge of the name has to be later still.
-    (at < u64::MAX / 4).then(|| Row {
+    let row = Row {
         name: name.to_vec(),
         value: u64::from_le_bytes(*value),
-        at,
-    })
+        at: u64::from_le_bytes(at.try_into().ok()?),
+    };
+    row.is_sound().then_some(row)
 }
 
 fn value(row: &Row) -> [u8; 16] {
@@ -272,7 +266,7 @@ const PAGE: usize = 200;
 const MOST: usize = 1 << 17;
 /// The longest that is read of it. A name that is longer than replicas take in is for the registry to judge.
 const BOUNDS: Bounds = Bounds {
-    name: 8 << 10,
+    name: LONGEST_READ,
     value: 32,
 };
 

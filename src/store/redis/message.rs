@@ -12,7 +12,8 @@
 //! Numbers are little-endian.
 //!
 //! # Scope
-//! Whatever comes is read as one of these or as nothing. What it says is believed as far as what lies in Redis is.
+//! Whatever comes is read as one of these or as nothing: a purge that no replica does is none. What it says is believed as far as
+//! what lies in Redis is.
 
 use crate::{
     call::{Slot, key::Key},
@@ -93,7 +94,8 @@ impl Message {
                 let (value, at, change) = (rest.number()?, rest.number()?, rest.number()?);
                 let name = std::mem::take(&mut rest.0).to_vec();
                 let row = Row { name, value, at };
-                Self::Purged { row, change }
+                // What is taken in is written down where the others have lost it.
+                row.is_credible().then_some(Self::Purged { row, change })?
             }
             PROOF => Self::Proof {
                 subject: rest.bytes()?,
@@ -157,9 +159,15 @@ mod tests {
     use super::*;
 
     fn messages() -> impl Strategy<Value = Message> {
-        let purged = (any::<Vec<u8>>(), any::<[u64; 3]>()).prop_map(|(name, numbers)| {
+        let purged = (any::<(bool, Vec<u8>)>(), any::<[u64; 3]>()).prop_map(|(name, numbers)| {
             let [value, at, change] = numbers;
-            let row = Row { name, value, at };
+            let (soft, mut name) = name;
+            name.insert(0, u8::from(soft));
+            let row = Row {
+                name,
+                value,
+                at: at / 9,
+            };
             Message::Purged { row, change }
         });
         let proof = (any::<[u8; 32]>(), any::<u64>())
@@ -173,6 +181,29 @@ mod tests {
         let beat = (any::<u64>(), any::<u64>())
             .prop_map(|(sender, number)| Message::Beat { sender, number });
         prop_oneof![purged, proof, done, replaced, Just(Message::Wanted), beat]
+    }
+
+    #[test]
+    fn a_purge_that_would_spoil_what_replicas_share_is_no_message() {
+        let sent = |name: &[u8], at| {
+            let row = Row {
+                name: name.to_vec(),
+                value: 1,
+                at,
+            };
+            Message::decode(&Message::Purged { row, change: 5 }.encode())
+        };
+        assert!(sent(&[0, 0, 0], 1_760_000_000_000).is_some());
+        for name in [&b""[..], b"era", b"changes", b"forgotten", &[0; 9_000]] {
+            assert_eq!(sent(name, 1_760_000_000_000), None, "{name:?}");
+        }
+        for at in [u64::MAX, u64::MAX / 4, u64::MAX / 4 - 1] {
+            assert_eq!(
+                sent(&[0, 0, 0], at),
+                None,
+                "behind it none could be written"
+            );
+        }
     }
 
     proptest! {

@@ -1,7 +1,8 @@
 //! Proofs in Redis: one sorted set, no credential in it.
 //!
 //! A member is a subject, its score when it was accepted or refused, in milliseconds of Unix time, doubled, and one more for
-//! a refusal: so the later word wins, and of two at once the refusal.
+//! a refusal: so the later word wins, and of two at once the refusal. It is made when it is written: until the first greeting this
+//! machine's own clock is nobody else's.
 //!
 //! # Scope
 //! What is to be written waits in a bounded outbox; what finds no room there is counted, and merely not known to the others.
@@ -18,6 +19,7 @@ use std::{
 };
 
 use redis::Script;
+use tokio::time::Instant;
 
 use super::{
     layout::Layout,
@@ -26,10 +28,13 @@ use super::{
     sync::To,
     trouble::{Kind, Trouble},
 };
-use crate::store::{codec, disk::Proof, proofs::MOST};
+use crate::store::{codec, disk::Proof, generations::Generations, proofs::MOST};
 
 /// What was said of a subject: when, and what, in one number.
 pub(super) type Score = u64;
+
+/// What was said of a subject: when, and whether that was a refusal. The greater one wins.
+type Word = (Instant, bool);
 
 /// The sorted set, and what is to be written there.
 #[derive(Debug)]
@@ -38,7 +43,7 @@ pub(super) struct Set {
     channel: String,
     /// How long a proof is of use.
     keep: Duration,
-    waiting: Mutex<HashMap<[u8; 32], Score>>,
+    waiting: Mutex<HashMap<[u8; 32], Word>>,
     /// How many have found no room there.
     dropped: AtomicU64,
     pages: Pages,
@@ -69,39 +74,51 @@ impl Set {
         }
     }
 
-    /// Has `proof` written soon, at `now` in milliseconds of Unix time.
-    pub(super) fn put(&self, proof: &Proof, now: u64) {
-        self.take_back([(proof.subject, score(proof, now))]);
+    /// Has `proof` written soon.
+    pub(super) fn put(&self, proof: &Proof, now: Instant) {
+        let said = now.checked_sub(proof.age).unwrap_or(now);
+        self.take_back([(proof.subject, (said, proof.ended))]);
     }
 
-    /// Writes a page of what waits; returns whether more does. What could not be written waits on.
-    pub(super) async fn flush(&self, to: To<'_>, now: u64) -> Result<bool, Trouble> {
+    /// Writes a page of what waits, dated by the clock of `generations`; returns whether more does. What could not be written
+    /// waits on.
+    pub(super) async fn flush(
+        &self,
+        to: To<'_>,
+        generations: &Generations,
+    ) -> Result<bool, Trouble> {
         let page = self.take_page();
         if page.is_empty() {
             return Ok(false);
         }
-        let written = self.write(to, &page, now).await;
+        let written = self.write(to, &page, generations).await;
         if written.is_err() {
             self.take_back(page);
         }
         written.map(|()| !self.waiting().is_empty())
     }
 
-    fn take_page(&self) -> Vec<([u8; 32], Score)> {
+    fn take_page(&self) -> Vec<([u8; 32], Word)> {
         let mut waiting = self.waiting();
         waiting.extract_if(|_, _| true).take(PAGE).collect()
     }
 
-    async fn write(&self, to: To<'_>, page: &[([u8; 32], Score)], now: u64) -> Result<(), Trouble> {
-        let oldest = now.saturating_sub(codec::millis(self.keep)) * 2;
+    async fn write(
+        &self,
+        to: To<'_>,
+        page: &[([u8; 32], Word)],
+        generations: &Generations,
+    ) -> Result<(), Trouble> {
+        let oldest = generations.now().saturating_sub(codec::millis(self.keep)) * 2;
         let mut script = self.add.key(&self.key);
         script.arg(&self.channel).arg(oldest);
-        for (subject, score) in page {
+        for (subject, word) in page {
+            let score = score(*word, generations);
             let message = Message::Proof {
                 subject: *subject,
-                score: *score,
+                score,
             };
-            script.arg(*score).arg(&subject[..]).arg(message.encode());
+            script.arg(score).arg(&subject[..]).arg(message.encode());
         }
         let _: i64 = to.run(&self.key, &script).await?;
         Ok(())
@@ -153,19 +170,19 @@ impl Set {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    fn take_back(&self, proofs: impl IntoIterator<Item = ([u8; 32], Score)>) {
+    fn take_back(&self, proofs: impl IntoIterator<Item = ([u8; 32], Word)>) {
         let mut waiting = self.waiting();
-        for (subject, score) in proofs {
+        for (subject, word) in proofs {
             if waiting.len() >= MOST && !waiting.contains_key(&subject) {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
-            let later = waiting.entry(subject).or_default();
-            *later = score.max(*later);
+            let later = waiting.entry(subject).or_insert(word);
+            *later = word.max(*later);
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<[u8; 32], Score>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<[u8; 32], Word>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -198,9 +215,8 @@ fn read_proof(member: &[u8], score: f64, now: u64) -> Option<Proof> {
     Some(proof(member.try_into().ok()?, score, now))
 }
 
-fn score(proof: &Proof, now: u64) -> Score {
-    let at = now.saturating_sub(codec::millis(proof.age));
-    at * 2 + u64::from(proof.ended)
+fn score((said, ended): Word, generations: &Generations) -> Score {
+    generations.wall(said) * 2 + u64::from(ended)
 }
 
 /// Subjects have 32 bytes.
@@ -219,9 +235,26 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     const NOW: u64 = 1_760_000_000_000;
+
+    /// The clock that tells [`NOW`] at this moment.
+    fn clock(now: Instant) -> Generations {
+        let clock = Generations::new(UNIX_EPOCH + Duration::from_millis(NOW));
+        clock.set_clock(NOW, now, Duration::ZERO);
+        clock
+    }
+
+    fn score_of(proof: &Proof) -> Score {
+        let now = Instant::now();
+        score(
+            (now.checked_sub(proof.age).unwrap(), proof.ended),
+            &clock(now),
+        )
+    }
 
     fn of(age: u64, ended: bool) -> Proof {
         Proof {
@@ -237,18 +270,32 @@ mod tests {
             of(0, false),
             of(0, true),
             of(1_234, false),
-            of(86_400_000, true),
+            of(60_000, true),
         ] {
             #[expect(clippy::cast_precision_loss, reason = "it is below 2^53")]
-            let score = score(&proof, NOW) as f64;
+            let score = score_of(&proof) as f64;
             assert_eq!(read_proof(&[7; 32], score, NOW), Some(proof));
         }
     }
 
     #[test]
     fn a_refusal_is_the_later_word_of_two_at_once() {
-        assert!(score(&of(5, true), NOW) > score(&of(5, false), NOW));
-        assert!(score(&of(4, false), NOW) > score(&of(5, true), NOW));
+        assert!(score_of(&of(5, true)) > score_of(&of(5, false)));
+        assert!(score_of(&of(4, false)) > score_of(&of(5, true)));
+    }
+
+    #[test]
+    fn what_was_said_before_the_first_greeting_is_dated_by_everybodys_clock() {
+        let set = Set::new(&Layout::new("p:"), Duration::from_secs(60));
+        let now = Instant::now();
+        let an_hour_ahead = UNIX_EPOCH + Duration::from_millis(NOW + 3_600_000);
+        let generations = Generations::new(an_hour_ahead);
+        set.put(&of(0, false), now);
+        generations.set_clock(NOW, now, Duration::ZERO);
+        let page = set.take_page();
+        let refusal = (now + Duration::from_millis(1), true);
+        assert_eq!(score(page[0].1, &generations), NOW * 2);
+        assert!(score(refusal, &generations) > NOW * 2, "the later word");
     }
 
     #[test]
@@ -264,9 +311,10 @@ mod tests {
     #[test]
     fn of_what_waits_the_later_word_stays_and_no_more_than_there_is_room_for() {
         let set = Set::new(&Layout::new("p:"), Duration::from_secs(60));
-        set.put(&of(0, true), NOW);
-        set.put(&of(10, false), NOW);
-        assert_eq!(set.waiting()[&[7; 32]], NOW * 2 + 1);
+        let now = Instant::now();
+        set.put(&of(0, true), now);
+        set.put(&of(10, false), now);
+        assert_eq!(set.waiting()[&[7; 32]], (now, true));
         for number in 0..=MOST as u64 {
             let mut subject = [0; 32];
             subject[..8].copy_from_slice(&number.to_le_bytes());
@@ -275,7 +323,7 @@ mod tests {
                     subject,
                     ..of(0, false)
                 },
-                NOW,
+                now,
             );
         }
         assert_eq!(set.waiting().len(), MOST);

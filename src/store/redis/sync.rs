@@ -235,8 +235,7 @@ impl Facts {
     }
 
     fn keep_proof(&self, proof: &Proof) {
-        let now = self.0.options.generations.now();
-        self.0.proofs.put(proof, now);
+        self.0.proofs.put(proof, Instant::now());
         self.0.wake.notify_one();
     }
 
@@ -297,8 +296,8 @@ impl Inner {
 
     /// Writes a page of the proofs that wait; returns whether the next can be written. What fails is done later.
     async fn write_proofs(&self, to: To<'_>) -> bool {
-        let now = self.options.generations.now();
-        self.proofs.flush(to, now).await.unwrap_or_default()
+        let generations = &self.options.generations;
+        self.proofs.flush(to, generations).await.unwrap_or_default()
     }
 
     /// Reads a `page` of the proofs that others have written, the first one where some may have been missed, or else, if that

@@ -75,7 +75,7 @@ impl Inner {
         let asked = Instant::now();
         let Head { mut theirs, time } = self.hash.head(to).await?;
         // The replicas' clocks may differ; this one is everybody's.
-        generations.set_clock(time, asked + asked.elapsed() / 2);
+        generations.set_clock(time, asked, asked.elapsed());
         let is_known = known.as_ref().is_some_and(|known| theirs.is_as(known));
         if is_known && !all {
             return Ok(());
