@@ -153,10 +153,7 @@ fn within_script(text: &str) -> Kind {
     let is = |code: &&str| text.contains(&format!(" -{code} "));
     if is(&"OOM") {
         Kind::Full
-    } else if ["READONLY", "NOREPLICAS", "MISCONF"]
-        .iter()
-        .any(|code| is(code))
-    {
+    } else if ["READONLY", "NOREPLICAS", "MISCONF"].iter().any(is) {
         Kind::Readonly
     } else {
         Kind::Refused
