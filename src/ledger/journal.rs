@@ -6,7 +6,7 @@
 //!
 //! # Scope
 //! A batch is sent until the store says that it has it; which it takes once, however often it comes
-//! ([`Batch`](crate::store::totals::Batch)). What was counted in the last seconds before a crash is lost, and nothing else.
+//! ([`Batch`]). What was counted in the last seconds before a crash is lost, and nothing else.
 //! A store that is away costs no call and no count: batches wait. What is told ([`Journal::report`]) is what is
 //! stored and what is not yet, or, where the store does not say, what this process has counted.
 

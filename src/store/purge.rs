@@ -10,7 +10,7 @@
 //! dead lets the purges be forgotten.
 //!
 //! Redis is shared and has better uses for its memory, so behind a purge here it is cleared up at once: what belongs to a
-//! key, or has a tag, where that is what was purged, else by a pass. A pass takes its time, so there is a [rest](pace) behind it.
+//! key, or has a tag, where that is what was purged, else by a pass. A pass takes its time, so there is a rest behind it.
 
 mod look;
 mod pace;
