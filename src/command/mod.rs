@@ -196,7 +196,7 @@ mod tests {
           --listen <ADDR>        Accept calls on this address, such as 0.0.0.0:8080; may be repeated
           --admin <ADDR|off>     Listen here for /healthz, /readyz and /metrics; `off` for not at all
           --upstream <URL>       Send calls here: what an SDK would be given as its base URL
-          --redis <URL>          Share answers with other replicas in this Redis, such as redis://user:password@host:6379
+          --redis <URL>          Share answers with other replicas in this Redis, such as `redis://user:password@host:6379`
           --log-format <FORMAT>  Write log lines as text or JSON; `auto` is text on a terminal [possible values: auto, text, json]
           --log-level <LEVEL>    Log from this level on: `debug`, or a filter such as `info,refrain=debug`
       -h, --help                 Print help

@@ -33,7 +33,7 @@ pub struct ServeArgs {
     /// Send calls here: what an SDK would be given as its base URL
     #[arg(long, value_name = "URL")]
     pub upstream: Option<String>,
-    /// Share answers with other replicas in this Redis, such as redis://user:password@host:6379
+    /// Share answers with other replicas in this Redis, such as `redis://user:password@host:6379`
     #[arg(long, value_name = "URL")]
     pub redis: Option<String>,
     /// Write log lines as text or JSON; `auto` is text on a terminal
