@@ -1,14 +1,15 @@
 //! Real Redis servers on loopback ports of their own, to be killed, stopped and started again.
 //!
 //! A test begins by `let Some(server) = redis().start().await else { return };`: where there is no `redis-server`, it is
-//! skipped, and [`skip`] says so.
+//! skipped, and [`skip`] says so. `REFRAIN_TEST_REDIS` names another program to be run in its place, such as
+//! `/usr/bin/valkey-server`; its command line client lies beside it.
 
 mod cluster;
 mod sentinel;
 
 use std::{
     collections::hash_map::RandomState,
-    fs,
+    env, fs,
     hash::BuildHasher as _,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -110,7 +111,7 @@ impl Plan {
     /// Starts it and waits until it listens; `None` where Redis is not installed.
     pub(crate) async fn start(self) -> Option<Redis> {
         if !installed() {
-            skip("needs `redis-server`");
+            skip(&format!("needs `{}`", program("server")));
             return None;
         }
         let home = home();
@@ -154,7 +155,7 @@ impl Plan {
 
     /// Starts the process; `None` when it ends before it listens.
     async fn launch(&self, home: &TempDir) -> Option<(Child, Lines)> {
-        let mut child = Command::new(SERVER)
+        let mut child = Command::new(program("server"))
             .arg(FILE)
             .args(self.arguments)
             .current_dir(home.path())
@@ -163,7 +164,7 @@ impl Plan {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .expect("redis-server starts");
+            .expect("a Redis server starts");
         let log = Lines::of(child.stdout.take().expect("standard output is piped"));
         let ready = |line: &String| READY.iter().any(|ready| line.contains(ready));
         let listens = log.until("a Redis server to listen", |lines| lines.iter().any(ready));
@@ -390,9 +391,18 @@ fn home() -> TempDir {
 }
 
 fn installed() -> bool {
-    let mut asked = std::process::Command::new(SERVER);
+    let mut asked = std::process::Command::new(program("server"));
     let asked = asked.arg("--version").stdout(Stdio::null()).status();
     asked.is_ok_and(|status| status.success())
+}
+
+/// Returns the program of Redis' that has this `part`: `server` or `cli`.
+fn program(part: &str) -> String {
+    let server = env::var("REFRAIN_TEST_REDIS").unwrap_or_else(|_| "redis-server".to_owned());
+    let family = server
+        .strip_suffix("server")
+        .expect("REFRAIN_TEST_REDIS ends with `server`");
+    format!("{family}{part}")
 }
 
 /// Returns a port that nobody listens on, with another one 10,000 above it for the nodes of a cluster to meet at. The
@@ -411,7 +421,6 @@ fn free_port() -> u16 {
     free.next().expect("a free port")
 }
 
-const SERVER: &str = "redis-server";
 const FILE: &str = "redis.conf";
 /// What a server says, and what a sentinel does, once it listens.
 const READY: [&str; 2] = ["Ready to accept connections", "+monitor master"];

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use tokio::process::Command;
 
-use super::{Plan, Redis, redis};
+use super::{Plan, Redis, program, redis};
 use crate::support::within;
 
 /// A running cluster. Its nodes are killed when it is dropped.
@@ -103,14 +103,14 @@ impl Cluster {
     }
 
     async fn create(&self) {
-        let created = Command::new("redis-cli")
+        let created = Command::new(program("cli"))
             .args(["--cluster", "create"])
             .args(self.addresses())
             .args(["--cluster-replicas", "1", "--cluster-yes"])
             .output();
         let created = within("a cluster", created)
             .await
-            .expect("redis-cli starts");
+            .expect("its client starts");
         let said = String::from_utf8_lossy(&created.stdout);
         assert!(created.status.success(), "{said}");
     }
