@@ -4,15 +4,13 @@
 //! can be told without knowing it, and without building a tree or descending: however deep a value nests, it is skipped
 //! in a loop, not by recursion.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::{Error, value::RawValue};
 
 /// What a JSON value looks like from outside.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Glimpse<'a> {
     /// `null`, `false`, `0`, `""`, `[]` or `{}`: what the official SDKs, too, take for "not there".
     #[default]
@@ -20,10 +18,14 @@ pub(crate) enum Glimpse<'a> {
     /// `true` or a number: a remark, not a content.
     Mark,
     /// A text with at least one character.
-    Text(Cow<'a, str>),
+    Text(Quoted<'a>),
     /// An array or object with at least one member.
     Nested,
 }
+
+/// A text as it is written, quotes and escapes included: to undo them takes longer than all the rest, and few ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Quoted<'a>(&'a str);
 
 impl Glimpse<'_> {
     /// Returns whether the value is there at all.
@@ -35,85 +37,56 @@ impl Glimpse<'_> {
     pub(crate) fn is_substance(&self) -> bool {
         matches!(self, Self::Text(_) | Self::Nested)
     }
+}
 
-    fn mark(is_there: bool) -> Self {
-        if is_there { Self::Mark } else { Self::Nothing }
+impl<'a> Glimpse<'a> {
+    /// Looks at a value; an error where it holds half a surrogate pair, which no text can.
+    fn of(json: &'a str) -> Result<Self, Error> {
+        let glimpse = match json.as_bytes() {
+            b"null" | b"false" | br#""""# => Self::Nothing,
+            b"true" => Self::Mark,
+            [b'"', ..] => {
+                let quoted = Quoted(json);
+                if quoted.may_have_surrogates() {
+                    quoted.text()?;
+                }
+                Self::Text(quoted)
+            }
+            [b'[' | b'{', inner @ .., _] if inner.trim_ascii().is_empty() => Self::Nothing,
+            [b'[' | b'{', ..] => Self::Nested,
+            _ if json.parse().is_ok_and(|number: f64| number == 0.0) => Self::Nothing,
+            _ => Self::Mark,
+        };
+        Ok(glimpse)
+    }
+}
+
+impl<'a> Quoted<'a> {
+    /// Returns the text itself, copied only where it has escapes.
+    pub(crate) fn text(self) -> Result<Cow<'a, str>, Error> {
+        let inner = self.0.get(1..self.0.len() - 1).unwrap_or_default();
+        if inner.contains('\\') {
+            serde_json::from_str(self.0).map(Cow::Owned)
+        } else {
+            Ok(Cow::Borrowed(inner))
+        }
     }
 
-    fn nested(is_there: bool) -> Self {
-        if is_there {
-            Self::Nested
-        } else {
-            Self::Nothing
-        }
+    /// Returns whether this text is `other`, which has no escapes.
+    pub(crate) fn is(self, other: &str) -> bool {
+        self.text().is_ok_and(|text| text == other)
+    }
+
+    fn may_have_surrogates(self) -> bool {
+        // All of them begin with this digit (RFC 8259 §7).
+        self.0.contains("\\ud") || self.0.contains("\\uD")
     }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Glimpse<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Surface)
-    }
-}
-
-struct Surface;
-
-impl<'de> Visitor<'de> for Surface {
-    type Value = Glimpse<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Glimpse::Nothing)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(Glimpse::mark(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-        Ok(Glimpse::mark(value != 0))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-        Ok(Glimpse::mark(value != 0))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
-        Ok(Glimpse::mark(value != 0.0))
-    }
-
-    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Self::Value, E> {
-        Ok(if value.is_empty() {
-            Glimpse::Nothing
-        } else {
-            Glimpse::Text(Cow::Borrowed(value))
-        })
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
-        Ok(if value.is_empty() {
-            Glimpse::Nothing
-        } else {
-            Glimpse::Text(Cow::Owned(value.to_owned()))
-        })
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        let mut is_there = false;
-        while items.next_element::<IgnoredAny>()?.is_some() {
-            is_there = true;
-        }
-        Ok(Glimpse::nested(is_there))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        let mut is_there = false;
-        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
-            is_there = true;
-        }
-        Ok(Glimpse::nested(is_there))
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Glimpse::of(raw.get()).map_err(D::Error::custom)
     }
 }
 
@@ -123,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_glimpse_tells_nothing_marks_texts_and_what_is_made_of_parts_apart() {
-        let text = |text| Glimpse::Text(Cow::Borrowed(text));
+        let text = |text| Glimpse::Text(Quoted(text));
         let table = [
             ("null", Glimpse::Nothing),
             ("false", Glimpse::Nothing),
@@ -136,8 +109,9 @@ mod tests {
             ("-1", Glimpse::Mark),
             ("18446744073709551615", Glimpse::Mark),
             ("0.25", Glimpse::Mark),
-            (r#"" ""#, text(" ")),
-            (r#""a\nb""#, text("a\nb")),
+            (r#"" ""#, text(r#"" ""#)),
+            (r#""a\nb""#, text(r#""a\nb""#)),
+            (r#""\ud83d\ude00""#, text(r#""\ud83d\ude00""#)),
             ("[null]", Glimpse::Nested),
             (r#"{"":null}"#, Glimpse::Nested),
         ];
@@ -148,9 +122,24 @@ mod tests {
     }
 
     #[test]
-    fn a_text_without_escapes_is_not_copied() {
-        let glimpse: Glimpse<'_> = serde_json::from_str(r#""plain""#).expect("a string");
-        assert!(matches!(glimpse, Glimpse::Text(Cow::Borrowed("plain"))));
+    fn a_text_is_copied_only_where_it_has_escapes() {
+        let table = [
+            (r#""plain""#, "plain", true),
+            (r#""a\nb""#, "a\nb", false),
+            (r#""\ud83d\ude00""#, "\u{1f600}", false),
+        ];
+        for (json, expected, is_borrowed) in table {
+            let text = Quoted(json).text().expect(json);
+            assert_eq!(text, expected);
+            assert_eq!(matches!(text, Cow::Borrowed(_)), is_borrowed, "{json}");
+        }
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_no_text() {
+        for json in [r#""\ud83d""#, r#""\uDE00 x""#, r#""\ude00\ud83d""#] {
+            assert!(serde_json::from_str::<Glimpse<'_>>(json).is_err(), "{json}");
+        }
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Told<'_> {
             return Some(Start::Error(Fault::of(error.get().as_bytes())));
         }
         if let Some(Glimpse::Text(kind)) = &self.kind
-            && ANNOUNCEMENTS.contains(&&**kind)
+            && ANNOUNCEMENTS.iter().any(|known| kind.is(known))
         {
             return None;
         }
@@ -143,7 +143,7 @@ impl Told<'_> {
 
     /// Returns whether the whole event is an error.
     fn is_error(&self) -> bool {
-        matches!(&self.kind, Some(Glimpse::Text(kind)) if **kind == *"error")
+        matches!(&self.kind, Some(Glimpse::Text(kind)) if kind.is("error"))
     }
 
     fn error(&self) -> Option<&RawValue> {

@@ -324,11 +324,14 @@ impl Choice {
             // Content in parts is some server's own; whether it is JSON depends on how its clients join them.
             return !content.is_there();
         };
+        let Ok(text) = text.text() else {
+            return false;
+        };
         let Some(left) = room.checked_sub(text.len()) else {
             return false;
         };
         *room = left;
-        self.content.push_str(text);
+        self.content.push_str(&text);
         true
     }
 
