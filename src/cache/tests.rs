@@ -20,10 +20,9 @@ use crate::{
         tasks::Tasks,
     },
     call::{
-        Payload, Slot, Unkeyed,
+        Fixed, Payload, Slot, Unkeyed,
         caller::Caller,
         key::{Key, Secret},
-        leave::Leave,
         plan::{Plan, Policy},
         route::Route,
     },
@@ -169,31 +168,27 @@ pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
     let mut plan = policy.plan(&headers).unwrap();
     change(&mut plan);
     let caller = Caller::of(&headers, &Secret::from_bytes([0; 32]));
-    Call {
-        id: HeaderValue::from_static("id"),
-        method: Method::POST,
-        target: PathAndQuery::from_static("/v1/chat/completions"),
-        keyed: Ok(Arc::new(Keyed {
-            slot: slot(),
-            scope: caller.itself(),
-            request: Request::default(),
-        })),
-        caller,
-        headers: Arc::new(headers),
-        payload: Payload::Whole(Bytes::new()),
-        dialect: None,
-        plan,
-        rule: None,
-        read: None,
-        route: Arc::new(Route::to(0, false)),
-        at: 0,
-        since: None,
-        passed_over: None,
-        alone: false,
-        spent: Duration::ZERO,
-        upgrade: false,
-        leave: Leave::default(),
-    }
+    Call::new(
+        Fixed {
+            id: HeaderValue::from_static("id"),
+            method: Method::POST,
+            target: PathAndQuery::from_static("/v1/chat/completions"),
+            keyed: Ok(Arc::new(Keyed {
+                slot: slot(),
+                scope: caller.itself(),
+                request: Request::default(),
+            })),
+            caller,
+            headers,
+            dialect: None,
+            plan,
+            rule: None,
+            read: None,
+            upgrade: false,
+        },
+        Payload::Whole(Bytes::new()),
+        Arc::new(Route::to(0, false)),
+    )
 }
 
 /// A call for a plain answer or a stream without usage.
@@ -205,7 +200,7 @@ fn call_for(form: Form) -> Call {
     let slot = slot();
     let mut call = call(|_| {});
     let scope = call.caller.itself();
-    call.keyed = Ok(Arc::new(Keyed {
+    call.fixed_mut().keyed = Ok(Arc::new(Keyed {
         slot,
         scope,
         request,
@@ -446,7 +441,7 @@ async fn a_refresh_passes_over_a_fresh_entry() {
 async fn a_call_without_a_key_passes() {
     let mut house = house(Some(StatusCode::OK));
     let mut unkeyed = call(|_| {});
-    unkeyed.keyed = Err(Unkeyed::Endpoint);
+    unkeyed.fixed_mut().keyed = Err(Unkeyed::Endpoint);
     house.ask(unkeyed).await.unwrap();
     assert_eq!(house.calls(), 1);
 }
@@ -455,8 +450,8 @@ async fn a_call_without_a_key_passes() {
 async fn only_if_cached_does_not_ask_the_upstream_for_a_chat_without_a_key_either() {
     let mut house = house(Some(StatusCode::OK));
     let mut unkeyed = call(|plan| plan.only_if_cached = true);
-    unkeyed.keyed = Err(Unkeyed::Bypass);
-    unkeyed.dialect = Some(crate::dialect::Dialect::Chat);
+    unkeyed.fixed_mut().keyed = Err(Unkeyed::Bypass);
+    unkeyed.fixed_mut().dialect = Some(crate::dialect::Dialect::Chat);
     let error = house.ask(unkeyed).await.unwrap_err();
     assert_eq!((error.kind(), house.calls()), (Kind::NotCached, 0));
 }

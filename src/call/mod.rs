@@ -22,6 +22,7 @@ mod sieve;
 pub mod splice;
 
 use std::{
+    ops::Deref,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -45,31 +46,13 @@ use crate::{
     error::Error,
 };
 
-/// One request on its way through the layers.
+/// One request on its way through the layers: what is [`Fixed`], and what changes on the way.
 #[derive(Debug)]
 pub struct Call {
-    /// The client's `X-Request-Id`, else one of ours.
-    pub id: HeaderValue,
-    /// As sent.
-    pub method: Method,
-    /// Path and query, byte for byte as sent; without the address of an upstream.
-    pub target: PathAndQuery,
-    /// As sent, shared by its tries; `upstream::headers` decides what travels on.
-    pub headers: Arc<HeaderMap>,
+    /// Shared by the tries of the call, of which there may be several; the call is read as this.
+    pub fixed: Arc<Fixed>,
     /// The client's bytes, LiteLLM's object cut out where that counts.
     pub payload: Payload,
-    /// The family of endpoints, where Refrain knows it.
-    pub dialect: Option<Dialect>,
-    /// Who asks.
-    pub caller: Caller,
-    /// What caller and operator allow for this call.
-    pub plan: Plan,
-    /// What the cache may know it by, or why it may not.
-    pub keyed: Result<Arc<Keyed>, Unkeyed>,
-    /// What it asks for, where it has no key and its body could be read; see [`Call::asks`].
-    pub read: Option<Arc<Request>>,
-    /// The operator's rule for it, if there is one.
-    pub rule: Option<Arc<Rule>>,
     /// Where it may go.
     pub route: Arc<Route>,
     /// Which candidate of its route it is on its way to; 0 for the primary.
@@ -82,10 +65,35 @@ pub struct Call {
     pub alone: bool,
     /// What of the time that it may wait for the store is spent.
     pub spent: Duration,
-    /// Whether the client asks to switch protocols (`Upgrade`, RFC 9110 §7.8).
-    pub upgrade: bool,
     /// How the circuit of the upstream it is on its way to let it through.
     pub leave: Leave,
+}
+
+/// What of a call stays as it came, whatever becomes of the call.
+#[derive(Debug)]
+pub struct Fixed {
+    /// The client's `X-Request-Id`, else one of ours.
+    pub id: HeaderValue,
+    /// As sent.
+    pub method: Method,
+    /// Path and query, byte for byte as sent; without the address of an upstream.
+    pub target: PathAndQuery,
+    /// As sent; `upstream::headers` decides what travels on.
+    pub headers: HeaderMap,
+    /// The family of endpoints, where Refrain knows it.
+    pub dialect: Option<Dialect>,
+    /// Who asks.
+    pub caller: Caller,
+    /// What caller and operator allow for this call.
+    pub plan: Plan,
+    /// What the cache may know it by, or why it may not.
+    pub keyed: Result<Arc<Keyed>, Unkeyed>,
+    /// What it asks for, where it has no key and its body could be read; see [`Call::asks`].
+    pub read: Option<Arc<Request>>,
+    /// The operator's rule for it, if there is one.
+    pub rule: Option<Arc<Rule>>,
+    /// Whether the client asks to switch protocols (`Upgrade`, RFC 9110 §7.8).
+    pub upgrade: bool,
 }
 
 /// The body of a request.
@@ -198,29 +206,40 @@ impl Call {
         !self.upgrade && (leaves_nothing || self.method.is_safe())
     }
 
+    /// Makes a call that is still before all layers.
+    pub fn new(fixed: Fixed, payload: Payload, route: Arc<Route>) -> Self {
+        Self {
+            fixed: Arc::new(fixed),
+            payload,
+            route,
+            at: 0,
+            since: None,
+            passed_over: None,
+            alone: false,
+            spent: Duration::ZERO,
+            leave: Leave::default(),
+        }
+    }
+
     /// Returns the same call once more, sharing its body; `None` where the body is a stream, which can be read only once.
     pub fn again(&self) -> Option<Self> {
         Some(Self {
-            id: self.id.clone(),
-            method: self.method.clone(),
-            target: self.target.clone(),
-            headers: self.headers.clone(),
+            fixed: self.fixed.clone(),
             payload: self.payload.again()?,
-            dialect: self.dialect,
-            caller: self.caller.clone(),
-            plan: self.plan.clone(),
-            keyed: self.keyed.clone(),
-            read: self.read.clone(),
-            rule: self.rule.clone(),
             route: self.route.clone(),
             at: self.at,
             since: self.since,
             passed_over: self.passed_over,
             alone: self.alone,
             spent: self.spent,
-            upgrade: self.upgrade,
             leave: self.leave.clone(),
         })
+    }
+
+    /// Returns what is fixed, for a test to make it another call; there must be no other try of it.
+    #[cfg(test)]
+    pub(crate) fn fixed_mut(&mut self) -> &mut Fixed {
+        Arc::get_mut(&mut self.fixed).expect("the only try")
     }
 
     /// Returns what the call asks for, where its body could be read, whether it has a key or not.
@@ -258,6 +277,14 @@ impl Call {
     fn model_for<'a>(&'a self, candidate: &'a Candidate) -> Option<&'a str> {
         let asked = || self.route.model().or(self.model());
         candidate.model.as_deref().or_else(asked)
+    }
+}
+
+impl Deref for Call {
+    type Target = Fixed;
+
+    fn deref(&self) -> &Fixed {
+        &self.fixed
     }
 }
 

@@ -19,10 +19,9 @@ use tower::Service;
 use crate::{
     answer::{Answer, Body, Head, verdict::Served},
     call::{
-        Call, Keyed, Payload, Slot, Unkeyed,
+        Call, Fixed, Keyed, Payload, Slot, Unkeyed,
         caller::Caller,
         key::{Key, Secret},
-        leave::Leave,
         plan::Policy,
     },
     config::Config,
@@ -81,37 +80,33 @@ static POLICY: LazyLock<Policy> = LazyLock::new(|| {
 pub(super) fn call_for(model: &str) -> Call {
     let headers = HeaderMap::new();
     let caller = Caller::of(&headers, &Secret::from_bytes([0; 32]));
-    Call {
-        id: HeaderValue::from_static("id"),
-        method: Method::POST,
-        target: PathAndQuery::from_static("/v1/chat/completions"),
-        keyed: Ok(Arc::new(Keyed {
-            slot: Slot {
-                key: Key::from_bytes([1; 32]),
-                delivery: 0,
-            },
-            scope: caller.itself(),
-            request: Request {
-                model: model.to_owned(),
-                ..Request::default()
-            },
-        })),
-        caller,
-        payload: Payload::Whole(Bytes::new()),
-        dialect: Some(Dialect::Chat),
-        plan: POLICY.plan(&headers).unwrap(),
-        headers: Arc::new(headers),
-        read: None,
-        rule: None,
-        route: Arc::new(crate::call::route::Route::to(0, false)),
-        at: 0,
-        since: None,
-        passed_over: None,
-        alone: false,
-        spent: Duration::ZERO,
-        upgrade: false,
-        leave: Leave::default(),
-    }
+    Call::new(
+        Fixed {
+            id: HeaderValue::from_static("id"),
+            method: Method::POST,
+            target: PathAndQuery::from_static("/v1/chat/completions"),
+            keyed: Ok(Arc::new(Keyed {
+                slot: Slot {
+                    key: Key::from_bytes([1; 32]),
+                    delivery: 0,
+                },
+                scope: caller.itself(),
+                request: Request {
+                    model: model.to_owned(),
+                    ..Request::default()
+                },
+            })),
+            caller,
+            dialect: Some(Dialect::Chat),
+            plan: POLICY.plan(&headers).unwrap(),
+            headers,
+            read: None,
+            rule: None,
+            upgrade: false,
+        },
+        Payload::Whole(Bytes::new()),
+        Arc::new(crate::call::route::Route::to(0, false)),
+    )
 }
 
 /// Returns an answer with `status` whose body has these pieces.

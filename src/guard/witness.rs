@@ -136,9 +136,7 @@ mod tests {
     use super::*;
     use crate::{
         answer::{Asked, Body, Head, replay::Replay, verdict::Served},
-        call::{
-            Payload, Unkeyed, caller::Caller, key::Secret, leave::Leave, plan::Policy, route::Route,
-        },
+        call::{Fixed, Payload, Unkeyed, caller::Caller, key::Secret, plan::Policy, route::Route},
         config::Config,
         dialect::Dialect,
         store::proofs::Known,
@@ -183,27 +181,23 @@ mod tests {
         let headers = HeaderMap::new();
         let time = std::time::Duration::from_secs(1);
         let policy = Policy::new(&config.cache, &config.upstreams, time);
-        Call {
-            id: HeaderValue::from_static("id"),
-            method: Method::POST,
-            target: PathAndQuery::from_static("/v1/chat/completions"),
-            caller: Caller::of(&headers, &secret()),
-            plan: policy.plan(&headers).unwrap(),
-            headers: Arc::new(headers),
-            payload: Payload::Whole(Bytes::new()),
-            dialect: Some(Dialect::Chat),
-            keyed: Err(Unkeyed::Bypass),
-            rule: None,
-            read: None,
-            route: Arc::new(primary),
-            at: 0,
-            since: None,
-            passed_over: None,
-            alone: false,
-            spent: std::time::Duration::ZERO,
-            upgrade: false,
-            leave: Leave::default(),
-        }
+        Call::new(
+            Fixed {
+                id: HeaderValue::from_static("id"),
+                method: Method::POST,
+                target: PathAndQuery::from_static("/v1/chat/completions"),
+                caller: Caller::of(&headers, &secret()),
+                plan: policy.plan(&headers).unwrap(),
+                headers,
+                dialect: Some(Dialect::Chat),
+                keyed: Err(Unkeyed::Bypass),
+                rule: None,
+                read: None,
+                upgrade: false,
+            },
+            Payload::Whole(Bytes::new()),
+            Arc::new(primary),
+        )
     }
 
     #[tokio::test(start_paused = true)]

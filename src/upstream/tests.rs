@@ -12,9 +12,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::*;
 use crate::{
     call::{
+        Fixed,
         caller::Caller,
         key::Secret,
-        leave::Leave,
         route::{Asked as Wanted, Routes, Way},
     },
     config::{CREDENTIALS, Config, Glob},
@@ -98,27 +98,23 @@ fn call(config: &Config) -> Call {
         headers.insert(name, HeaderValue::from_static(value));
     }
     let policy = policy(config);
-    Call {
-        id: HeaderValue::from_static("id"),
-        method: Method::POST,
-        target: PathAndQuery::from_static("/v1/chat/completions?key=canary"),
-        caller: Caller::of(&headers, &Secret::from_bytes([0; 32])),
-        plan: policy.plan(&headers).unwrap(),
-        headers: Arc::new(headers),
-        payload: Payload::Whole(Bytes::from_static(BODY.as_bytes())),
-        dialect: Some(Dialect::Chat),
-        keyed: Err(Unkeyed::Bypass),
-        rule: None,
-        read: None,
-        route: route(config),
-        at: 0,
-        since: None,
-        passed_over: None,
-        alone: false,
-        spent: Duration::ZERO,
-        upgrade: false,
-        leave: Leave::default(),
-    }
+    Call::new(
+        Fixed {
+            id: HeaderValue::from_static("id"),
+            method: Method::POST,
+            target: PathAndQuery::from_static("/v1/chat/completions?key=canary"),
+            caller: Caller::of(&headers, &Secret::from_bytes([0; 32])),
+            plan: policy.plan(&headers).unwrap(),
+            headers,
+            dialect: Some(Dialect::Chat),
+            keyed: Err(Unkeyed::Bypass),
+            rule: None,
+            read: None,
+            upgrade: false,
+        },
+        Payload::Whole(Bytes::from_static(BODY.as_bytes())),
+        route(config),
+    )
 }
 
 fn route(config: &Config) -> Arc<crate::call::route::Route> {
@@ -244,11 +240,12 @@ async fn an_answer_made_without_what_the_key_covers_is_marked() {
     let config: Config = CONFIG.parse().unwrap();
     let bare = |target, name| {
         let mut call = call(&config);
-        call.target = PathAndQuery::from_static(target);
+        let fixed = call.fixed_mut();
+        fixed.target = PathAndQuery::from_static(target);
         for name in ACCOUNTS {
-            Arc::make_mut(&mut call.headers).remove(name);
+            fixed.headers.remove(name);
         }
-        Arc::make_mut(&mut call.headers).insert(name, HeaderValue::from_static("1"));
+        fixed.headers.insert(name, HeaderValue::from_static("1"));
         call
     };
     let path = "/v1/chat/completions";

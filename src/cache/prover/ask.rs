@@ -4,7 +4,7 @@
 //! It carries the caller's own credential headers and nothing else of the call: the proof is of them. A status tells; nothing
 //! is read out of a body.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
@@ -12,9 +12,7 @@ use tower::{Service, ServiceExt};
 
 use crate::{
     answer::Answer,
-    call::{
-        Call, Payload, Unkeyed, caller::Caller, key::Hex, leave::Leave, plan::Plan, route::Route,
-    },
+    call::{Call, Fixed, Payload, Unkeyed, caller::Caller, key::Hex, plan::Plan, route::Route},
     config::CREDENTIALS,
     error::Error,
     store::proofs::{Standing, Subject},
@@ -50,7 +48,7 @@ impl Ask {
     pub(super) fn of(call: &Call, subject: Subject, standing: Arc<Standing>) -> Self {
         let mut credentials = HeaderMap::new();
         // Credentials and nothing else: the proof is of them.
-        for (name, value) in call.headers.iter() {
+        for (name, value) in &call.headers {
             if CREDENTIALS.contains(&name.as_str()) {
                 credentials.append(name, value.clone());
             }
@@ -73,27 +71,23 @@ impl Ask {
 
     /// Makes the call that asks at `path`.
     pub(super) fn call(&self, path: &PathAndQuery, credentials: HeaderMap) -> Call {
-        Call {
-            id: HeaderValue::from_static("proof"),
-            method: Method::GET,
-            target: path.clone(),
-            headers: Arc::new(credentials),
-            payload: Payload::Whole(Bytes::new()),
-            dialect: None,
-            caller: self.caller.clone(),
-            plan: self.plan.clone(),
-            keyed: Err(Unkeyed::Endpoint),
-            rule: None,
-            read: None,
-            route: self.route.clone(),
-            at: 0,
-            since: None,
-            passed_over: None,
-            alone: false,
-            spent: Duration::ZERO,
-            upgrade: false,
-            leave: Leave::default(),
-        }
+        Call::new(
+            Fixed {
+                id: HeaderValue::from_static("proof"),
+                method: Method::GET,
+                target: path.clone(),
+                headers: credentials,
+                dialect: None,
+                caller: self.caller.clone(),
+                plan: self.plan.clone(),
+                keyed: Err(Unkeyed::Endpoint),
+                rule: None,
+                read: None,
+                upgrade: false,
+            },
+            Payload::Whole(Bytes::new()),
+            self.route.clone(),
+        )
     }
 }
 

@@ -13,9 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use super::{ask::random, *};
 use crate::{
     answer::{Asked, Body, Head, replay::Replay, verdict::Served},
-    call::{
-        Payload, Unkeyed, caller::Caller, key::Secret, leave::Leave, plan::Policy, route::Route,
-    },
+    call::{Fixed, Payload, Unkeyed, caller::Caller, key::Secret, plan::Policy, route::Route},
     config::Config,
 };
 
@@ -89,27 +87,23 @@ fn call(key: &str) -> Call {
     let value = HeaderValue::try_from(format!("Bearer {key}")).unwrap();
     let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
     let policy = Policy::new(&config.cache, &config.upstreams, TTL);
-    Call {
-        id: HeaderValue::from_static("id"),
-        method: Method::POST,
-        target: PathAndQuery::from_static("/v1/chat/completions"),
-        caller: Caller::of(&headers, &secret()),
-        plan: policy.plan(&headers).unwrap(),
-        headers: Arc::new(headers),
-        payload: Payload::Whole(Bytes::new()),
-        dialect: None,
-        keyed: Err(Unkeyed::Endpoint),
-        rule: None,
-        read: None,
-        route: Arc::new(Route::to(0, false)),
-        at: 0,
-        since: None,
-        passed_over: None,
-        alone: false,
-        spent: Duration::ZERO,
-        upgrade: false,
-        leave: Leave::default(),
-    }
+    Call::new(
+        Fixed {
+            id: HeaderValue::from_static("id"),
+            method: Method::POST,
+            target: PathAndQuery::from_static("/v1/chat/completions"),
+            caller: Caller::of(&headers, &secret()),
+            plan: policy.plan(&headers).unwrap(),
+            headers,
+            dialect: None,
+            keyed: Err(Unkeyed::Endpoint),
+            rule: None,
+            read: None,
+            upgrade: false,
+        },
+        Payload::Whole(Bytes::new()),
+        Arc::new(Route::to(0, false)),
+    )
 }
 
 #[tokio::test(start_paused = true)]

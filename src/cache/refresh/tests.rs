@@ -45,8 +45,8 @@ fn call_at(number: u8) -> Call {
         key: Key::from_bytes([number; 32]),
         ..slot()
     };
-    let known = call.keyed.as_ref().unwrap();
-    call.keyed = Ok(Arc::new(Keyed {
+    let known = call.keyed.clone().unwrap();
+    call.fixed_mut().keyed = Ok(Arc::new(Keyed {
         slot,
         scope: known.scope,
         request: known.request.clone(),
@@ -66,6 +66,6 @@ async fn only_who_may_have_it_stored_sets_off_a_refresh() {
     let only_if_cached = |plan: &mut Plan| plan.only_if_cached = true;
     assert_eq!(set_off([call(no_store), call(only_if_cached)]), 0);
     let mut unkeyed = call(|_| {});
-    unkeyed.keyed = Err(Unkeyed::Bypass);
+    unkeyed.fixed_mut().keyed = Err(Unkeyed::Bypass);
     assert_eq!(set_off([unkeyed, call(|_| {})]), 1);
 }

@@ -93,23 +93,22 @@ fn error(kind: Kind) -> Error {
 fn call(change: impl FnOnce(&mut Request)) -> Call {
     let mut request = Request::default();
     change(&mut request);
-    Call {
-        id: HeaderValue::from_static("req-1"),
-        dialect: Some(Dialect::Chat),
-        keyed: Err(Unkeyed::Bypass),
-        read: Some(Arc::new(request)),
-        ..call_for("m")
-    }
+    let mut call = call_for("m");
+    let fixed = call.fixed_mut();
+    fixed.id = HeaderValue::from_static("req-1");
+    fixed.dialect = Some(Dialect::Chat);
+    fixed.keyed = Err(Unkeyed::Bypass);
+    fixed.read = Some(Arc::new(request));
+    call
 }
 
 fn ruled(fallback: RuleFallback) -> Call {
-    Call {
-        rule: Some(Arc::new(Rule {
-            fallback,
-            ..Rule::default()
-        })),
-        ..call(|_| {})
-    }
+    let mut call = call(|_| {});
+    call.fixed_mut().rule = Some(Arc::new(Rule {
+        fallback,
+        ..Rule::default()
+    }));
+    call
 }
 
 async fn body(answer: Answer) -> Bytes {
@@ -197,16 +196,12 @@ async fn an_apology_comes_in_the_form_asked_for() {
 
 #[tokio::test]
 async fn who_could_not_read_an_apology_hears_the_error_and_when_to_try_again() {
-    let unread = Call {
-        read: None,
-        ..call(|_| {})
-    };
-    let unknown = Call {
-        dialect: None,
-        ..call(|_| {})
-    };
+    let mut unread = call(|_| {});
+    unread.fixed_mut().read = None;
+    let mut unknown = call(|_| {});
+    unknown.fixed_mut().dialect = None;
     let mut honest = call(|_| {});
-    honest.plan.apology = false;
+    honest.fixed_mut().plan.apology = false;
     let mode = Some(FallbackMode::Error);
     for (call, why) in [
         (unread, "nobody knows its form"),
@@ -285,10 +280,8 @@ async fn the_time_that_the_upstream_took_is_not_forgotten() {
 
 #[test]
 fn a_keyed_call_is_told_its_key() {
-    let keyed = Call {
-        dialect: Some(Dialect::Chat),
-        ..call_for("m")
-    };
+    let mut keyed = call_for("m");
+    keyed.fixed_mut().dialect = Some(Dialect::Chat);
     let key = keyed.keyed.as_ref().ok().map(|keyed| keyed.slot.key);
     assert!(key.is_some());
     let wanted = Wanted::by(&keyed, &terms().fallback).expect("a call that can be told");

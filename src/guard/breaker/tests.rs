@@ -361,10 +361,9 @@ async fn each_model_has_a_circuit_of_its_own() {
     bench.calls(20, "bad", Act::Fails(Kind::Timeout)).await;
     bench.up.will([well()]);
     bench.read("good").await.unwrap();
-    let nameless = bench.breaker.call(Call {
-        keyed: Err(Unkeyed::Endpoint),
-        ..call_for("bad")
-    });
+    let mut nameless = call_for("bad");
+    nameless.fixed_mut().keyed = Err(Unkeyed::Endpoint);
+    let nameless = bench.breaker.call(nameless);
     nameless.await.unwrap().body.collect().await.unwrap();
     assert!(bench.read("bad").await.is_err());
     let trouble = Trouble {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     answer::{Asked, retold::Teller, tape::Limits, tasks::Tasks},
-    call::{Keyed, Payload, caller::Caller, key::Secret, leave::Leave, plan::Plan, route::Route},
+    call::{Fixed, Keyed, Payload, caller::Caller, key::Secret, plan::Plan, route::Route},
     config::Config,
     dialect::chat::request::Request,
     store::{
@@ -170,31 +170,27 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
     let mut plan = policy.plan(&headers).unwrap();
     change(&mut plan);
     let caller = Caller::of(&headers, &Secret::from_bytes([0; 32]));
-    Call {
-        id: HeaderValue::from_static("id"),
-        method: Method::POST,
-        target: PathAndQuery::from_static("/v1/chat/completions"),
-        keyed: Ok(Arc::new(Keyed {
-            slot,
-            scope: caller.itself(),
-            request: Request::default(),
-        })),
-        caller,
-        headers: Arc::new(headers),
-        payload: Payload::Whole(Bytes::new()),
-        dialect: None,
-        plan,
-        rule: None,
-        read: None,
-        route: Arc::new(Route::to(0, false)),
-        at: 0,
-        since: None,
-        passed_over: None,
-        alone: false,
-        spent: Duration::ZERO,
-        upgrade: false,
-        leave: Leave::default(),
-    }
+    Call::new(
+        Fixed {
+            id: HeaderValue::from_static("id"),
+            method: Method::POST,
+            target: PathAndQuery::from_static("/v1/chat/completions"),
+            keyed: Ok(Arc::new(Keyed {
+                slot,
+                scope: caller.itself(),
+                request: Request::default(),
+            })),
+            caller,
+            headers,
+            dialect: None,
+            plan,
+            rule: None,
+            read: None,
+            upgrade: false,
+        },
+        Payload::Whole(Bytes::new()),
+        Arc::new(Route::to(0, false)),
+    )
 }
 
 fn call() -> Call {
@@ -459,7 +455,7 @@ fn call_for(form: Form) -> Call {
     let slot = slot(1);
     let mut call = call();
     let scope = call.caller.itself();
-    call.keyed = Ok(Arc::new(Keyed {
+    call.fixed_mut().keyed = Ok(Arc::new(Keyed {
         slot,
         scope,
         request,
@@ -534,7 +530,8 @@ async fn a_call_that_comes_round_a_loop_does_not_wait_for_itself() {
     let first = house.send(call());
     settle().await;
     let mut again = call();
-    Arc::make_mut(&mut again.headers).insert(headers::HOPS, HeaderValue::from(1_u16));
+    let sent = &mut again.fixed_mut().headers;
+    sent.insert(headers::HOPS, HeaderValue::from(1_u16));
     let again = house.send(again);
     settle().await;
     assert_eq!(house.upstream.calls(), 2);
@@ -603,7 +600,7 @@ async fn a_follower_in_another_form_decides_about_storing_only_if_the_flight_ser
     for (body, serves) in [(STREAM, true), (WITHOUT_USAGE, false), (UNREADABLE, false)] {
         let house = house();
         let mut unstored = call_for(TELLING);
-        unstored.plan.store = false;
+        unstored.fixed_mut().plan.store = false;
         let leader = house.send(unstored);
         settle().await;
         let follower = house.send(call_for(Form::Plain));
@@ -691,7 +688,7 @@ async fn a_flight_that_is_purged_when_nobody_came_later_is_not_stored() {
     assert!(
         house
             .flights
-            .carries(&slot(1).key, call().keyed.unwrap().scope.as_bytes())
+            .carries(&slot(1).key, call().keyed.as_ref().unwrap().scope.as_bytes())
     );
     assert!(!house.flights.carries(&slot(1).key, b"another"));
     let generations = house.flights.0.store.generations();

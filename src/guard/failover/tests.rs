@@ -18,10 +18,9 @@ use super::{super::pause::SHOULD_RETRY, *};
 use crate::{
     answer::{Body, Head, Timing, verdict::Served},
     call::{
-        Keyed, Payload, Slot, Unkeyed,
+        Fixed, Keyed, Payload, Slot, Unkeyed,
         caller::Caller,
         key::{Key, Secret},
-        leave::Leave,
         plan::Policy,
         route::Routes,
     },
@@ -267,34 +266,30 @@ impl House {
             body: b"{\"model\":\"gpt\"}",
             stable: b"",
         });
-        Call {
-            id: HeaderValue::from_static("id"),
-            method: Method::POST,
-            target: PathAndQuery::from_static("/v1/chat/completions"),
-            keyed: Ok(Arc::new(Keyed {
-                slot: Slot {
-                    key: Key::from_bytes([1; 32]),
-                    delivery: 0,
-                },
-                scope: caller.itself(),
-                request: Request::default(),
-            })),
-            plan: policy.plan(&headers).unwrap(),
-            caller,
-            headers: Arc::new(headers),
-            payload: Payload::Whole(Bytes::new()),
-            dialect: Some(Dialect::Chat),
-            rule: None,
-            read: None,
-            route: route.unwrap(),
-            at: 0,
-            since: None,
-            passed_over: None,
-            alone: false,
-            spent: Duration::ZERO,
-            upgrade: false,
-            leave: Leave::default(),
-        }
+        Call::new(
+            Fixed {
+                id: HeaderValue::from_static("id"),
+                method: Method::POST,
+                target: PathAndQuery::from_static("/v1/chat/completions"),
+                keyed: Ok(Arc::new(Keyed {
+                    slot: Slot {
+                        key: Key::from_bytes([1; 32]),
+                        delivery: 0,
+                    },
+                    scope: caller.itself(),
+                    request: Request::default(),
+                })),
+                plan: policy.plan(&headers).unwrap(),
+                caller,
+                headers,
+                dialect: Some(Dialect::Chat),
+                rule: None,
+                read: None,
+                upgrade: false,
+            },
+            Payload::Whole(Bytes::new()),
+            route.unwrap(),
+        )
     }
 
     async fn send(&self) -> Result<Answer, Error> {
@@ -580,11 +575,9 @@ async fn what_may_have_had_an_effect_is_not_made_twice() {
         (fails(Kind::Unavailable), [1, 1]),
     ] {
         let house = house(&[&[failure], &[says(200, "b")]]);
-        let call = Call {
-            dialect: None,
-            keyed: Err(Unkeyed::Endpoint),
-            ..house.call()
-        };
+        let mut call = house.call();
+        call.fixed_mut().dialect = None;
+        call.fixed_mut().keyed = Err(Unkeyed::Endpoint);
         drop(house.send_call(call).await);
         assert_eq!(house.calls(), calls);
     }

@@ -183,10 +183,8 @@ async fn a_second_call_takes_a_place_and_is_not_made_without_one() {
 #[tokio::test(start_paused = true)]
 async fn an_unknown_pace_and_a_call_without_a_key_are_left_alone() {
     let house = house(0);
-    let unkeyed = Call {
-        keyed: Err(Unkeyed::Endpoint),
-        ..call_for("m")
-    };
+    let mut unkeyed = call_for("m");
+    unkeyed.fixed_mut().keyed = Err(Unkeyed::Endpoint);
     let calls = [house.send(call_for("other")), house.send(unkeyed)];
     settle().await;
     tokio::time::advance(Duration::from_secs(600)).await;
@@ -199,7 +197,7 @@ async fn an_unknown_pace_and_a_call_without_a_key_are_left_alone() {
 async fn what_the_upstream_keeps_is_not_asked_for_twice_though_a_rule_gives_it_a_key() {
     let house = house(0);
     let mut kept = call_for("m");
-    let keyed = kept.keyed.as_mut().unwrap();
+    let keyed = kept.fixed_mut().keyed.as_mut().unwrap();
     Arc::get_mut(keyed).unwrap().request.stateful = true;
     let call = house.send(kept);
     settle().await;

@@ -1,6 +1,6 @@
 //! From a request to a call: its plan, its address, and its body as far as that is read here.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::mem;
 
 use http::{request, uri::PathAndQuery};
 use hyper::body::Incoming;
@@ -9,10 +9,9 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::Inner;
 use crate::{
     call::{
-        Call, Payload, Unkeyed,
+        Call, Fixed, Payload, Unkeyed,
         address::Addressed,
         keying::{self, Admitted, Identity},
-        leave::Leave,
         plan::Plan,
     },
     error::{Error, Kind},
@@ -67,27 +66,23 @@ impl<S: Answering> Inner<S> {
         if let Some(rule) = &rule {
             policy.obey(rule, &mut plan);
         }
-        Ok(Call {
-            id: facts.id.clone(),
-            method: facts.method.clone(),
-            target,
-            headers: Arc::new(mem::take(&mut head.headers)),
+        Ok(Call::new(
+            Fixed {
+                id: facts.id.clone(),
+                method: facts.method.clone(),
+                target,
+                headers: mem::take(&mut head.headers),
+                dialect: facts.dialect,
+                caller: facts.caller.clone(),
+                plan,
+                keyed,
+                read,
+                rule,
+                upgrade,
+            },
             payload,
-            dialect: facts.dialect,
-            caller: facts.caller.clone(),
-            plan,
-            keyed,
-            read,
-            rule,
             route,
-            at: 0,
-            since: None,
-            passed_over: None,
-            alone: false,
-            spent: Duration::ZERO,
-            upgrade,
-            leave: Leave::default(),
-        })
+        ))
     }
 
     async fn read(

@@ -426,7 +426,8 @@ async fn who_wants_an_answer_of_its_own_waits_for_nobody() {
     };
     let again = || {
         let mut again = call();
-        Arc::make_mut(&mut again.headers).insert(headers::HOPS, HeaderValue::from(1_u16));
+        let sent = &mut again.fixed_mut().headers;
+        sent.insert(headers::HOPS, HeaderValue::from(1_u16));
         again
     };
     let cases: [(&dyn Fn() -> Call, bool, &str); 3] = [
