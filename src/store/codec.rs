@@ -19,7 +19,7 @@ use std::{cell::RefCell, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sha2::{Digest, Sha256};
-use zstd::bulk::Compressor;
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::Label;
 use crate::{
@@ -94,8 +94,10 @@ pub enum Damage {
     Body,
 }
 
+// To make either takes longer than most bodies do.
 thread_local! {
     static PACKER: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 /// Why a record cannot be written: a part of it exceeds 4 GiB, or zstd failed.
@@ -159,6 +161,16 @@ fn packed(body: &[u8]) -> Result<Vec<u8>, Unencodable> {
     })
 }
 
+fn unpack(packed: &[u8], length: usize) -> Option<Vec<u8>> {
+    UNPACKER.with_borrow_mut(|unpacker| {
+        let unpacker = match unpacker {
+            Some(unpacker) => unpacker,
+            None => unpacker.insert(Decompressor::new().ok()?),
+        };
+        unpacker.decompress(packed, length).ok()
+    })
+}
+
 /// Returns the card of `record`.
 pub fn encode_card(record: &Record) -> Result<Vec<u8>, Unencodable> {
     let mut out = Writer(Vec::with_capacity(256));
@@ -200,7 +212,7 @@ pub fn decode(envelope: &[u8], slot: &Slot, limit: usize) -> Result<Record, Dama
     if length > limit {
         return Err(Damage::TooLarge);
     }
-    let body = zstd::bulk::decompress(input.0, length).map_err(|_| Damage::Body)?;
+    let body = unpack(input.0, length).ok_or(Damage::Body)?;
     if body.len() != length {
         return Err(Damage::Body);
     }

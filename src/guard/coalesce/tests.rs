@@ -685,11 +685,10 @@ async fn a_flight_that_is_purged_when_nobody_came_later_is_not_stored() {
     let house = house();
     let leader = house.send(call());
     settle().await;
-    assert!(
-        house
-            .flights
-            .carries(&slot(1).key, call().keyed.as_ref().unwrap().scope.as_bytes())
-    );
+    assert!(house.flights.carries(
+        &slot(1).key,
+        call().keyed.as_ref().unwrap().scope.as_bytes()
+    ));
     assert!(!house.flights.carries(&slot(1).key, b"another"));
     let generations = house.flights.0.store.generations();
     generations.purge(&purge(Selector::All, false)).unwrap();

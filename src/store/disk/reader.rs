@@ -122,10 +122,7 @@ impl Reader {
 
     fn read(&mut self, slot: &Slot, edition: u64) -> Result<Option<Envelope>, Trouble> {
         let connection = self.connected(edition)?;
-        let mut statement = connection.prepare_cached(
-            "SELECT envelope, softened FROM entry JOIN body USING (id)
-             WHERE key = ?1 AND delivery = ?2",
-        )?;
+        let mut statement = connection.prepare_cached(AT)?;
         let key = params![slot.key.as_bytes(), slot.delivery.cast_signed()];
         let found = statement.query_row(key, |row| Ok((row.get(0)?, row.get(1)?)));
         Ok(found.optional()?)
@@ -212,6 +209,9 @@ fn next(asks: &Mutex<Receiver<Ask>>) -> Option<Ask> {
     asks.blocking_recv()
 }
 
+/// What a look-up asks.
+pub(super) const AT: &str = "SELECT envelope, softened FROM entry JOIN body USING (id)
+    WHERE key = ?1 AND delivery = ?2";
 const BEHIND: &str = "SELECT id, key, delivery, card, softened FROM entry
     WHERE id > ?1 ORDER BY id LIMIT ?2";
 const OF_KEY: &str = "SELECT id, key, delivery, card, softened FROM entry

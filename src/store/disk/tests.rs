@@ -226,6 +226,21 @@ async fn an_entry_is_found_as_soon_as_it_is_said_to_be_there() {
 }
 
 #[tokio::test]
+async fn a_look_up_does_not_have_its_statement_parsed_anew() {
+    let house = House::new();
+    house.write([entry(1), entry(2)]).await;
+    let connection = file::Place::reader(&house.path()).unwrap();
+    for slot in [slot(1), slot(2), slot(1)] {
+        let mut statement = connection.prepare_cached(reader::AT).unwrap();
+        let key = rusqlite::params![slot.key.as_bytes(), slot.delivery.cast_signed()];
+        let envelope = statement.query_row(key, |row| row.get::<_, Vec<u8>>(0));
+        assert!(!envelope.unwrap().is_empty());
+        let anew = statement.get_status(rusqlite::StatementStatus::RePrepare);
+        assert_eq!(anew, 0);
+    }
+}
+
+#[tokio::test]
 async fn a_newer_entry_takes_the_place_of_the_older() {
     let house = House::new();
     house.write([entry(1)]).await;
