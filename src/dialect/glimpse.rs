@@ -102,16 +102,20 @@ mod tests {
             ("false", Glimpse::Nothing),
             ("0", Glimpse::Nothing),
             ("-0.0", Glimpse::Nothing),
+            ("0E0", Glimpse::Nothing),
             (r#""""#, Glimpse::Nothing),
             (" [ ] ", Glimpse::Nothing),
             ("{}", Glimpse::Nothing),
+            ("{ \n}", Glimpse::Nothing),
             ("true", Glimpse::Mark),
             ("-1", Glimpse::Mark),
             ("18446744073709551615", Glimpse::Mark),
             ("0.25", Glimpse::Mark),
+            ("1e400", Glimpse::Mark),
             (r#"" ""#, text(r#"" ""#)),
             (r#""a\nb""#, text(r#""a\nb""#)),
             (r#""\ud83d\ude00""#, text(r#""\ud83d\ude00""#)),
+            (r#""\\ud83d""#, text(r#""\\ud83d""#)),
             ("[null]", Glimpse::Nested),
             (r#"{"":null}"#, Glimpse::Nested),
         ];
@@ -127,6 +131,8 @@ mod tests {
             (r#""plain""#, "plain", true),
             (r#""a\nb""#, "a\nb", false),
             (r#""\ud83d\ude00""#, "\u{1f600}", false),
+            (r#""\uD83D\uDE00""#, "\u{1f600}", false),
+            (r#""\\ud83d\\""#, "\\ud83d\\", false),
         ];
         for (json, expected, is_borrowed) in table {
             let text = Quoted(json).text().expect(json);

@@ -94,7 +94,7 @@ pub enum Damage {
     Body,
 }
 
-// To make either takes longer than most bodies do.
+// Their tables are larger than most bodies, so each thread keeps its own.
 thread_local! {
     static PACKER: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
     static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
@@ -150,7 +150,7 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, Unencodable> {
     Ok(envelope)
 }
 
-/// Packs a body. The packer's tables are larger than most bodies, so each thread that packs keeps its own.
+/// Packs a body.
 fn packed(body: &[u8]) -> Result<Vec<u8>, Unencodable> {
     PACKER.with_borrow_mut(|packer| {
         let packer = match packer {
@@ -161,6 +161,7 @@ fn packed(body: &[u8]) -> Result<Vec<u8>, Unencodable> {
     })
 }
 
+/// Unpacks a body of at most `length` bytes.
 fn unpack(packed: &[u8], length: usize) -> Option<Vec<u8>> {
     UNPACKER.with_borrow_mut(|unpacker| {
         let unpacker = match unpacker {

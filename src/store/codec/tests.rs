@@ -122,6 +122,7 @@ fn every_damage_has_its_name() {
     ];
     for (at, (envelope, damage)) in table.into_iter().enumerate() {
         assert_eq!(read(&envelope), Err(damage), "row {at}");
+        assert_eq!(read(&forged(|_| {})), Ok(record()), "after row {at}");
     }
 }
 

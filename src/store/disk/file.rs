@@ -248,7 +248,8 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 fn configure(connection: &Connection) -> Result<(), Trouble> {
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(32);
-    // Else a statement is parsed anew whenever it is given other values, which might call for another plan.
+    // Else a cached statement is parsed anew at every use: its values are cleared in between, and others might call for
+    // another plan (`sqlite3_clear_bindings`).
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Of a database that was moved aside, the write-ahead log's name belongs to its successor.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
