@@ -11,7 +11,7 @@ use std::{
 use refrain::{
     call::{
         canon::{self, Options, Scratch},
-        key::{Mask, Material, Secret},
+        key::{Digest, Mask, Material, Secret},
     },
     dialect::Dialect,
 };
@@ -34,7 +34,7 @@ fn main() -> io::Result<()> {
         let mut scratch = Scratch::default();
         let canonical = measure(|| canonicalise(&body, &mut scratch));
         let form = canonicalise(&body, &mut scratch);
-        let key = measure(|| material(&form).key(&secret, Mask::NONE));
+        let key = measure(|| material(&Digest::of(&form)).key(&secret, Mask::NONE));
         writeln!(
             out,
             "{name:<12} {:>7} {canonical:>12.0} {key:>12.0}",
@@ -69,7 +69,7 @@ fn canonicalise(body: &str, scratch: &mut Scratch) -> Vec<u8> {
         .unwrap_or_default()
 }
 
-fn material(body: &[u8]) -> Material<'_> {
+fn material(body: &Digest) -> Material<'_> {
     Material {
         version: "",
         scope: &[1; 16],

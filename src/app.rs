@@ -23,7 +23,7 @@ use crate::{
         refresh::{self, Refreshes},
         storable::Rules,
     },
-    call::{callers::Callers, key::Secret, keying::Keying, plan::Policy},
+    call::{callers::Callers, key::Secret, keying::{self, Keying}, plan::Policy},
     config::{self, Config, Directive, OnDisconnect},
     error::Error,
     guard::{
@@ -412,9 +412,10 @@ fn refreshed(ledger: &Ledger) -> refresh::Told {
     Box::new(move |refreshed| ledger.refreshed(refreshed))
 }
 
-/// What is left of the memory for entries, when the tapes have their part.
+/// What is left of the memory for entries, when the tapes and the bodies of requests have their parts.
 fn entries(config: &Config) -> u64 {
-    config.store.memory - config.store.memory / TAPES
+    let memory = config.store.memory;
+    memory - memory / TAPES - keying::share(memory)
 }
 
 fn judge(config: &Config) -> Judge {

@@ -17,7 +17,7 @@ use refrain::{
     call::{
         Slot,
         canon::{self, Options, Scratch},
-        key::{Key, Mask, Material, Secret},
+        key::{Digest, Key, Mask, Material, Secret},
     },
     dialect::{Dialect, chat::form::Form},
     store::{Entry, Label, generations::Seen, memory::Memory},
@@ -102,7 +102,7 @@ impl Shared {
             method,
             path_and_query,
             vary: &[],
-            body: &canonical.body,
+            body: &Digest::of(&canonical.body),
         };
         Some(material.key(&self.secret, Mask::NONE))
     }

@@ -176,7 +176,7 @@ pub(super) fn call(change: impl FnOnce(&mut Plan)) -> Call {
             keyed: Ok(Arc::new(Keyed {
                 slot: slot(),
                 scope: caller.itself(),
-                request: Request::default(),
+                request: Arc::default(),
             })),
             caller,
             headers,
@@ -203,7 +203,7 @@ fn call_for(form: Form) -> Call {
     call.fixed_mut().keyed = Ok(Arc::new(Keyed {
         slot,
         scope,
-        request,
+        request: request.into(),
     }));
     call
 }

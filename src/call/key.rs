@@ -12,7 +12,7 @@ mod secret;
 use std::{fmt, str::FromStr};
 
 use hmac::{Hmac, Mac as _};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 pub use self::{
@@ -28,6 +28,10 @@ pub struct Key([u8; 32]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a key is 64 hexadecimal digits")]
 pub struct InvalidKey;
+
+/// What stands for a canonical body: its SHA-256 (FIPS 180-4). It is not secret by itself, as who knows the body can make it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Digest([u8; 32]);
 
 /// Everything that an answer depends on.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +55,8 @@ pub struct Material<'a> {
     /// Name and value of the request headers that count: names in lower case and in the operator's order, one pair for
     /// each value, in the order sent; a header that was not sent has none.
     pub vary: &'a [(&'a str, &'a [u8])],
-    /// The canonical body.
-    pub body: &'a [u8],
+    /// The canonical body, which is told by its digest so that a body that is known need not be hashed anew.
+    pub body: &'a Digest,
 }
 
 /// A part of the [`Material`] that a key can be made without.
@@ -126,6 +130,24 @@ impl FromStr for Key {
     }
 }
 
+impl Digest {
+    /// Returns the digest of a canonical body.
+    pub fn of(body: &[u8]) -> Self {
+        Self(Sha256::digest(body).into())
+    }
+
+    /// Returns the bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({})", Hex::<12>::of(&self.0))
+    }
+}
+
 impl Material<'_> {
     /// Returns the key of the material without the masked parts.
     pub fn key(&self, secret: &Secret, mask: Mask) -> Key {
@@ -162,7 +184,7 @@ impl Material<'_> {
         hash.part(Part::Method, method.as_bytes());
         hash.part(Part::PathAndQuery, path_and_query.as_bytes());
         hash.pairs(Part::Vary, vary);
-        hash.part(Part::Body, body);
+        hash.part(Part::Body, body.as_bytes());
     }
 }
 
@@ -207,7 +229,7 @@ impl Hash {
 }
 
 /// Version of the material's and the canonical body's format; to be raised with every change of either.
-const FORMAT_VERSION: u16 = 1;
+const FORMAT_VERSION: u16 = 2;
 
 #[cfg(test)]
 mod tests;

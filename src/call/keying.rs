@@ -1,12 +1,16 @@
 //! From a request to its key: what may be keyed at all, where it may go, and the material of what may. Pure.
 
+mod memo;
 mod place;
 
 use std::{borrow::Cow, cell::RefCell, sync::Arc};
 
 use http::{HeaderMap, HeaderName, Method, header, uri::PathAndQuery};
 
-use self::place::Place;
+use self::{
+    memo::{Gist, Memo},
+    place::Place,
+};
 use super::{
     Keyed, Slot, Unkeyed, address,
     caller::Caller,
@@ -44,6 +48,7 @@ pub struct Keying {
     scoping: Scoping,
     policy: Arc<Policy>,
     rules: Rules,
+    memo: Memo,
 }
 
 /// What a call is known by, the rule it is under, and where it may go.
@@ -113,6 +118,7 @@ impl Keying {
             vary_sieve: Sieve::of(&vary),
             vary: config.cache.vary.clone(),
             rules: Rules::new(&config.rules),
+            memo: Memo::new(share(config.store.memory)),
         }
     }
 
@@ -193,19 +199,19 @@ impl Keying {
         plan: &Plan,
     ) -> Result<Identity, Error> {
         let Admitted { dialect, unkeyed } = admitted;
-        let canonical = match self.canonical(dialect, body) {
-            Ok(canonical) => canonical,
+        let gist = match self.gist(dialect, body, caller) {
+            Ok(gist) => gist,
             Err(why) => {
                 let why = unkeyed.unwrap_or(Unkeyed::Body(why));
                 return self.unkeyed(head, Some(body), caller, plan, why);
             }
         };
-        let route = self.route(head, Some(body), Some(&canonical))?;
-        let rule = self.rule(head, caller, plan, Some(&canonical.request));
-        if let Some(why) = unkeyed.or_else(|| refusal(&canonical.request, rule.as_deref())) {
+        let route = self.route(head, Some(body), caller, Some(&gist))?;
+        let rule = self.rule(head, caller, plan, Some(&gist.request));
+        if let Some(why) = unkeyed.or_else(|| refusal(&gist.request, rule.as_deref())) {
             return Ok(Identity {
                 keyed: Err(why),
-                read: Some(Arc::new(canonical.request)),
+                read: Some(gist.request.clone()),
                 rule,
                 route,
             });
@@ -214,7 +220,7 @@ impl Keying {
         let place = self.places.get(route.primary().upstream);
         let scoping = place.map_or(&self.scoping, |place| &place.scoping);
         let scope = self.scope_by(scoping, wanted, caller, head.headers, body);
-        let keyed = Ok(self.keyed(head, canonical, &route, scope, plan));
+        let keyed = Ok(self.keyed(head, &gist, &route, scope, plan));
         Ok(Identity {
             keyed,
             read: None,
@@ -239,33 +245,43 @@ impl Keying {
             keyed: Err(why),
             read: None,
             rule: self.rule(head, caller, plan, None),
-            route: self.route(head, body, None)?,
+            route: self.route(head, body, caller, None)?,
         })
     }
 
-    fn canonical(&self, dialect: Dialect, body: &[u8]) -> Result<canon::Canonical, canon::Unkeyed> {
-        SCRATCH
-            .with_borrow_mut(|scratch| canon::canonicalise(body, dialect, &self.options, scratch))
+    /// Returns what `body` says, or why it cannot be keyed.
+    fn gist(
+        &self,
+        dialect: Dialect,
+        body: &[u8],
+        caller: &Caller,
+    ) -> Result<Arc<Gist>, canon::Unkeyed> {
+        self.memo.gist(caller.itself(), dialect, body, || {
+            let canonical = SCRATCH.with_borrow_mut(|scratch| {
+                canon::canonicalise(body, dialect, &self.options, scratch)
+            });
+            canonical.map(Gist::of)
+        })
     }
 
-    /// Returns where a call may go; `canonical` is its canonical body, where that is known already.
+    /// Returns where a call may go; `gist` is what its body says, where that is known already.
     fn route(
         &self,
         head: &Head<'_>,
         body: Option<&[u8]>,
-        canonical: Option<&canon::Canonical>,
+        caller: &Caller,
+        gist: Option<&Gist>,
     ) -> Result<Arc<Route>, Error> {
         let body = body.unwrap_or_default();
         let (made, named);
-        let (model, stable) = match (canonical, head.dialect) {
+        let (model, stable) = match (gist, head.dialect) {
             _ if !self.routes.need_the_model() => (None, body),
-            (Some(known), _) => (Some(known.request.model.as_str()), &*known.body),
+            (Some(known), _) => (Some(known.request.model.as_str()), stable(known)),
             (None, dialect) => {
                 // A call has the same primary whether it is keyed or, say, bypasses the cache.
-                made = dialect.and_then(|dialect| self.canonical(dialect, body).ok());
+                made = dialect.and_then(|dialect| self.gist(dialect, body, caller).ok());
                 named = splice::text(body, route::MODEL);
-                let stable = made.as_ref().map_or(body, |canonical| &*canonical.body);
-                (named.as_deref(), stable)
+                (named.as_deref(), made.as_deref().map_or(body, stable))
             }
         };
         self.routes.route(&Asked {
@@ -298,7 +314,7 @@ impl Keying {
     fn keyed(
         &self,
         head: &Head<'_>,
-        canonical: canon::Canonical,
+        gist: &Gist,
         route: &Route,
         scope: Scope,
         plan: &Plan,
@@ -313,21 +329,21 @@ impl Keying {
             namespace: &plan.namespace,
             upstream,
             base_url,
-            model: primary.model.as_deref().unwrap_or(&canonical.request.model),
+            model: primary.model.as_deref().unwrap_or(&gist.request.model),
             method: head.method.as_str(),
             path_and_query: &path_and_query(head, upstream),
             vary: &vary,
-            body: &canonical.body,
+            body: &gist.digest,
         }
         .key(&self.secret, Mask::NONE);
         let slot = Slot {
             key,
-            delivery: self.delivery(&canonical.delivery),
+            delivery: self.delivery(&gist.delivery),
         };
         Arc::new(Keyed {
             slot,
             scope,
-            request: canonical.request,
+            request: gist.request.clone(),
         })
     }
 
@@ -396,6 +412,16 @@ impl Keying {
     }
 }
 
+/// Returns what all spellings of a body have in common.
+fn stable(gist: &Gist) -> &[u8] {
+    gist.digest.as_bytes()
+}
+
+/// Returns the part of `memory` that is for the bodies of requests which came before, bytes.
+pub fn share(memory: u64) -> u64 {
+    memory / MEMO
+}
+
 /// Returns path and query as keyed. An addressed call has entries of its own: what another upstream made in the place of this
 /// one answers whoever left the choice to Refrain, and nobody else.
 fn path_and_query<'a>(head: &Head<'a>, upstream: &str) -> Cow<'a, str> {
@@ -415,6 +441,8 @@ fn refusal(request: &Request, rule: Option<&Rule>) -> Option<Unkeyed> {
     }
 }
 
+/// The part of the memory for bodies, as a divisor.
+const MEMO: u64 = 8;
 /// Headers that make an answer depend on what the client has already (RFC 9110 §13.1, §14.2).
 const CONDITIONAL: [HeaderName; 6] = [
     header::RANGE,

@@ -112,7 +112,7 @@ pub struct Keyed {
     /// Whose entries may answer it, and whom its answer may serve.
     pub scope: Scope,
     /// What it asks for.
-    pub request: Request,
+    pub request: Arc<Request>,
 }
 
 /// Place of an entry: the key, and the delivery that it was asked for in.

@@ -91,10 +91,10 @@ pub(super) fn call_for(model: &str) -> Call {
                     delivery: 0,
                 },
                 scope: caller.itself(),
-                request: Request {
+                request: Arc::new(Request {
                     model: model.to_owned(),
                     ..Request::default()
-                },
+                }),
             })),
             caller,
             dialect: Some(Dialect::Chat),

@@ -413,7 +413,7 @@ impl Record {
             counts.add(input, usage.input_tokens);
             counts.add(output, usage.output_tokens);
         }
-        let asked = self.keyed.as_deref().map(|keyed| &keyed.request);
+        let asked = self.keyed.as_deref().map(|keyed| &*keyed.request);
         let asked = asked.or(self.read.as_deref());
         let place = Place::new(
             self.dialect(),

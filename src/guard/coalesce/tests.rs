@@ -178,7 +178,7 @@ fn call_to(slot: Slot, change: impl FnOnce(&mut Plan)) -> Call {
             keyed: Ok(Arc::new(Keyed {
                 slot,
                 scope: caller.itself(),
-                request: Request::default(),
+                request: Arc::default(),
             })),
             caller,
             headers,
@@ -458,7 +458,7 @@ fn call_for(form: Form) -> Call {
     call.fixed_mut().keyed = Ok(Arc::new(Keyed {
         slot,
         scope,
-        request,
+        request: request.into(),
     }));
     call
 }

@@ -25,7 +25,7 @@ use crate::{
         route::Routes,
     },
     config::Config,
-    dialect::{Dialect, chat::request::Request},
+    dialect::Dialect,
     guard::tally::Count,
 };
 
@@ -277,7 +277,7 @@ impl House {
                         delivery: 0,
                     },
                     scope: caller.itself(),
-                    request: Request::default(),
+                    request: Arc::default(),
                 })),
                 plan: policy.plan(&headers).unwrap(),
                 caller,

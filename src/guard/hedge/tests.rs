@@ -198,7 +198,8 @@ async fn what_the_upstream_keeps_is_not_asked_for_twice_though_a_rule_gives_it_a
     let house = house(0);
     let mut kept = call_for("m");
     let keyed = kept.fixed_mut().keyed.as_mut().unwrap();
-    Arc::get_mut(keyed).unwrap().request.stateful = true;
+    let request = &mut Arc::get_mut(keyed).unwrap().request;
+    Arc::make_mut(request).stateful = true;
     let call = house.send(kept);
     settle().await;
     tokio::time::advance(PACE * 2).await;
