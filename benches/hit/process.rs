@@ -178,9 +178,8 @@ impl Usage {
     fn of(process: u32) -> Result<Self> {
         let process = format!("/proc/{process}");
         let status = fs::read_to_string(format!("{process}/status"))?;
-        let stat = fs::read_to_string(format!("{process}/stat"))?;
         Ok(Self {
-            cpu: cpu(&stat).context("no processor times in `stat`")?,
+            cpu: cpu(&process)?,
             rss: size(&status, "VmRSS:").context("no `VmRSS` in `status`")?,
             peak: size(&status, "VmHWM:").context("no `VmHWM` in `status`")?,
         })
@@ -215,13 +214,16 @@ fn parent(stat: &str) -> Option<u32> {
     fields.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Reads utime and stime of `proc_pid_stat(5)`, fields 14 and 15; the name before them may hold blanks.
-fn cpu(stat: &str) -> Option<Duration> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
-    let utime: u64 = fields.next()?.parse().ok()?;
-    let stime: u64 = fields.next()?.parse().ok()?;
-    Some(Duration::from_millis((utime + stime) * TICK_MS))
+/// Sums up the time that the threads of a `process` were on processors (`schedstat`, nanoseconds): its `stat` counts in
+/// hundredths of a second. A thread that has ended meanwhile did next to nothing.
+fn cpu(process: &str) -> Result<Duration> {
+    let mut sum = 0;
+    for thread in fs::read_dir(format!("{process}/task"))? {
+        let stat = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        let time = stat.split_whitespace().next().unwrap_or("0");
+        sum += time.parse::<u64>().context("no time in `schedstat`")?;
+    }
+    Ok(Duration::from_nanos(sum))
 }
 
 /// Reads a size of `proc_pid_status(5)`, bytes.
@@ -231,8 +233,6 @@ fn size(status: &str, name: &str) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// `sysconf(_SC_CLK_TCK)` is 100 on every Linux.
-const TICK_MS: u64 = 10;
 /// The build under measurement.
 pub(crate) const REFRAIN: &str = env!("CARGO_BIN_EXE_refrain");
 /// For a server to end its workers.

@@ -22,7 +22,7 @@ pub(crate) struct Round {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     /// The server's processor time per call.
-    cpu: f64,
+    pub(crate) cpu: f64,
 }
 
 impl Way {
@@ -46,6 +46,17 @@ impl Way {
                 ..Self::direct(SocketAddr::from(([127, 0, 0, 1], 0)))
             }
         }
+    }
+
+    /// Has another process serve from now on: what a process came by at its start, such as where its memory lies, makes
+    /// all of its rounds alike.
+    pub(crate) fn anew(&mut self, start: impl FnOnce() -> Result<Server>) -> Result<()> {
+        // Two cannot have the same files.
+        self.server = None;
+        let server = start()?;
+        self.address = server.address;
+        self.server = Some(server);
+        Ok(())
     }
 
     /// Sends the questions from number `first` on for a round, which `counts` or not; returns how many they were.
@@ -79,16 +90,9 @@ impl Way {
         report::median(self.rounds.iter().map(figure))
     }
 
-    /// Returns the median of what this way adds to the p50 of `other`, round by round.
-    pub(crate) fn added(&self, other: &Self) -> f64 {
+    /// Returns the median of what a figure of this way is more than that of `other`, round by round.
+    pub(crate) fn more(&self, other: &Self, figure: fn(&Round) -> f64) -> f64 {
         let pairs = self.rounds.iter().zip(&other.rounds);
-        report::median(pairs.map(|(ours, theirs)| ours.p50 - theirs.p50))
-    }
-
-    /// Returns the processor time per call over all rounds: one round is too short for the kernel's ticks.
-    #[expect(clippy::cast_precision_loss, reason = "a handful of rounds")]
-    pub(crate) fn cpu(&self) -> f64 {
-        let sum: f64 = self.rounds.iter().map(|round| round.cpu).sum();
-        sum / self.rounds.len() as f64
+        report::median(pairs.map(|(ours, theirs)| figure(ours) - figure(theirs)))
     }
 }
