@@ -1,4 +1,4 @@
-//! What a key costs: nanoseconds for the canonical form and for the HMAC of typical bodies.
+//! What a key costs: nanoseconds for the canonical form and for the key (SHA-256 of the form, and the HMAC) of typical bodies.
 //!
 //! `cargo bench --bench key`
 

@@ -23,7 +23,12 @@ use crate::{
         refresh::{self, Refreshes},
         storable::Rules,
     },
-    call::{callers::Callers, key::Secret, keying::{self, Keying}, plan::Policy},
+    call::{
+        callers::Callers,
+        key::Secret,
+        keying::{self, Keying},
+        plan::Policy,
+    },
     config::{self, Config, Directive, OnDisconnect},
     error::Error,
     guard::{
@@ -122,11 +127,13 @@ impl App {
         if let Some(redis) = &redis {
             redis.look_after(prover.proofs().clone(), &keepers);
         }
+        let keying = Keying::new(config, secret.clone(), policy.clone());
         let readings = Gauges {
             ways,
             connections: connections.clone(),
             ledger: ledger.clone(),
             memory,
+            memo: keying.memo().clone(),
             disk,
             redis,
             refused,
@@ -151,7 +158,7 @@ impl App {
             callers: Callers::new(&config.callers, &secret),
             guard: guard(config),
             cors: Cors::new(&config.cors),
-            keying: Keying::new(config, secret, policy.clone()),
+            keying,
             policy,
             budget: Budget::new(config.limits.buffered),
             pause: config.limits.body,

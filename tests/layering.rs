@@ -46,8 +46,9 @@ const MARKED: [&str; 24] = [
     "ledger/journal/books.rs",
 ];
 
-/// What lies in a marked folder and is not pure: a new secret is drawn at random, and a circuit takes a leave back.
-const UNMARKED: [&str; 2] = ["call/key/secret.rs", "call/leave.rs"];
+/// What lies in a marked folder and is not pure: a new secret is drawn at random, a circuit takes a leave back, and a memo
+/// remembers.
+const UNMARKED: [&str; 3] = ["call/key/secret.rs", "call/keying/memo.rs", "call/leave.rs"];
 
 /// Crates that act.
 const ACTING: [&str; 7] = [

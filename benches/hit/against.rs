@@ -36,10 +36,13 @@ async fn hits(before: &Path) -> Result<()> {
         placing.describe()
     ))?;
     for _ in 0..ROUNDS {
+        // Who is second finds the machine as the first has left it; the names tell who is who.
+        sides.reverse();
         for side in &mut sides {
             side.round().await?;
         }
     }
+    sides.sort_by_key(|side| side.name);
     Round::heads()?;
     for side in &sides {
         side.median().write(side.name)?;

@@ -144,6 +144,6 @@ fn refusal(status: StatusCode) -> Response<Full<Bytes>> {
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// What Refrain's default leaves for entries.
-const MEMORY: u64 = 192 << 20;
+const MEMORY: u64 = 160 << 20;
 const MAX_ENTRY: u64 = 8 << 20;
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);

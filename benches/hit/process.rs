@@ -1,7 +1,10 @@
 //! A server process under measurement, and what the kernel says of it.
 
 use std::{
-    env, fs,
+    collections::BTreeMap,
+    env,
+    ffi::OsString,
+    fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::Path,
@@ -10,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -35,10 +38,10 @@ pub(crate) struct Server {
 }
 
 /// What a process has used so far.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Usage {
-    /// Time on processors, in the program and in the kernel for it.
-    pub(crate) cpu: Duration,
+    /// Time on processors of each thread, in the program and in the kernel for it.
+    threads: BTreeMap<OsString, Duration>,
     /// Resident memory now, bytes.
     pub(crate) rss: u64,
     /// Most resident memory since the start, bytes.
@@ -166,7 +169,7 @@ impl Server {
             let Ok(usage) = Usage::of(worker.as_raw_nonzero().get().unsigned_abs()) else {
                 continue;
             };
-            sum.cpu += usage.cpu;
+            sum.threads.extend(usage.threads);
             sum.rss += usage.rss;
             sum.peak += usage.peak;
         }
@@ -175,11 +178,20 @@ impl Server {
 }
 
 impl Usage {
+    /// Returns the time on processors since `before`, without that of threads which have ended meanwhile.
+    pub(crate) fn cpu_since(&self, before: &Self) -> Duration {
+        let since = |(thread, time): (&OsString, &Duration)| {
+            let before = before.threads.get(thread).copied().unwrap_or_default();
+            time.saturating_sub(before)
+        };
+        self.threads.iter().map(since).sum()
+    }
+
     fn of(process: u32) -> Result<Self> {
         let process = format!("/proc/{process}");
         let status = fs::read_to_string(format!("{process}/status"))?;
         Ok(Self {
-            cpu: cpu(&process)?,
+            threads: threads(&process)?,
             rss: size(&status, "VmRSS:").context("no `VmRSS` in `status`")?,
             peak: size(&status, "VmHWM:").context("no `VmHWM` in `status`")?,
         })
@@ -214,16 +226,21 @@ fn parent(stat: &str) -> Option<u32> {
     fields.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Sums up the time that the threads of a `process` were on processors (`schedstat`, nanoseconds): its `stat` counts in
-/// hundredths of a second. A thread that has ended meanwhile did next to nothing.
-fn cpu(process: &str) -> Result<Duration> {
-    let mut sum = 0;
+/// Reads how long each thread of a `process` was on processors (`schedstat`, nanoseconds): `stat` counts in hundredths of a second.
+fn threads(process: &str) -> Result<BTreeMap<OsString, Duration>> {
+    let mut threads = BTreeMap::new();
     for thread in fs::read_dir(format!("{process}/task"))? {
-        let stat = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
-        let time = stat.split_whitespace().next().unwrap_or("0");
-        sum += time.parse::<u64>().context("no time in `schedstat`")?;
+        let thread = thread?;
+        // One that has just ended has none.
+        let Ok(stat) = fs::read_to_string(thread.path().join("schedstat")) else {
+            continue;
+        };
+        let time = stat.split_whitespace().next();
+        let time = time.context("no time in `schedstat`")?.parse()?;
+        threads.insert(thread.file_name(), Duration::from_nanos(time));
     }
-    Ok(Duration::from_nanos(sum))
+    ensure!(!threads.is_empty(), "no `schedstat` of any thread");
+    Ok(threads)
 }
 
 /// Reads a size of `proc_pid_status(5)`, bytes.

@@ -64,7 +64,7 @@ impl Side {
     pub(crate) async fn round(&mut self) -> Result<Round> {
         let before = self.server.usage()?;
         let seen = self.load.run(ROUND).await?;
-        let round = Round::new(&seen, before, self.server.usage()?);
+        let round = Round::new(&seen, &before, &self.server.usage()?);
         self.rounds.push(round);
         Ok(round)
     }
@@ -92,10 +92,10 @@ impl Side {
 
 impl Round {
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 requests")]
-    fn new(seen: &Seen, before: Usage, after: Usage) -> Self {
+    fn new(seen: &Seen, before: &Usage, after: &Usage) -> Self {
         Self {
             rate: seen.rate(),
-            cpu: report::micros(after.cpu.saturating_sub(before.cpu)) / seen.times.len() as f64,
+            cpu: report::micros(after.cpu_since(before)) / seen.times.len() as f64,
             p50: seen.p50(),
             p99: seen.p99(),
             rss: after.rss,

@@ -73,7 +73,7 @@ impl Way {
         let before = usage()?;
         let times = paced::run(self.address, first).await?;
         let cpu = match (before, usage()?) {
-            (Some(before), Some(after)) => after.cpu.saturating_sub(before.cpu),
+            (Some(before), Some(after)) => after.cpu_since(&before),
             _ => std::time::Duration::ZERO,
         };
         let quantile = |share| report::micros(report::quantile(&times, share));

@@ -3,6 +3,7 @@
 use super::{shared::Shared, ways::Ways};
 use crate::{
     answer::tape::Tapes,
+    call::keying::Memo,
     guard::{breaker::Circuits, coalesce::Flights},
     ledger::{Ledger, metrics::Readings, panics},
     listen::connections::Connections,
@@ -21,6 +22,7 @@ pub(super) struct Gauges {
     pub(super) connections: Connections,
     pub(super) ledger: Ledger,
     pub(super) memory: Memory,
+    pub(super) memo: Memo,
     pub(super) disk: Option<Disk>,
     pub(super) redis: Option<Shared>,
     /// What stands for a disk that there is not.
@@ -39,6 +41,7 @@ impl Gauges {
             entries: self.memory.entries(),
             entry_bytes: self.memory.bytes(),
             evicted: self.memory.evicted(),
+            memo_bytes: self.memo.bytes(),
             tape_bytes: self.tapes.held(),
             flights: self.flights.under_way(),
             led,

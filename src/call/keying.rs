@@ -1,14 +1,16 @@
-//! From a request to its key: what may be keyed at all, where it may go, and the material of what may. Pure.
+//! From a request to its key: what may be keyed at all, where it may go, and the material of what may. Pure, but for the
+//! [memo], which changes nothing but the time that it takes.
 
 mod memo;
 mod place;
 
-use std::{borrow::Cow, cell::RefCell, sync::Arc};
+use std::{borrow::Cow, cell::RefCell, iter, sync::Arc};
 
-use http::{HeaderMap, HeaderName, Method, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, uri::PathAndQuery};
 
+pub use self::memo::Memo;
 use self::{
-    memo::{Gist, Memo},
+    memo::{Found, Gist, Sought},
     place::Place,
 };
 use super::{
@@ -16,7 +18,7 @@ use super::{
     caller::Caller,
     canon::{self, Scratch},
     content,
-    key::{Mask, Material, Secret},
+    key::{Fingerprint, Mask, Material, Secret},
     plan::{Plan, Policy},
     route::{self, Asked, Route, Routes},
     rules::{self, Rules},
@@ -49,6 +51,8 @@ pub struct Keying {
     policy: Arc<Policy>,
     rules: Rules,
     memo: Memo,
+    /// Headers that scopes go by: they are part of who sends a body.
+    tenants: Vec<HeaderName>,
 }
 
 /// What a call is known by, the rule it is under, and where it may go.
@@ -119,6 +123,7 @@ impl Keying {
             vary: config.cache.vary.clone(),
             rules: Rules::new(&config.rules),
             memo: Memo::new(share(config.store.memory)),
+            tenants: tenants(config),
         }
     }
 
@@ -199,14 +204,24 @@ impl Keying {
         plan: &Plan,
     ) -> Result<Identity, Error> {
         let Admitted { dialect, unkeyed } = admitted;
-        let gist = match self.gist(dialect, body, caller) {
+        let sought = Sought {
+            sender: self.sender(caller, head.headers),
+            dialect,
+            body,
+        };
+        let found = self.memo.find(&sought);
+        let gist = match &found {
+            Found::Known(gist) => Ok(gist.clone()),
+            Found::Seen(_) | Found::New => self.read(dialect, body).map(Arc::new),
+        };
+        let gist = match gist {
             Ok(gist) => gist,
             Err(why) => {
                 let why = unkeyed.unwrap_or(Unkeyed::Body(why));
                 return self.unkeyed(head, Some(body), caller, plan, why);
             }
         };
-        let route = self.route(head, Some(body), caller, Some(&gist))?;
+        let route = self.route(head, Some(body), Some(&gist))?;
         let rule = self.rule(head, caller, plan, Some(&gist.request));
         if let Some(why) = unkeyed.or_else(|| refusal(&gist.request, rule.as_deref())) {
             return Ok(Identity {
@@ -215,6 +230,12 @@ impl Keying {
                 rule,
                 route,
             });
+        }
+        // Who wants nothing stored does not want that (RFC 9111 §5.2.1.5).
+        if let Found::Seen(hash) = found
+            && plan.store
+        {
+            self.memo.remember(hash, &sought, &gist);
         }
         let wanted = rule.as_ref().and_then(|rule| rule.scope.as_ref());
         let place = self.places.get(route.primary().upstream);
@@ -245,23 +266,34 @@ impl Keying {
             keyed: Err(why),
             read: None,
             rule: self.rule(head, caller, plan, None),
-            route: self.route(head, body, caller, None)?,
+            route: self.route(head, body, None)?,
         })
     }
 
     /// Returns what `body` says, or why it cannot be keyed.
-    fn gist(
-        &self,
-        dialect: Dialect,
-        body: &[u8],
-        caller: &Caller,
-    ) -> Result<Arc<Gist>, canon::Unkeyed> {
-        self.memo.gist(caller.itself(), dialect, body, || {
-            let canonical = SCRATCH.with_borrow_mut(|scratch| {
-                canon::canonicalise(body, dialect, &self.options, scratch)
-            });
-            canonical.map(Gist::of)
-        })
+    fn read(&self, dialect: Dialect, body: &[u8]) -> Result<Gist, canon::Unkeyed> {
+        let canonical = SCRATCH
+            .with_borrow_mut(|scratch| canon::canonicalise(body, dialect, &self.options, scratch));
+        canonical.map(Gist::of)
+    }
+
+    /// Returns who sends a body, as far as others may not learn of it.
+    fn sender(&self, caller: &Caller, headers: &HeaderMap) -> Fingerprint {
+        let itself = caller.itself().fingerprint();
+        if self.tenants.is_empty() {
+            return itself;
+        }
+        let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        let tenants = self.tenants.iter();
+        let parts =
+            tenants.flat_map(|name| iter::once(name.as_str().as_bytes()).chain(values(name)));
+        let parts: Vec<_> = iter::once(&itself.as_bytes()[..]).chain(parts).collect();
+        self.secret.fingerprint("sender", &parts)
+    }
+
+    /// Returns the bodies that are remembered.
+    pub fn memo(&self) -> &Memo {
+        &self.memo
     }
 
     /// Returns where a call may go; `gist` is what its body says, where that is known already.
@@ -269,7 +301,6 @@ impl Keying {
         &self,
         head: &Head<'_>,
         body: Option<&[u8]>,
-        caller: &Caller,
         gist: Option<&Gist>,
     ) -> Result<Arc<Route>, Error> {
         let body = body.unwrap_or_default();
@@ -279,9 +310,9 @@ impl Keying {
             (Some(known), _) => (Some(known.request.model.as_str()), stable(known)),
             (None, dialect) => {
                 // A call has the same primary whether it is keyed or, say, bypasses the cache.
-                made = dialect.and_then(|dialect| self.gist(dialect, body, caller).ok());
+                made = dialect.and_then(|dialect| self.read(dialect, body).ok());
                 named = splice::text(body, route::MODEL);
-                (named.as_deref(), made.as_deref().map_or(body, stable))
+                (named.as_deref(), made.as_ref().map_or(body, stable))
             }
         };
         self.routes.route(&Asked {
@@ -417,6 +448,17 @@ fn stable(gist: &Gist) -> &[u8] {
     gist.digest.as_bytes()
 }
 
+/// Returns the headers that any scope goes by.
+fn tenants(config: &Config) -> Vec<HeaderName> {
+    let rules = config.rules.iter().filter_map(|rule| rule.scope.as_ref());
+    let scopes = iter::once(&config.cache.scope).chain(rules);
+    let named = scopes.filter_map(|scope| match scope {
+        config::Scope::Header(name) => Some(name.clone()),
+        config::Scope::Credential | config::Scope::Shared | config::Scope::Body(_) => None,
+    });
+    named.collect()
+}
+
 /// Returns the part of `memory` that is for the bodies of requests which came before, bytes.
 pub fn share(memory: u64) -> u64 {
     memory / MEMO
@@ -452,3 +494,6 @@ const CONDITIONAL: [HeaderName; 6] = [
     header::IF_UNMODIFIED_SINCE,
     header::IF_RANGE,
 ];
+
+#[cfg(test)]
+mod tests;

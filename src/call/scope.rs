@@ -71,6 +71,11 @@ impl Scope {
         Lasting::new(secret, "scope tenant", &[name.as_bytes()])
     }
 
+    /// Returns the fingerprint alone.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
     /// Returns the scope that is named by the operator.
     pub fn of_named(name: &Lasting) -> Self {
         Self {

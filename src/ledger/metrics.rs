@@ -54,6 +54,8 @@ pub struct Readings {
     pub entry_bytes: u64,
     /// Entries that gave way.
     pub evicted: u64,
+    /// What the bodies of requests that are remembered take, bytes.
+    pub memo_bytes: u64,
     /// What open tapes hold, bytes.
     pub tape_bytes: u64,
     /// Flights under way.
@@ -153,10 +155,11 @@ impl Default for Metrics {
 impl Readings {
     fn render(&self) -> String {
         let Self {
-            entries,
-            entry_bytes,
-            evicted,
-            tape_bytes,
+            entries: _,
+            entry_bytes: _,
+            evicted: _,
+            memo_bytes: _,
+            tape_bytes: _,
             flights,
             led,
             followers,
@@ -174,25 +177,6 @@ impl Readings {
             ref tries,
         } = *self;
         let rows = [
-            ("store_entries", "gauge", "Entries in memory", entries),
-            (
-                "store_bytes",
-                "gauge",
-                "What the entries in memory take",
-                entry_bytes,
-            ),
-            (
-                "store_evictions",
-                "counter",
-                "Entries that gave way to others",
-                evicted,
-            ),
-            (
-                "tape_bytes",
-                "gauge",
-                "What open recordings hold",
-                tape_bytes,
-            ),
             (
                 "flights",
                 "gauge",
@@ -237,6 +221,7 @@ impl Readings {
             ),
         ];
         let mut out = String::new();
+        text::rows(&mut out, &self.memory());
         text::rows(&mut out, &rows);
         let help = "Purges, by what they were about";
         let kinds = Selector::KINDS.into_iter().zip(purges);
@@ -251,6 +236,37 @@ impl Readings {
         upstreams::write(&mut out, upstreams);
         tries::write(&mut out, tries);
         out
+    }
+
+    /// Returns what `[store] memory` is used for.
+    fn memory(&self) -> [text::Row<'static>; 5] {
+        [
+            ("store_entries", "gauge", "Entries in memory", self.entries),
+            (
+                "store_bytes",
+                "gauge",
+                "What the entries in memory take",
+                self.entry_bytes,
+            ),
+            (
+                "store_evictions",
+                "counter",
+                "Entries that gave way to others",
+                self.evicted,
+            ),
+            (
+                "memo_bytes",
+                "gauge",
+                "What the bodies of requests that are remembered take",
+                self.memo_bytes,
+            ),
+            (
+                "tape_bytes",
+                "gauge",
+                "What open recordings hold",
+                self.tape_bytes,
+            ),
+        ]
     }
 }
 

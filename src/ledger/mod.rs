@@ -100,7 +100,8 @@ pub struct Recorded {
     pub record: Box<Record>,
 }
 
-/// The record of one call. It is written when it is dropped; by then, what was not noted has not happened.
+/// The record of one call. It is counted when it is [over](Record::over), and written when it is dropped; by then, what was not
+/// noted has not happened.
 #[derive(Debug)]
 pub struct Record {
     ledger: Ledger,
@@ -120,6 +121,8 @@ pub struct Record {
     first_byte: Option<Instant>,
     bytes: u64,
     complete: bool,
+    /// When it was counted.
+    over: Option<(Instant, SystemTime)>,
 }
 
 /// The layer.
@@ -224,6 +227,7 @@ impl Ledger {
             first_byte: None,
             bytes: 0,
             complete: false,
+            over: None,
         })
     }
 }
@@ -342,6 +346,23 @@ impl Record {
         if cut || let_go {
             self.error = Some(Kind::Stalled.as_str());
         }
+    }
+
+    /// Returns whether the body ended as it should.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Counts the call, which is over; its line may be written later.
+    pub fn over(&mut self) -> (Instant, SystemTime) {
+        if let Some(over) = self.over {
+            return over;
+        }
+        let (now, date) = (Instant::now(), clock::wall());
+        self.over = Some((now, date));
+        self.count(now);
+        self.add_up(date);
+        (now, date)
     }
 
     fn seen(&mut self, body: &Body) {
@@ -493,9 +514,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let (now, date) = (Instant::now(), clock::wall());
-        self.count(now);
-        self.add_up(date);
+        let (now, date) = self.over();
         if tracing::enabled!(tracing::Level::INFO) {
             self.write(now, date);
         }

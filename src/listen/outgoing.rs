@@ -140,9 +140,16 @@ impl HttpBody for Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        if let Some(record) = &mut self.record {
-            let cut = self.line.line().is_cut() || self.way.is_stalled();
-            record.left(&self.body, cut);
+        let Some(mut record) = self.record.take() else {
+            return;
+        };
+        let line = self.line.line();
+        let cut = line.is_cut() || self.way.is_stalled();
+        record.left(&self.body, cut);
+        // The client has still to get the last bytes: they need not wait for a line in the log.
+        if record.is_complete() && !matches!(self.way, Way::Stream(_)) {
+            record.over();
+            line.keep(record);
         }
     }
 }

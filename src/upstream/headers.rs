@@ -31,14 +31,13 @@ pub fn request(
         .filter(|name| !is_known_by(name))
         .collect();
     for (name, value) in headers {
-        let dropped = is_hop_by_hop(name)
-            || nominated.contains(name)
-            || is_ours(name.as_str())
+        let text = name.as_str();
+        let dropped = is_hop_by_hop(text)
             // The upstream gets its own Host, our hop count, and no `Expect`: that handshake ends here.
-            || *name == header::HOST
-            || *name == header::EXPECT
-            || *name == HOPS
-            || keyed && (*name == header::CACHE_CONTROL || *name == header::PRAGMA);
+            || matches!(text, "host" | "expect" | "x-refrain-hops")
+            || keyed && matches!(text, "cache-control" | "pragma")
+            || nominated.contains(name)
+            || is_ours(text);
         if !dropped {
             out.append(name, value.clone());
         }
@@ -67,7 +66,8 @@ pub fn response(headers: &mut HeaderMap, upgrade: bool) {
     for name in &nominated {
         headers.remove(name);
     }
-    for name in HOP_BY_HOP {
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name.as_str())) {
+        let name = name.clone();
         headers.remove(name);
     }
     if let Some(original) = kept {
@@ -148,8 +148,19 @@ fn nominated(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
 }
 
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(name)
+/// Returns whether a field, by its `name` in lower case, belongs to one connection (RFC 9110 §7.6.1).
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+    )
 }
 
 fn belongs_to_exchange(name: &str) -> bool {
@@ -198,17 +209,6 @@ pub const HARMLESS: [&str; 15] = [
 
 /// What the names of more of them begin with; in `docs/caching.md`.
 pub const HARMLESS_PREFIXES: [&str; 1] = ["x-stainless-"];
-
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-];
 
 #[cfg(test)]
 mod tests;

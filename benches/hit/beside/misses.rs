@@ -40,10 +40,14 @@ pub(crate) async fn compare(full: bool) -> Result<()> {
             start_anew(&mut ways, &upstream, [&home, &full_home])?;
         }
         for round in 0..=ROUNDS {
-            // Each has its turn behind each other.
-            let first = round % ways.len();
-            let (later, sooner) = ways.split_at_mut(first);
-            for way in sooner.iter_mut().chain(later) {
+            // There and back: who is before whom changes with every round.
+            let order: Vec<_> = if round % 2 == 0 {
+                (0..ways.len()).collect()
+            } else {
+                (0..ways.len()).rev().collect()
+            };
+            for at in order {
+                let way = ways.get_mut(at).context("a way is missing")?;
                 // The first is for warming up.
                 asked += way.play(asked, round > 0).await?;
             }

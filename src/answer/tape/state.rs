@@ -221,6 +221,12 @@ impl State {
         if let Some(entry) = &self.entry {
             return entry.clone();
         }
+        if let Some(only) = self.pieces.front().filter(|_| self.pieces.len() == 1)
+            && (SEGMENT.0..SEGMENT.1).contains(&only.len())
+        {
+            // It has a piece of memory of its own, of just its size.
+            return only.clone();
+        }
         let mut whole = Vec::with_capacity(self.pieces.iter().map(Bytes::len).sum());
         for piece in &self.pieces {
             whole.extend_from_slice(piece);

@@ -344,8 +344,9 @@ impl Choice {
 impl<'a> Body<'a> {
     /// Reads an object; `None` if it is none or has not the shape that the API reference gives.
     fn read(json: &'a [u8]) -> Option<Self> {
-        // Serde takes an array for a struct written by position.
-        begins_object(json).then(|| serde_json::from_slice(json).ok())?
+        // Serde takes an array for a struct written by position; of a text it need not ask every string whether it is one.
+        let text = str::from_utf8(json).ok().filter(|_| begins_object(json))?;
+        serde_json::from_str(text).ok()
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-/// Writes metrics without labels: name, type, help, value.
-pub(super) fn rows(text: &mut String, rows: &[(&str, &str, &str, u64)]) {
+/// A metric without labels: name, type, help, value.
+pub(super) type Row<'a> = (&'a str, &'a str, &'a str, u64);
+
+/// Writes metrics without labels.
+pub(super) fn rows(text: &mut String, rows: &[Row<'_>]) {
     for (name, kind, help, value) in rows {
         let total = if *kind == "counter" { "_total" } else { "" };
         // Writing to a String does not fail.
