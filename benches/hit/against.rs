@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 
 use crate::{
-    paced::{RATE, ROUND as PACED_ROUND},
+    paced::{CALLS, RATE},
     placing::Placing,
     process::{REFRAIN, Server},
     report,
@@ -60,7 +60,7 @@ async fn misses(before: &Path) -> Result<()> {
     let mut old = Way::through("before", start(before)?);
     let mut new = Way::through("now", start(Path::new(REFRAIN))?);
     report::text(&format!(
-        "\nmisses, {RATE} calls/s, medians of {} alternating rounds of {PACED_ROUND:?}, without a disk; both started anew {STARTS} times\n",
+        "\nmisses, {RATE} calls/s, medians of {} alternating rounds of {CALLS} calls, without a disk; both started anew {STARTS} times\n",
         STARTS * MISS_ROUNDS
     ))?;
     let mut asked = 0;
@@ -69,15 +69,14 @@ async fn misses(before: &Path) -> Result<()> {
             old.anew(|| start(before))?;
             new.anew(|| start(Path::new(REFRAIN)))?;
         }
-        for round in 0..=MISS_ROUNDS {
+        for round in 0..WARMING + MISS_ROUNDS {
             let mut ways = [&mut old, &mut new];
             // Who is second finds the machine as the first has left it.
             if (number + round) % 2 == 1 {
                 ways.reverse();
             }
             for way in ways {
-                // The first round is for warming up.
-                asked += way.play(asked, round > 0).await?;
+                asked += way.play(asked, round >= WARMING).await?;
             }
         }
     }
@@ -85,7 +84,7 @@ async fn misses(before: &Path) -> Result<()> {
     for way in [&old, &new] {
         let cells = [
             format!("{:.0}", way.median(|round| round.p50)),
-            format!("{:.0}", way.median(|round| round.p99)),
+            format!("{:.0}", way.p99()),
             format!("{:.1}", way.median(|round| round.cpu)),
         ];
         report::row(way.name, cells)?;
@@ -101,5 +100,7 @@ async fn misses(before: &Path) -> Result<()> {
 /// The disk's writer would be measured as well.
 const IN_MEMORY: [(&str, &str); 1] = [("REFRAIN_STORE__PATH", "off")];
 /// Rounds that count, of each start.
-const MISS_ROUNDS: usize = 6;
-const STARTS: usize = 6;
+const MISS_ROUNDS: usize = 60;
+/// Rounds that do not count, of each start.
+const WARMING: usize = 5;
+const STARTS: usize = 8;

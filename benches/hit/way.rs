@@ -1,26 +1,28 @@
 //! A way to an upstream under the open load, round by round.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 
-use crate::{paced, process::Server, report};
+use crate::{paced::Lanes, process::Server, report};
 
 /// A way to the upstream.
 #[derive(Debug)]
 pub(crate) struct Way {
     pub(crate) name: &'static str,
     address: SocketAddr,
+    lanes: Option<Lanes>,
     /// None on the direct way.
     pub(crate) server: Option<Server>,
     rounds: Vec<Round>,
+    /// Of all calls that count.
+    times: Vec<Duration>,
 }
 
 /// One round's figures, microseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Round {
     pub(crate) p50: f64,
-    pub(crate) p99: f64,
     /// The server's processor time per call.
     pub(crate) cpu: f64,
 }
@@ -31,8 +33,10 @@ impl Way {
         Self {
             name: "direct",
             address,
+            lanes: None,
             server: None,
             rounds: Vec::new(),
+            times: Vec::new(),
         }
     }
 
@@ -53,6 +57,7 @@ impl Way {
     pub(crate) fn anew(&mut self, start: impl FnOnce() -> Result<Server>) -> Result<()> {
         // Two cannot have the same files.
         self.server = None;
+        self.lanes = None;
         let server = start()?;
         self.address = server.address;
         self.server = Some(server);
@@ -61,28 +66,42 @@ impl Way {
 
     /// Sends the questions from number `first` on for a round, which `counts` or not; returns how many they were.
     pub(crate) async fn play(&mut self, first: usize, counts: bool) -> Result<usize> {
-        let (round, asked) = self.round(first).await?;
-        self.rounds.extend(counts.then_some(round));
+        let (round, times) = self.round(first).await?;
+        let asked = times.len();
+        if counts {
+            self.rounds.push(round);
+            self.times.extend(times);
+        }
         Ok(asked)
     }
 
-    /// Sends the questions from number `first` on; returns what was seen, and how many they were.
+    /// Sends the questions from number `first` on; returns what was seen, and the time of each, sorted.
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 calls")]
-    async fn round(&self, first: usize) -> Result<(Round, usize)> {
+    async fn round(&mut self, first: usize) -> Result<(Round, Vec<Duration>)> {
+        let mut lanes = match self.lanes.take() {
+            Some(lanes) => lanes,
+            None => Lanes::open(self.address).await?,
+        };
         let usage = || self.server.as_ref().map(Server::usage).transpose();
         let before = usage()?;
-        let times = paced::run(self.address, first).await?;
+        let times = lanes.run(first).await?;
         let cpu = match (before, usage()?) {
             (Some(before), Some(after)) => after.cpu_since(&before),
-            _ => std::time::Duration::ZERO,
+            _ => Duration::ZERO,
         };
-        let quantile = |share| report::micros(report::quantile(&times, share));
+        self.lanes = Some(lanes);
         let round = Round {
-            p50: quantile(0.5),
-            p99: quantile(0.99),
+            p50: report::micros(report::quantile(&times, 0.5)),
             cpu: report::micros(cpu) / times.len() as f64,
         };
-        Ok((round, times.len()))
+        Ok((round, times))
+    }
+
+    /// Returns the time that 99 % of the calls did not exceed, microseconds.
+    pub(crate) fn p99(&self) -> f64 {
+        let mut times = self.times.clone();
+        times.sort_unstable();
+        report::micros(report::quantile(&times, 0.99))
     }
 
     /// Returns the median of a figure.

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::{Wanted, seed};
 use crate::{
-    paced::{RATE, ROUND},
+    paced::{CALLS, RATE},
     process::Server,
     report,
     upstream::{Script, Upstream},
@@ -31,7 +31,7 @@ pub(crate) async fn compare(full: bool) -> Result<()> {
         ways.push(Way::through("Refrain, a million entries", server));
     }
     report::text(&format!(
-        "open loop, {RATE} calls/s, {} alternating rounds of {ROUND:?}, all started anew {STARTS} times; the upstream answers at once\n",
+        "open loop, {RATE} calls/s, {} alternating rounds of {CALLS} calls, all started anew {STARTS} times; the upstream answers at once\n",
         STARTS * ROUNDS
     ))?;
     let mut asked = 0;
@@ -39,7 +39,7 @@ pub(crate) async fn compare(full: bool) -> Result<()> {
         if number > 0 {
             start_anew(&mut ways, &upstream, [&home, &full_home])?;
         }
-        for round in 0..=ROUNDS {
+        for round in 0..WARMING + ROUNDS {
             // There and back: who is before whom changes with every round.
             let order: Vec<_> = if round % 2 == 0 {
                 (0..ways.len()).collect()
@@ -48,8 +48,7 @@ pub(crate) async fn compare(full: bool) -> Result<()> {
             };
             for at in order {
                 let way = ways.get_mut(at).context("a way is missing")?;
-                // The first is for warming up.
-                asked += way.play(asked, round > 0).await?;
+                asked += way.play(asked, round >= WARMING).await?;
             }
         }
     }
@@ -72,7 +71,7 @@ fn tell(ways: &[Way]) -> Result<()> {
         };
         let cells = [
             format!("{:.0}", way.median(|round| round.p50)),
-            format!("{:.0}", way.median(|round| round.p99)),
+            format!("{:.0}", way.p99()),
             format!("{:.0}", way.more(direct, |round| round.p50)),
             format!("{:.0}", way.median(|round| round.cpu)),
             rss,
@@ -122,5 +121,7 @@ async fn with_many(upstream: &Upstream, home: &TempDir) -> Result<Server> {
 
 const ENTRIES: u64 = 1_000_000;
 /// Rounds that count, of each start.
-const ROUNDS: usize = 8;
-const STARTS: usize = 4;
+const ROUNDS: usize = 60;
+/// Rounds that do not count, of each start.
+const WARMING: usize = 5;
+const STARTS: usize = 5;
