@@ -42,7 +42,8 @@ pub(super) struct Course {
     /// Tries that failed with something sent, or an attempt at it.
     failed: u32,
     last: Option<Failure>,
-    best: Option<Kept>,
+    /// In a box, as hardly any call has one and each is moved with the room for it.
+    best: Option<Box<Kept>>,
 }
 
 /// A failure to go by.
@@ -108,7 +109,7 @@ impl Course {
         if known.is_some_and(|known| known > failed.rank()) {
             return;
         }
-        self.best = Some(Kept::of(failed).await);
+        self.best = Some(Box::new(Kept::of(failed).await));
     }
 
     /// Gives up what is still under way from candidate `at`, so that its connection and its place are free for another try there.

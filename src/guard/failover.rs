@@ -74,6 +74,14 @@ struct Inner<S> {
     budget: Mutex<Budget>,
 }
 
+/// What is made of a try's answer by its head.
+enum Judged {
+    /// That says enough.
+    Known(Tried),
+    /// Its beginning is to be looked at.
+    Looks(Answer),
+}
+
 /// What came of a try.
 enum Tried {
     /// Whatever it is, it is what the client gets.
@@ -178,7 +186,10 @@ where
             return Tried::Over(Err(Error::new(Kind::Internal, message)));
         };
         let result = way.inner.clone().oneshot(call).await;
-        let tried = self.judge(result, at, callers, looks).await;
+        let tried = match self.judge(result, at, callers, looks) {
+            Judged::Known(tried) => tried,
+            Judged::Looks(answer) => Box::pin(looked(answer, at, callers)).await,
+        };
         match &tried {
             Tried::Over(result) => {
                 if result.is_ok() {
@@ -198,40 +209,25 @@ where
         tried
     }
 
-    async fn judge(
+    fn judge(
         &self,
         result: Result<Answer, Error>,
         at: usize,
         callers: bool,
         looks: bool,
-    ) -> Tried {
-        let failed = |failure, pause, result| {
-            let standing = Standing { at, failure, pause };
-            Tried::Failed(Failed {
-                standing,
-                callers,
-                result,
-            })
-        };
-        let of_error = |error: Error| match Failure::of_error(error.kind()) {
-            Some(failure) => failed(failure, Pause::Unsaid, Err(error)),
-            None => Tried::Over(Err(error)),
-        };
+    ) -> Judged {
         let answer = match result {
             Ok(answer) => answer,
-            Err(error) => return of_error(error),
+            Err(error) => return Judged::Known(Tried::of_error(error, at, callers)),
         };
         if let Some(failure) = Failure::of_status(answer.head.status, callers) {
             let pause = Pause::of(&answer.head.headers, (self.options.wall)());
-            return failed(failure, pause, Ok(answer));
+            return Judged::Known(Tried::failed(at, callers, failure, pause, Ok(answer)));
         }
-        if !looks {
-            return Tried::Over(Ok(answer));
-        }
-        match Box::pin(peek(answer)).await {
-            Sight::Begun(answer) => Tried::Over(Ok(answer)),
-            Sight::Failed(failure, answer) => failed(failure, Pause::Unsaid, Ok(answer)),
-            Sight::Broke(error) => of_error(error),
+        if looks {
+            Judged::Looks(answer)
+        } else {
+            Judged::Known(Tried::Over(Ok(answer)))
         }
     }
 
@@ -303,6 +299,41 @@ where
 
     fn budget(&self) -> MutexGuard<'_, Budget> {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tried {
+    fn failed(
+        at: usize,
+        callers: bool,
+        failure: Failure,
+        pause: Pause,
+        result: Result<Answer, Error>,
+    ) -> Self {
+        let standing = Standing { at, failure, pause };
+        Self::Failed(Failed {
+            standing,
+            callers,
+            result,
+        })
+    }
+
+    fn of_error(error: Error, at: usize, callers: bool) -> Self {
+        match Failure::of_error(error.kind()) {
+            Some(failure) => Self::failed(at, callers, failure, Pause::Unsaid, Err(error)),
+            None => Self::Over(Err(error)),
+        }
+    }
+}
+
+/// Looks at the beginning of an answer.
+async fn looked(answer: Answer, at: usize, callers: bool) -> Tried {
+    match peek(answer).await {
+        Sight::Begun(answer) => Tried::Over(Ok(answer)),
+        Sight::Failed(failure, answer) => {
+            Tried::failed(at, callers, failure, Pause::Unsaid, Ok(answer))
+        }
+        Sight::Broke(error) => Tried::of_error(error, at, callers),
     }
 }
 

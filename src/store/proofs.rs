@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -84,12 +84,23 @@ struct Inner {
     secret: Secret,
     /// In the configuration's order.
     upstreams: Vec<Lasting>,
+    last: Mutex<Option<Matter>>,
     standings: Cache<Subject, Arc<Standing>, UnitWeighter, DefaultHashBuilder, Forget>,
     events: Arc<Events>,
     behind: Option<Behind>,
     /// A proof is renewed and written once it is so old.
     ttl: Duration,
     epoch: Instant,
+}
+
+/// The fingerprint of a model at an upstream: most calls are for the model of the one before.
+#[derive(Debug)]
+struct Matter {
+    upstream: Fingerprint,
+    model: String,
+    /// Of the secret that it was made with.
+    edition: u64,
+    fingerprint: Fingerprint,
 }
 
 type Events = [AtomicU64; Event::ALL.len()];
@@ -138,6 +149,7 @@ impl Proofs {
         let proofs = Self(Arc::new(Inner {
             secret,
             upstreams,
+            last: Mutex::default(),
             standings: Cache::with(MOST, most, UnitWeighter, hasher, forget),
             events,
             behind,
@@ -163,10 +175,32 @@ impl Proofs {
         let Some(upstream) = self.0.upstreams.get(upstream) else {
             return Subject::NOBODY;
         };
-        let upstream = upstream.get();
+        Subject::of(credential, &self.matter(upstream.get(), model))
+    }
+
+    fn matter(&self, upstream: Fingerprint, model: &str) -> Fingerprint {
+        // Read first: under a secret that is adopted meanwhile it is made anew once more.
+        let edition = self.0.secret.edition();
+        let mut last = self.0.last.try_lock().ok();
+        let known = last.as_deref().and_then(Option::as_ref);
+        if let Some(known) = known
+            && known.edition == edition
+            && known.upstream == upstream
+            && known.model == model
+        {
+            return known.fingerprint;
+        }
         let parts = [upstream.as_bytes().as_slice(), model.as_bytes()];
-        let matter = self.0.secret.fingerprint("model", &parts);
-        Subject::of(credential, &matter)
+        let fingerprint = self.0.secret.fingerprint("model", &parts);
+        if let Some(last) = last.as_deref_mut() {
+            *last = Some(Matter {
+                upstream,
+                model: model.to_owned(),
+                edition,
+                fingerprint,
+            });
+        }
+        fingerprint
     }
 
     /// Returns what is known of `subject` at `now`.

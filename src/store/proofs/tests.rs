@@ -140,3 +140,20 @@ async fn of_what_other_replicas_were_told_the_later_word_counts() {
     proofs.refuse(subject, Instant::now());
     assert_eq!(told(1, false), Known::Ended, "what was said here is later");
 }
+
+#[tokio::test]
+async fn whichever_model_was_asked_for_before_a_model_is_the_same_subject() {
+    let places = ["up", "other"].map(|name| vec![name.to_owned()]);
+    let new = |secret| Proofs::new(secret, &places, TTL, None, &[]);
+    let secret = Secret::from_bytes([3; 32]);
+    let proofs = new(secret.clone());
+    let asked = [(0, "a"), (0, "a"), (1, "a"), (1, "b"), (0, "b"), (0, "")];
+    for bytes in [[3; 32], [4; 32]] {
+        secret.adopt(bytes);
+        for (upstream, model) in asked {
+            let of = |proofs: &Proofs| proofs.model(upstream, &credential("a"), model);
+            let fresh = new(Secret::from_bytes(bytes));
+            assert_eq!(of(&proofs), of(&fresh), "{upstream} {model} {bytes:?}");
+        }
+    }
+}
