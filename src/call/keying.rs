@@ -1,5 +1,5 @@
 //! From a request to its key: what may be keyed at all, where it may go, and the material of what may. Pure, but for the
-//! [memo], which changes nothing but the time that it takes.
+//! [`Memo`], which changes nothing but the time that it takes.
 
 mod memo;
 mod place;
