@@ -1,5 +1,7 @@
-//! From a request to its key: what may be keyed at all, where it may go, and the material of what may. Pure, but for the
-//! [`Memo`], which changes nothing but the time that it takes.
+//! From a request to its key: what may be keyed at all, where it may go, and the material of what may. Pure.
+//!
+//! # Scope
+//! What bodies said that came before is remembered ([`Memo`]): that changes nothing but the time that it takes.
 
 mod memo;
 mod place;
