@@ -285,11 +285,15 @@ impl Keying {
         if self.tenants.is_empty() {
             return itself;
         }
-        let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
-        let tenants = self.tenants.iter();
-        let parts =
-            tenants.flat_map(|name| iter::once(name.as_str().as_bytes()).chain(values(name)));
-        let parts: Vec<_> = iter::once(&itself.as_bytes()[..]).chain(parts).collect();
+        let own = |name: &HeaderName| {
+            let values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+            let parts: Vec<_> = values.collect();
+            self.secret.fingerprint("tenant", &parts)
+        };
+        // Each by itself, so that no value can pass for another header's.
+        let tenants: Vec<_> = self.tenants.iter().map(own).collect();
+        let parts = iter::once(&itself).chain(&tenants);
+        let parts: Vec<_> = parts.map(|part| part.as_bytes().as_slice()).collect();
         self.secret.fingerprint("sender", &parts)
     }
 
@@ -458,7 +462,13 @@ fn tenants(config: &Config) -> Vec<HeaderName> {
         config::Scope::Header(name) => Some(name.clone()),
         config::Scope::Credential | config::Scope::Shared | config::Scope::Body(_) => None,
     });
-    named.collect()
+    let mut tenants = Vec::new();
+    for name in named {
+        if !tenants.contains(&name) {
+            tenants.push(name);
+        }
+    }
+    tenants
 }
 
 /// Returns the part of `memory` that is for the bodies of requests which came before, bytes.

@@ -121,8 +121,16 @@ pub struct Record {
     first_byte: Option<Instant>,
     bytes: u64,
     complete: bool,
-    /// When it was counted.
-    over: Option<(Instant, SystemTime)>,
+    /// When it was counted, and what had gone wrong by then.
+    over: Option<Over>,
+}
+
+/// The end of a call.
+#[derive(Clone, Copy, Debug)]
+struct Over {
+    now: Instant,
+    date: SystemTime,
+    error: Option<&'static str>,
 }
 
 /// The layer.
@@ -354,15 +362,23 @@ impl Record {
     }
 
     /// Counts the call, which is over; its line may be written later.
-    pub fn over(&mut self) -> (Instant, SystemTime) {
+    pub fn over(&mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) -> Over {
         if let Some(over) = self.over {
             return over;
         }
-        let (now, date) = (Instant::now(), clock::wall());
-        self.over = Some((now, date));
-        self.count(now);
-        self.add_up(date);
-        (now, date)
+        let over = Over {
+            now: Instant::now(),
+            date: clock::wall(),
+            error: self.error(),
+        };
+        self.over = Some(over);
+        self.count(over.now);
+        self.add_up(over.date);
+        over
     }
 
     fn seen(&mut self, body: &Body) {
@@ -472,7 +488,7 @@ impl Record {
         }
     }
 
-    fn write(&self, now: Instant, date: SystemTime) {
+    fn write(&self, Over { now, date, error }: Over) {
         let keyed = self.keyed.as_deref();
         let key = keyed.map(|keyed| keyed.slot.key.short());
         let caller = self.facts.caller.shown();
@@ -501,7 +517,7 @@ impl Record {
             upstream: served.and_then(|served| served.upstream.as_ref()?.to_str().ok()),
             retries: failed.map(|failed| failed.count),
             retry_reason: failed.map(|failed| failed.why),
-            error: self.error(),
+            error,
             input_tokens: self.usage.map(|usage| usage.input_tokens),
             output_tokens: self.usage.map(|usage| usage.output_tokens),
             bytes: self.bytes,
@@ -514,9 +530,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let (now, date) = self.over();
+        let over = self.end();
         if tracing::enabled!(tracing::Level::INFO) {
-            self.write(now, date);
+            self.write(over);
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Sends `body` on `line`; `record` is written when it is over.
+    /// Sends `body` on `line`; `record` is counted when it is over, and written when it has left.
     pub fn new(body: Body, mut record: Box<Record>, line: OnLine, way: Way) -> Self {
         if body.is_end_stream() {
             record.complete(&body);

@@ -129,7 +129,8 @@ impl Line {
         self.to_close.store(true, Ordering::Release);
     }
 
-    /// Has `record` written when its answer has left, or the connection is over.
+    /// Has `record` written when its answer has left, or the connection is over; if everything has left already, at the next
+    /// flush.
     pub fn keep(&self, record: Box<Record>) {
         let before = self.kept().replace(record);
         drop(before);

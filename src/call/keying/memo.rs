@@ -103,7 +103,9 @@ impl Memo {
 impl<H: BuildHasher> Memo<H> {
     fn with_hasher(bytes: u64, hasher: H) -> Self {
         let items = usize::try_from(bytes / TYPICAL).unwrap_or(usize::MAX);
+        // Their number is rounded up to a power of two, if it is none.
         let shards = (bytes / (LONGEST * ROOM)).clamp(1, MOST_SHARDS);
+        let shards = 1 << shards.ilog2();
         let longest = (bytes / shards / ROOM).min(LONGEST);
         let options = OptionsBuilder::new()
             .estimated_items_capacity(items)
@@ -343,8 +345,12 @@ mod tests {
 
     #[test]
     fn the_longest_is_kept_whatever_the_bound_and_a_longer_one_is_not_looked_for() {
-        for bytes in [128 << 10, 1 << 20, 4 << 20, 32 << 20, 1 << 30] {
+        for bytes in [128 << 10, 1 << 20, 4 << 20, 32 << 20, 36 << 20, 1 << 30] {
             let memo = Memo::new(bytes);
+            assert!(
+                memo.0.known.shard_capacity() >= ROOM * memo.0.longest as u64,
+                "{bytes}"
+            );
             let longest = memo.0.longest;
             assert!(longest as u64 >= (bytes / 4).min(LONGEST), "{bytes}");
             let body = vec![b'x'; longest + 1];

@@ -165,3 +165,18 @@ fn tenants_behind_one_credential_do_not_find_each_others_bodies() {
         assert_eq!(sizes, times.map(|times| times * one), "{config}");
     }
 }
+
+#[test]
+fn a_tenant_of_one_header_is_not_taken_for_that_of_another() {
+    let config = "[cache]\nscope = 'header:a'\n[[rule]]\nname = 'b'\nmatch = { model = 'x' }\nscope = 'header:b'\n";
+    let house = House::new(config);
+    let sent: [&[(&str, &str)]; 3] = [&[("a", "b")], &[("b", "b")], &[("a", "b"), ("b", "")]];
+    let sizes = sent.map(|sent| {
+        house.ask(sent, BODIES[0]);
+        house.ask(sent, BODIES[0]);
+        house.remembered()
+    });
+    let one = sizes[0];
+    assert!(one > 0);
+    assert_eq!(sizes, [one, 2 * one, 3 * one]);
+}

@@ -344,9 +344,15 @@ impl Choice {
 impl<'a> Body<'a> {
     /// Reads an object; `None` if it is none or has not the shape that the API reference gives.
     fn read(json: &'a [u8]) -> Option<Self> {
-        // Serde takes an array for a struct written by position; of a text it need not ask every string whether it is one.
-        let text = str::from_utf8(json).ok().filter(|_| begins_object(json))?;
-        serde_json::from_str(text).ok()
+        // Serde takes an array for a struct written by position.
+        if !begins_object(json) {
+            return None;
+        }
+        // Of a text it need not ask every string whether it is one.
+        match str::from_utf8(json) {
+            Ok(text) => serde_json::from_str(text).ok(),
+            Err(_) => serde_json::from_slice(json).ok(),
+        }
     }
 }
 
