@@ -100,8 +100,7 @@ pub struct Recorded {
     pub record: Box<Record>,
 }
 
-/// The record of one call. It is counted when it is [over](Record::over), and written when it is dropped; by then, what was not
-/// noted has not happened.
+/// The record of one call. It is written when it is dropped; by then, what was not noted has not happened.
 #[derive(Debug)]
 pub struct Record {
     ledger: Ledger,
@@ -121,16 +120,6 @@ pub struct Record {
     first_byte: Option<Instant>,
     bytes: u64,
     complete: bool,
-    /// When it was counted, and what had gone wrong by then.
-    over: Option<Over>,
-}
-
-/// The end of a call.
-#[derive(Clone, Copy, Debug)]
-struct Over {
-    now: Instant,
-    date: SystemTime,
-    error: Option<&'static str>,
 }
 
 /// The layer.
@@ -235,7 +224,6 @@ impl Ledger {
             first_byte: None,
             bytes: 0,
             complete: false,
-            over: None,
         })
     }
 }
@@ -356,31 +344,6 @@ impl Record {
         }
     }
 
-    /// Returns whether the body ended as it should.
-    pub fn is_complete(&self) -> bool {
-        self.complete
-    }
-
-    /// Counts the call, which is over; its line may be written later.
-    pub fn over(&mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) -> Over {
-        if let Some(over) = self.over {
-            return over;
-        }
-        let over = Over {
-            now: Instant::now(),
-            date: clock::wall(),
-            error: self.error(),
-        };
-        self.over = Some(over);
-        self.count(over.now);
-        self.add_up(over.date);
-        over
-    }
-
     fn seen(&mut self, body: &Body) {
         match body {
             Body::Tape(reader) => {
@@ -488,7 +451,7 @@ impl Record {
         }
     }
 
-    fn write(&self, Over { now, date, error }: Over) {
+    fn write(&self, now: Instant, date: SystemTime) {
         let keyed = self.keyed.as_deref();
         let key = keyed.map(|keyed| keyed.slot.key.short());
         let caller = self.facts.caller.shown();
@@ -517,7 +480,7 @@ impl Record {
             upstream: served.and_then(|served| served.upstream.as_ref()?.to_str().ok()),
             retries: failed.map(|failed| failed.count),
             retry_reason: failed.map(|failed| failed.why),
-            error,
+            error: self.error(),
             input_tokens: self.usage.map(|usage| usage.input_tokens),
             output_tokens: self.usage.map(|usage| usage.output_tokens),
             bytes: self.bytes,
@@ -530,9 +493,11 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let over = self.end();
+        let (now, date) = (Instant::now(), clock::wall());
+        self.count(now);
+        self.add_up(date);
         if tracing::enabled!(tracing::Level::INFO) {
-            self.write(over);
+            self.write(now, date);
         }
     }
 }

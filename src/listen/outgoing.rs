@@ -25,7 +25,7 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Sends `body` on `line`; `record` is counted when it is over, and written when it has left.
+    /// Sends `body` on `line`; `record` is written when it is over.
     pub fn new(body: Body, mut record: Box<Record>, line: OnLine, way: Way) -> Self {
         if body.is_end_stream() {
             record.complete(&body);
@@ -140,16 +140,9 @@ impl HttpBody for Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        let Some(mut record) = self.record.take() else {
-            return;
-        };
-        let line = self.line.line();
-        let cut = line.is_cut() || self.way.is_stalled();
-        record.left(&self.body, cut);
-        // The client has still to get the last bytes: they need not wait for a line in the log.
-        if record.is_complete() && !matches!(self.way, Way::Stream(_)) {
-            record.over();
-            line.keep(record);
+        if let Some(record) = &mut self.record {
+            let cut = self.line.line().is_cut() || self.way.is_stalled();
+            record.left(&self.body, cut);
         }
     }
 }

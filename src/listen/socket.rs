@@ -15,7 +15,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -30,7 +30,6 @@ use tokio::{
 };
 
 use super::connections::Connected;
-use crate::ledger::Record;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -78,8 +77,6 @@ pub struct Line {
     is_reset: AtomicBool,
     /// Whether the answer under way goes up to the close, so that any early close would pass for its end.
     to_close: AtomicBool,
-    /// Of the last answer, which has not left yet.
-    kept: Mutex<Option<Box<Record>>>,
 }
 
 /// Counts one call on a connection.
@@ -127,17 +124,6 @@ impl Line {
     /// Notes that the answer under way goes up to the close: until it is whole, the connection ends by a reset.
     pub fn goes_to_close(&self) {
         self.to_close.store(true, Ordering::Release);
-    }
-
-    /// Has `record` written when its answer has left, or the connection is over; if everything has left already, at the next
-    /// flush.
-    pub fn keep(&self, record: Box<Record>) {
-        let before = self.kept().replace(record);
-        drop(before);
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Option<Box<Record>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns whether the connection was cut because its client does not read.
@@ -352,8 +338,6 @@ impl AsyncWrite for Socket {
         let flushed = ready!(Pin::new(&mut this.stream).poll_flush(cx));
         this.line.flushes.fetch_add(1, Ordering::Release);
         this.line.flushed.wake();
-        let left = this.line.kept().take();
-        drop(left);
         Poll::Ready(flushed)
     }
 

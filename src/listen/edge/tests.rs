@@ -27,7 +27,6 @@ use crate::{
     listen::{self, End, Terms, connections::Connections, socket::Deadlines},
     store::{
         generations::Generations, memory::Memory, proofs::Proofs, purge::Purger, tiered::Tiered,
-        totals::Day,
     },
 };
 
@@ -368,50 +367,4 @@ async fn what_panics_above_the_record_is_a_500_too() {
     let stack = tower::util::MapErr::new(stack, |never: Infallible| never);
     let answer = answered_by(stack).await;
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
-}
-
-/// Waits until `done`.
-async fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..10_000 {
-        if done() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    panic!("no {what}");
-}
-
-#[tokio::test]
-async fn a_call_is_counted_when_it_is_over_and_its_line_follows_the_last_byte_or_the_connections_end()
- {
-    listen_at_info();
-    for reads in [true, false] {
-        let lines = Lines::default();
-        let (log, _flush) = Log::start(&Config::default().log, false, lines.clone());
-        let ledger = Ledger::new(log, Metrics::new());
-        let answer = service_fn(|_: Call| async {
-            // More than the system holds for a client that does not read.
-            let body = Bytes::from(vec![b'x'; 64 << 20]);
-            Ok(saying(Body::Replay(Replay::new(body, None))))
-        });
-        let record = RecordLayer::new(ledger.clone());
-        let stack = record.layer(answer.map_future(in_its_time));
-        let running = Running::start(stack, async |_, _| {}).await;
-        let client = connect_and_ask(running.address, "Connection: close\r\n").await;
-        let today = Day::of(crate::ledger::clock::wall());
-        wait_for("call counted", || !ledger.totals().take(today).is_empty()).await;
-        // The log's thread writes what it has every 50 ms.
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        assert_eq!(lines.now(), [""; 0]);
-        if reads {
-            let answer = read_to_end(client).await;
-            assert!(answer.ends_with("xxx"));
-        } else {
-            drop(client);
-        }
-        wait_for("line", || lines.now().len() == 1).await;
-        assert!(!lines.now()[0].contains("error.kind"), "{:?}", lines.now());
-        running.stop().await;
-        assert_eq!(lines.now().len(), 1);
-    }
 }
