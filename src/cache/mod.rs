@@ -146,7 +146,13 @@ where
             Ok(answer) => Either::Left(ready(Ok(answer))),
             Err(miss) => {
                 let (cache, asked) = (self.clone(), keyed.clone());
-                Either::Right(Box::pin(cache.look_deeper(call, asked, case, miss)))
+                let deeper = self.looks_deeper(&call, &asked, &miss);
+                // Most calls that are not answered from memory are not answered from anywhere.
+                if !deeper && !miss.untold {
+                    return Either::Right(Box::pin(cache.go_on(call, asked, case, miss)));
+                }
+                let looking = cache.look_deeper(call, asked, case, miss, deeper);
+                Either::Right(Box::pin(looking))
             }
         }
     }
@@ -199,15 +205,16 @@ where
         hit.answer
     }
 
-    /// Looks behind the memory, has told anew what has to be, and goes on if nothing fits.
+    /// Looks behind the memory if it is to look `deeper`, has told anew what has to be, and goes on if nothing fits.
     async fn look_deeper(
         self,
         mut call: Call,
         asked: Arc<Keyed>,
         case: Case,
         mut miss: Miss,
+        deeper: bool,
     ) -> Result<Answer, Error> {
-        if self.looks_deeper(&call, &asked, &miss) {
+        if deeper {
             // Boxed, as is all that few calls wait for: a future is moved with the room for all that it may ever await.
             let began = Instant::now();
             let found = Box::pin(self.0.store.fetch(&asked.slot)).await;
@@ -282,7 +289,10 @@ where
         if leave == Leave::Proven {
             return match self.look_up(&call, &asked, case) {
                 Ok(answer) => Ok(answer),
-                Err(miss) => self.look_deeper(call, asked, case, miss).await,
+                Err(miss) => {
+                    let deeper = self.looks_deeper(&call, &asked, &miss);
+                    self.look_deeper(call, asked, case, miss, deeper).await
+                }
             };
         }
         call.alone = true;
@@ -296,48 +306,58 @@ where
         self.go_on(call, asked, case, miss).await
     }
 
-    /// Has the call answered below; what was passed over may still stand in.
-    async fn go_on(
+    /// Has the call answered below; what was passed over may still stand in. An `async fn` would keep what it is given twice.
+    fn go_on(
         self,
         mut call: Call,
         asked: Arc<Keyed>,
         case: Case,
         miss: Miss,
-    ) -> Result<Answer, Error> {
+    ) -> impl Future<Output = Result<Answer, Error>> + Send {
         let Miss {
             reason, old, turn, ..
         } = miss;
-        if call.plan.only_if_cached {
-            return Err(not_cached(reason));
-        }
-        let plan = call.plan.clone();
-        // A call that is to renew a proof asks the primary and nobody else: where that cannot say, the entry answers, and no
-        // key of the proxy's is to be spent on another answer. Nor is anybody to join who could have one.
-        if (call.alone || turn.is_some())
-            && let Some((entry, tier)) = &old
-            && look(&self.0.store, Some(entry.clone()), &asked, &plan, *tier).is_ok()
-        {
-            call.alone = true;
-            call.route = Arc::new(call.route.without_others());
-        }
-        call.passed_over = old.as_ref().map(|(entry, _)| entry.made.into_std());
-        let result = self.0.below.clone().oneshot(call).await;
-        let in_vain = reason == Reason::Unproven && said_nothing(&result);
-        if in_vain {
-            self.0.prover.in_vain(case);
-        }
-        drop(turn);
-        let has_failed = failed(&result);
-        if let Some(old) = old
+        let fixed = call.fixed.clone();
+        async move {
+            let plan = &fixed.plan;
+            if plan.only_if_cached {
+                return Err(not_cached(reason));
+            }
+            // A call that is to renew a proof asks the primary and nobody else: where that cannot say, the entry answers, and no
+            // key of the proxy's is to be spent on another answer. Nor is anybody to join who could have one.
+            if (call.alone || turn.is_some())
+                && let Some((entry, tier)) = &old
+                && look(&self.0.store, Some(entry.clone()), &asked, plan, *tier).is_ok()
+            {
+                call.alone = true;
+                call.route = Arc::new(call.route.without_others());
+            }
+            call.passed_over = old.as_ref().map(|(entry, _)| entry.made.into_std());
+            let result = self.0.below.clone().oneshot(call).await;
+            let in_vain = reason == Reason::Unproven && said_nothing(&result);
+            if in_vain {
+                self.0.prover.in_vain(case);
+            }
+            drop(turn);
+            let has_failed = failed(&result);
             // It was in hand all the while.
-            && !self.0.store.is_dead(&old.0)
-            && self.0.prover.holds(case, made(&old.0))
-            && let Some(answer) =
-                Box::pin(stand_in(&self.0.store, &old, &asked, &plan, has_failed, in_vain)).await
-        {
-            return Ok(answer);
+            if let Some(old) = old
+                && !self.0.store.is_dead(&old.0)
+                && self.0.prover.holds(case, made(&old.0))
+                && let Some(answer) = Box::pin(stand_in(
+                    &self.0.store,
+                    &old,
+                    &asked,
+                    plan,
+                    has_failed,
+                    in_vain,
+                ))
+                .await
+            {
+                return Ok(answer);
+            }
+            result.map(|answer| with_reason(answer, reason))
         }
-        result.map(|answer| with_reason(answer, reason))
     }
 }
 

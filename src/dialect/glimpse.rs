@@ -4,13 +4,13 @@
 //! can be told without knowing it, and without building a tree or descending: however deep a value nests, it is skipped
 //! in a loop, not by recursion.
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Deserializer, de::Error as _};
-use serde_json::{Error, value::RawValue};
+use serde_json::value::RawValue;
+
+use super::skim::{Malformed, Quoted, Skim, Span};
 
 /// What a JSON value looks like from outside.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Glimpse<'a> {
     /// `null`, `false`, `0`, `""`, `[]` or `{}`: what the official SDKs, too, take for "not there".
     #[default]
@@ -23,14 +23,10 @@ pub(crate) enum Glimpse<'a> {
     Nested,
 }
 
-/// A text as it is written, quotes and escapes included: to undo them takes longer than all the rest, and few ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Quoted<'a>(&'a str);
-
 impl Glimpse<'_> {
     /// Returns whether the value is there at all.
     pub(crate) fn is_there(&self) -> bool {
-        *self != Self::Nothing
+        !matches!(self, Self::Nothing)
     }
 
     /// Returns whether the value can be the substance of an answer: a text, or something made of parts.
@@ -40,104 +36,78 @@ impl Glimpse<'_> {
 }
 
 impl<'a> Glimpse<'a> {
-    /// Looks at a value; an error where it holds half a surrogate pair, which no text can.
-    fn of(json: &'a str) -> Result<Self, Error> {
-        let glimpse = match json.as_bytes() {
+    /// Looks at a value; an error where it is a text that holds half a surrogate pair, which no text can.
+    pub(crate) fn of(value: Span<'a>) -> Result<Self, Malformed> {
+        let glimpse = match value.json() {
             b"null" | b"false" | br#""""# => Self::Nothing,
             b"true" => Self::Mark,
-            [b'"', ..] => {
-                let quoted = Quoted(json);
-                if quoted.may_have_surrogates() {
-                    quoted.text()?;
-                }
-                Self::Text(quoted)
-            }
+            [b'"', ..] => Self::Text(value.quoted()?),
             [b'[' | b'{', inner @ .., _] if inner.trim_ascii().is_empty() => Self::Nothing,
             [b'[' | b'{', ..] => Self::Nested,
-            _ if json.parse().is_ok_and(|number: f64| number == 0.0) => Self::Nothing,
+            number if is_zero(number) => Self::Nothing,
             _ => Self::Mark,
         };
         Ok(glimpse)
     }
 }
 
-impl<'a> Quoted<'a> {
-    /// Returns the text itself, copied only where it has escapes.
-    pub(crate) fn text(self) -> Result<Cow<'a, str>, Error> {
-        let inner = self.0.get(1..self.0.len() - 1).unwrap_or_default();
-        if inner.contains('\\') {
-            serde_json::from_str(self.0).map(Cow::Owned)
-        } else {
-            Ok(Cow::Borrowed(inner))
-        }
-    }
-
-    /// Returns whether this text is `other`, which has no escapes.
-    pub(crate) fn is(self, other: &str) -> bool {
-        self.text().is_ok_and(|text| text == other)
-    }
-
-    fn may_have_surrogates(self) -> bool {
-        // All of them begin with this digit (RFC 8259 §7).
-        self.0.contains("\\ud") || self.0.contains("\\uD")
-    }
-}
-
 impl<'de: 'a, 'a> Deserialize<'de> for Glimpse<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;
-        Glimpse::of(raw.get()).map_err(D::Error::custom)
+        let value = Skim::new(raw.get().as_bytes()).value();
+        value
+            .and_then(Glimpse::of)
+            .map_err(|Malformed| D::Error::custom("half a surrogate pair"))
     }
+}
+
+/// Returns whether a number is zero, as far as a float can tell.
+fn is_zero(number: &[u8]) -> bool {
+    let number = str::from_utf8(number).ok();
+    number.and_then(|number| number.parse().ok()) == Some(0.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_glimpse_tells_nothing_marks_texts_and_what_is_made_of_parts_apart() {
-        let text = |text| Glimpse::Text(Quoted(text));
-        let table = [
-            ("null", Glimpse::Nothing),
-            ("false", Glimpse::Nothing),
-            ("0", Glimpse::Nothing),
-            ("-0.0", Glimpse::Nothing),
-            ("0E0", Glimpse::Nothing),
-            (r#""""#, Glimpse::Nothing),
-            (" [ ] ", Glimpse::Nothing),
-            ("{}", Glimpse::Nothing),
-            ("{ \n}", Glimpse::Nothing),
-            ("true", Glimpse::Mark),
-            ("-1", Glimpse::Mark),
-            ("18446744073709551615", Glimpse::Mark),
-            ("0.25", Glimpse::Mark),
-            ("1e400", Glimpse::Mark),
-            (r#"" ""#, text(r#"" ""#)),
-            (r#""a\nb""#, text(r#""a\nb""#)),
-            (r#""\ud83d\ude00""#, text(r#""\ud83d\ude00""#)),
-            (r#""\\ud83d""#, text(r#""\\ud83d""#)),
-            ("[null]", Glimpse::Nested),
-            (r#"{"":null}"#, Glimpse::Nested),
-        ];
-        for (json, expected) in table {
-            let glimpse: Glimpse<'_> = serde_json::from_str(json).expect(json);
-            assert_eq!(glimpse, expected, "{json}");
-        }
+    fn glimpse(json: &str) -> Glimpse<'_> {
+        serde_json::from_str(json).expect(json)
     }
 
     #[test]
-    fn a_text_is_copied_only_where_it_has_escapes() {
-        let table = [
-            (r#""plain""#, "plain", true),
-            (r#""a\nb""#, "a\nb", false),
-            (r#""\ud83d\ude00""#, "\u{1f600}", false),
-            (r#""\uD83D\uDE00""#, "\u{1f600}", false),
-            (r#""\\ud83d\\""#, "\\ud83d\\", false),
+    fn a_glimpse_tells_nothing_marks_texts_and_what_is_made_of_parts_apart() {
+        let nothing = [
+            "null", "false", "0", "-0.0", "0E0", "1e-400", r#""""#, " [ ] ", "{}", "{ \n}",
         ];
-        for (json, expected, is_borrowed) in table {
-            let text = Quoted(json).text().expect(json);
-            assert_eq!(text, expected);
-            assert_eq!(matches!(text, Cow::Borrowed(_)), is_borrowed, "{json}");
+        for json in nothing {
+            let glimpse = glimpse(json);
+            assert!(matches!(glimpse, Glimpse::Nothing), "{json}");
+            assert!(!glimpse.is_there() && !glimpse.is_substance(), "{json}");
+        }
+        for json in ["true", "-1", "18446744073709551615", "0.25", "1e400"] {
+            let glimpse = glimpse(json);
+            assert!(matches!(glimpse, Glimpse::Mark), "{json}");
+            assert!(glimpse.is_there() && !glimpse.is_substance(), "{json}");
+        }
+        for json in ["[null]", r#"{"":null}"#, r#"["\ud83d"]"#] {
+            let glimpse = glimpse(json);
+            assert!(matches!(glimpse, Glimpse::Nested), "{json}");
+            assert!(glimpse.is_there() && glimpse.is_substance(), "{json}");
+        }
+        let texts = [
+            (r#"" ""#, " "),
+            (r#""a\nb""#, "a\nb"),
+            (r#""\ud83d\ude00""#, "\u{1f600}"),
+            (r#""\\ud83d""#, "\\ud83d"),
+        ];
+        for (json, expected) in texts {
+            let glimpse = glimpse(json);
+            assert!(glimpse.is_there() && glimpse.is_substance(), "{json}");
+            assert!(
+                matches!(glimpse, Glimpse::Text(text) if text.is(expected)),
+                "{json}"
+            );
         }
     }
 
@@ -151,7 +121,6 @@ mod tests {
     #[test]
     fn depth_is_skipped_without_recursion() {
         let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
-        let glimpse: Glimpse<'_> = serde_json::from_str(&deep).expect("an array");
-        assert_eq!(glimpse, Glimpse::Nested);
+        assert!(matches!(glimpse(&deep), Glimpse::Nested));
     }
 }

@@ -7,6 +7,8 @@ pub mod chat;
 pub mod envelope;
 mod glimpse;
 pub mod opening;
+mod skim;
+pub(crate) mod special;
 pub mod sse;
 pub mod usage;
 

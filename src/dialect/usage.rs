@@ -3,7 +3,7 @@
 //! # Scope
 //! Exact or absent: nothing is counted, estimated or completed here, and a `usage` that cannot be read is none.
 
-use serde::Deserialize;
+use super::skim::{Malformed, Members, Skim};
 
 /// The tokens of one answer, as its upstream counted them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,27 +14,53 @@ pub struct Usage {
     pub output_tokens: u64,
 }
 
-/// The members of a chat completion's `usage` that are read (API reference, "The chat completion object").
-#[derive(Deserialize)]
-struct Chat {
-    prompt_tokens: u64,
-    completion_tokens: u64,
-}
-
 impl Usage {
-    /// Reads the `usage` object of a chat completion or of a chunk of one; `None` unless both counts are there.
-    pub fn of_chat(json: &str) -> Option<Self> {
-        let counts: Chat = serde_json::from_str(json).ok()?;
-        Some(Self {
-            input_tokens: counts.prompt_tokens,
-            output_tokens: counts.completion_tokens,
-        })
+    /// Reads the `usage` of a chat completion or of a chunk of one; `None` unless both counts are there. An error only where it
+    /// is no JSON, or not UTF-8.
+    pub(crate) fn read(skim: &mut Skim<'_>) -> Result<Option<Self>, Malformed> {
+        let mut ahead = skim.clone();
+        if let Ok(usage) = Self::counts(&mut ahead)
+            && ahead.is_text_since(skim)
+        {
+            *skim = ahead;
+            return Ok(usage);
+        }
+        // No object, or one with a member that comes twice or cannot be read.
+        skim.value().map(|_| None)
+    }
+
+    /// Reads both counts (API reference, "The chat completion object").
+    fn counts(skim: &mut Skim<'_>) -> Result<Option<Self>, Malformed> {
+        skim.object()?;
+        let mut members = Members::of(&["prompt_tokens", "completion_tokens"]);
+        let (mut input, mut output) = (None, None);
+        while let Some(name) = members.next(skim)? {
+            let count = skim.value()?.count();
+            match name {
+                "prompt_tokens" => input = count,
+                _ => output = count,
+            }
+        }
+        Ok(input.zip(output).map(Self::of))
+    }
+
+    fn of((input_tokens, output_tokens): (u64, u64)) -> Self {
+        Self {
+            input_tokens,
+            output_tokens,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(json: &str) -> Result<Option<Usage>, Malformed> {
+        let mut skim = Skim::new(json.as_bytes());
+        let usage = Usage::read(&mut skim)?;
+        skim.end().map(|()| usage)
+    }
 
     #[test]
     fn usage_is_exact_or_absent() {
@@ -75,13 +101,50 @@ mod tests {
                 None,
                 "said twice",
             ),
+            (
+                r#"{"prompt_tokens":1e2,"completion_tokens":1}"#,
+                None,
+                "a float by its spelling",
+            ),
+            (
+                r#"{"prompt_tokens":-0,"completion_tokens":1}"#,
+                None,
+                "a float, too",
+            ),
+            (
+                r#"{"prompt_tokens":18446744073709551616,"completion_tokens":1}"#,
+                None,
+                "beyond 2^64",
+            ),
+            (
+                r#"{"\u0070rompt_tokens":9,"x":["\ud800"],"completion_tokens":12}"#,
+                Some((9, 12)),
+                "another spelling, and a stranger",
+            ),
+            (
+                r#"{"prompt_tokens":9,"completion_tokens":12,"\ud800":0}"#,
+                None,
+                "a name that is no text",
+            ),
+            ("[9,12]", None, "by position"),
             ("{}", None, "empty"),
             ("null", None, "null"),
-            ("", None, "nothing"),
+            ("7", None, "of another shape"),
+            ("\"[9,12]\"", None, "a text"),
         ];
         for (json, expected, why) in table {
-            let usage = Usage::of_chat(json).map(|usage| (usage.input_tokens, usage.output_tokens));
-            assert_eq!(usage, expected, "{why}");
+            let usage = expected.map(Usage::of);
+            assert_eq!(read(json), Ok(usage), "{why}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_more_than_absent() {
+        for json in ["", "{", "{\"prompt_tokens\":01}", "nul", "{} {}"] {
+            assert_eq!(read(json), Err(Malformed), "{json}");
+        }
+        for json in [&b"{\"x\":\"\xff\"}"[..], b"{\"\xff\":1}", b"[\"\xff\"]"] {
+            assert_eq!(Usage::read(&mut Skim::new(json)), Err(Malformed));
         }
     }
 }

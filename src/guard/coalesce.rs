@@ -51,7 +51,7 @@ use crate::{
         tape::{Keep, Reader, Recording, Sent, Source, Tape, Tapes},
         verdict::{NotStored, Reason, Served, Verdict},
     },
-    call::{Call, Slot, key::Key, plan::Plan},
+    call::{Call, Keyed, Slot, key::Key, plan::Plan},
     dialect::{Listener, chat::form::Form},
     error::{Error, Kind},
     store::{
@@ -397,10 +397,7 @@ where
         let inner = self.inner.clone();
         match call.keyed.clone() {
             Err(_) => Box::pin(inner.oneshot(call)),
-            Ok(keyed) => {
-                let ticket = Ticket::of(&call, keyed);
-                Box::pin(fly(self.flights.clone(), inner, call, ticket))
-            }
+            Ok(keyed) => Box::pin(fly(self.flights.clone(), inner, call, keyed)),
         }
     }
 }
@@ -438,47 +435,59 @@ impl<S> Clone for Ready<S> {
     }
 }
 
-async fn fly<S>(flights: Flights, inner: S, call: Call, mut ticket: Ticket) -> Result<Answer, Error>
+/// Has a call answered by a flight of others, or its own. An `async fn` would keep what it is given twice.
+fn fly<S>(
+    flights: Flights,
+    inner: S,
+    call: Call,
+    keyed: Arc<Keyed>,
+) -> impl Future<Output = Result<Answer, Error>> + Send
 where
     S: Service<Call, Response = Answer, Error = Error> + Send + 'static,
     S::Future: Send,
 {
-    let key = ticket.keyed.slot.key;
-    let store = &flights.0.store;
-    let fleet = flights.0.fleet.as_ref();
-    let (spent, mut asks) = (call.spent, fleet.is_some());
+    let mut ticket = Ticket::of(&call, keyed);
+    let (spent, mut asks) = (call.spent, flights.0.fleet.is_some());
     let ready = Ready::new(inner, call, ticket.sent.clone());
-    loop {
-        let part = flights.take_part(&mut ticket, |ticket, hold| {
-            let errand = asks.then(|| Errand::of(ticket, flights.0.fits, spent));
-            source(flights.clone(), ready.clone(), errand.flatten(), hold)
-        });
-        match part {
-            Part::Leads(mut reader) => match reader.head().await {
-                Ok(head) => return Ok(led(&head, reader, &ticket)),
-                // It has come another way. If it is gone again by now, the call goes without asking once more.
-                Err(_) if !ready.has_gone() => asks = false,
-                Err(error) => return Err(error),
-            },
-            Part::Follows(reader, flight) => {
-                match follow::follow(reader, &flight, &ticket, store).await {
-                    Ok(Some(answer)) => return Ok(answer),
-                    Ok(None) => ticket.apart.push(flight.number),
-                    // The leader's own misfortune; nothing was sent to this client yet.
-                    Err(error) if error.kind() == Kind::Internal => {}
+    async move {
+        let key = ticket.keyed.slot.key;
+        let store = &flights.0.store;
+        loop {
+            let part = flights.take_part(&mut ticket, |ticket, hold| {
+                let errand = asks.then(|| Errand::of(ticket, flights.0.fits, spent));
+                let errand = errand.flatten().map(Box::new);
+                source(flights.clone(), ready.clone(), errand, hold)
+            });
+            match part {
+                Part::Leads(mut reader) => match reader.head().await {
+                    Ok(head) => return Ok(led(&head, reader, &ticket)),
+                    // It has come another way. If it is gone again by now, the call goes without asking once more.
+                    Err(_) if !ready.has_gone() => asks = false,
                     Err(error) => return Err(error),
+                },
+                Part::Follows(reader, flight) => {
+                    // Boxed, as is all that few calls wait for.
+                    match Box::pin(follow::follow(reader, &flight, &ticket, store)).await {
+                        Ok(Some(answer)) => return Ok(answer),
+                        Ok(None) => ticket.apart.push(flight.number),
+                        // The leader's own misfortune; nothing was sent to this client yet.
+                        Err(error) if error.kind() == Kind::Internal => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Part::Landed(entry) => {
+                    match Box::pin(landed(store, &entry, ticket.form(), key)).await {
+                        Ok(answer) => return Ok(answer),
+                        Err(_) => ticket.passed_over = Some(entry.made.into_std()),
+                    }
                 }
             }
-            Part::Landed(entry) => match landed(store, &entry, ticket.form(), key).await {
-                Ok(answer) => return Ok(answer),
-                Err(_) => ticket.passed_over = Some(entry.made.into_std()),
-            },
         }
     }
 }
 
 /// Starts the upstream call of a flight, unless another replica's brings the answer.
-fn source<S>(flights: Flights, ready: Ready<S>, errand: Option<Errand>, hold: Hold) -> Source
+fn source<S>(flights: Flights, ready: Ready<S>, errand: Option<Box<Errand>>, hold: Hold) -> Source
 where
     S: Service<Call, Response = Answer, Error = Error> + Send + 'static,
     S::Future: Send,
@@ -492,7 +501,7 @@ where
             ..
         } = &*flights.0;
         if let (Some(fleet), Some(errand)) = (fleet, &errand) {
-            match fleet.ask(errand, store).await {
+            match Box::pin(fleet.ask(errand, store)).await {
                 Leave::Go(lease) => hold.keep(lease),
                 Leave::Landed => return Ok(None),
             }

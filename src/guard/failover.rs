@@ -15,6 +15,7 @@
 use std::{
     fmt,
     future::Future,
+    ops::ControlFlow,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -138,34 +139,50 @@ impl<S> Inner<S>
 where
     S: Service<Call, Response = Answer, Error = Error> + Clone,
 {
-    /// Makes tries until one is what the client gets. What is awaited for a second one stands in boxes of its own: a future
-    /// is moved with the room for all that it may ever await, and almost every call needs the first try alone.
-    async fn run(self: Arc<Self>, mut call: Call) -> Result<Answer, Error> {
+    /// Makes tries until one is what the client gets. A future is moved with the room for all that it may ever await, and almost every
+    /// call needs the first try alone: so what is awaited for a second one stands in a box of its own, and this is no `async fn`, which
+    /// would keep the call twice.
+    fn run(self: Arc<Self>, mut call: Call) -> impl Future<Output = Result<Answer, Error>> {
         self.budget().earn();
         let mut course = Course::new(Instant::now());
         call.since = Some(course.began.into_std());
-        loop {
-            let spare = self.spare(&call, &course);
-            let looks = spare
-                .as_ref()
-                .is_some_and(|spare| self.looks(spare, &course));
-            let failed = match self.attempt(call, looks).await {
-                Tried::Over(result) => return result.map(|answer| course.end(answer)),
-                Tried::Failed(failed) => failed,
-            };
-            course.note(&failed);
-            let next = spare.map(|spare| (self.next(&spare, &mut course), spare));
-            let Some((Some((at, wait)), mut following)) = next else {
-                return course.give_up(failed);
-            };
-            Box::pin(course.keep(failed)).await;
-            course.let_go(at);
-            if !wait.is_zero() {
-                sleep(wait).await;
+        async move {
+            loop {
+                let spare = self.spare(&call, &course);
+                let looks = spare
+                    .as_ref()
+                    .is_some_and(|spare| self.looks(spare, &course));
+                let failed = match self.attempt(call, looks).await {
+                    Tried::Over(result) => return result.map(|answer| course.end(answer)),
+                    Tried::Failed(failed) => failed,
+                };
+                match Box::pin(self.onward(failed, spare, &mut course)).await {
+                    ControlFlow::Continue(following) => call = following,
+                    ControlFlow::Break(failed) => return course.give_up(failed),
+                }
             }
-            following.at = at;
-            call = following;
         }
+    }
+
+    /// Returns the call for another try, once it is time for that; without one the failure is the last.
+    async fn onward(
+        &self,
+        failed: Failed,
+        spare: Option<Call>,
+        course: &mut Course,
+    ) -> ControlFlow<Failed, Call> {
+        course.note(&failed);
+        let next = spare.map(|spare| (self.next(&spare, course), spare));
+        let Some((Some((at, wait)), mut following)) = next else {
+            return ControlFlow::Break(failed);
+        };
+        course.keep(failed).await;
+        course.let_go(at);
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+        following.at = at;
+        ControlFlow::Continue(following)
     }
 
     /// Returns the call once more, if there may be another try.
@@ -176,37 +193,39 @@ where
     }
 
     /// Makes one try, at the candidate that the call is on its way to.
-    async fn attempt(&self, call: Call, looks: bool) -> Tried {
-        let (id, at) = (call.id.clone(), call.at);
+    fn attempt(&self, call: Call, looks: bool) -> impl Future<Output = Tried> {
+        let (fixed, at) = (call.fixed.clone(), call.at);
         let callers = call.candidate().is_some_and(|to| at == 0 || !to.own_key);
         let upstream = call.candidate().map(|candidate| candidate.upstream);
         let way = upstream.and_then(|upstream| Some((upstream, self.ways.get(upstream)?)));
-        let Some((upstream, way)) = way else {
-            let message = "the call has no upstream to go to";
-            return Tried::Over(Err(Error::new(Kind::Internal, message)));
-        };
-        let result = way.inner.clone().oneshot(call).await;
-        let tried = match self.judge(result, at, callers, looks) {
-            Judged::Known(tried) => tried,
-            Judged::Looks(answer) => Box::pin(looked(answer, at, callers)).await,
-        };
-        match &tried {
-            Tried::Over(result) => {
-                if result.is_ok() {
-                    self.options.tally.tried(upstream, None);
+        let answering = way.map(|(_, way)| way.inner.clone().oneshot(call));
+        async move {
+            let (Some((upstream, way)), Some(answering)) = (way, answering) else {
+                let message = "the call has no upstream to go to";
+                return Tried::Over(Err(Error::new(Kind::Internal, message)));
+            };
+            let tried = match self.judge(answering.await, at, callers, looks) {
+                Judged::Known(tried) => tried,
+                Judged::Looks(answer) => Box::pin(looked(answer, at, callers)).await,
+            };
+            match &tried {
+                Tried::Over(result) => {
+                    if result.is_ok() {
+                        self.options.tally.tried(upstream, None);
+                    }
+                }
+                Tried::Failed(failed) => {
+                    let failure = failed.standing.failure;
+                    self.options.tally.tried(upstream, Some(failure));
+                    let error = failed.result.as_ref().err().map(tracing::field::display);
+                    tracing::debug!(
+                        call.id = ?fixed.id, upstream = way.name, reason = failure.as_str(), error,
+                        "try failed"
+                    );
                 }
             }
-            Tried::Failed(failed) => {
-                let failure = failed.standing.failure;
-                self.options.tally.tried(upstream, Some(failure));
-                let error = failed.result.as_ref().err().map(tracing::field::display);
-                tracing::debug!(
-                    call.id = ?id, upstream = way.name, reason = failure.as_str(), error,
-                    "try failed"
-                );
-            }
+            tried
         }
-        tried
     }
 
     fn judge(

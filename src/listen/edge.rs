@@ -164,7 +164,8 @@ impl<S: Answering> Inner<S> {
         }
         let facts = Arc::new(self.facts(head, started));
         if facts.target.path().starts_with("/_refrain/") {
-            return self.own(head, body, facts, foreign, line).await;
+            // In a box, so that calls do without the room for it.
+            return Box::pin(self.own(head, body, facts, foreign, line)).await;
         }
         let answering = AssertUnwindSafe(self.answer(head, body, &facts, foreign));
         let recorded = if let Ok(recorded) = answering.catch_unwind().await {

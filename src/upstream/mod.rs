@@ -109,51 +109,54 @@ impl Service<Call> for Upstream {
 }
 
 impl Inner {
-    async fn send(self: Arc<Self>, mut call: Call) -> Result<Answer, Error> {
+    /// Makes a call. An `async fn` would keep it twice.
+    fn send(self: Arc<Self>, mut call: Call) -> impl Future<Output = Result<Answer, Error>> + Send {
         let started = call.since.map_or_else(Instant::now, Instant::from_std);
-        let rule = call.rule.as_ref().map(|rule| rule.timeouts);
-        let timeouts = rule.unwrap_or_default().over(self.config.timeouts);
-        let now = Instant::now();
-        let total = timeouts.total;
-        let deadline = total.map(|total| Deadline::new(started, total, now));
-        if deadline.is_some_and(|deadline| deadline.is_over(now)) {
-            return Err(self.too_late());
-        }
-        let unkeyed = call.keyed.as_ref().err().copied();
-        let upgrade = call.upgrade;
-        let with_own_key = self.credential.is_own(&call.method);
-        let asked = self.asked(&call);
-        let client = if upgrade {
-            &self.switching
-        } else {
-            &self.client
-        };
-        let repeatable = call.is_repeatable() && call.payload.is_whole();
-        let progress = Progress::default();
-        let request = self.request(&mut call, &progress)?;
-        let exchange = self.exchange(client, request, &progress, timeouts, deadline);
-        let response = match exchange.await {
-            Err(lost) if lost.died_idle && repeatable => {
-                let request = self.request(&mut call, &progress)?;
-                let again = self.exchange(client, request, &progress, timeouts, deadline);
-                // In a box of its own, so that the many calls that do without have no room for it to move.
-                Box::pin(again).await
+        async move {
+            let rule = call.rule.as_ref().map(|rule| rule.timeouts);
+            let timeouts = rule.unwrap_or_default().over(self.config.timeouts);
+            let now = Instant::now();
+            let total = timeouts.total;
+            let deadline = total.map(|total| Deadline::new(started, total, now));
+            if deadline.is_some_and(|deadline| deadline.is_over(now)) {
+                return Err(self.too_late());
             }
-            response => response,
-        };
-        let response = response.map_err(|lost| lost.error)?;
-        if with_own_key {
-            self.refusals.note(response.status(), &self.config.name);
+            let unkeyed = call.keyed.as_ref().err().copied();
+            let upgrade = call.upgrade;
+            let with_own_key = self.credential.is_own(&call.method);
+            let asked = self.asked(&call);
+            let client = if upgrade {
+                &self.switching
+            } else {
+                &self.client
+            };
+            let repeatable = call.is_repeatable() && call.payload.is_whole();
+            let progress = Progress::default();
+            let request = self.request(&mut call, &progress)?;
+            let exchange = self.exchange(client, request, &progress, timeouts, deadline);
+            let response = match exchange.await {
+                Err(lost) if lost.died_idle && repeatable => {
+                    let request = self.request(&mut call, &progress)?;
+                    let again = self.exchange(client, request, &progress, timeouts, deadline);
+                    // In a box of its own, so that the many calls that do without have no room for it to move.
+                    Box::pin(again).await
+                }
+                response => response,
+            };
+            let response = response.map_err(|lost| lost.error)?;
+            if with_own_key {
+                self.refusals.note(response.status(), &self.config.name);
+            }
+            let timing = Arc::new(Timing::default());
+            timing.note(started.elapsed());
+            let content = |body: Incoming| {
+                let (idle, held) = (timeouts.idle, progress.client());
+                Flow::new(body, idle, deadline, held, started, timing.clone()).boxed_unsync()
+            };
+            let mut answer = self.answer(response, content, unkeyed, upgrade, timing.clone());
+            answer.head.asked = asked;
+            Ok(answer)
         }
-        let timing = Arc::new(Timing::default());
-        timing.note(started.elapsed());
-        let content = |body: Incoming| {
-            let (idle, held) = (timeouts.idle, progress.client());
-            Flow::new(body, idle, deadline, held, started, timing.clone()).boxed_unsync()
-        };
-        let mut answer = self.answer(response, content, unkeyed, upgrade, timing.clone());
-        answer.head.asked = asked;
-        Ok(answer)
     }
 
     /// Returns whose answer it will be to `call`, and to what.
@@ -176,30 +179,33 @@ impl Inner {
                 || names().any(|name| counts(name) && !headers::is_harmless(name.as_str())))
     }
 
-    /// Sends a request and waits for the head of its answer.
-    async fn exchange(
-        &self,
+    /// Sends a request and waits for the head of its answer. The request is handed over before, so that the future has no room for it.
+    fn exchange<'a>(
+        &'a self,
         client: &HttpClient,
         mut request: Request<Content>,
-        progress: &Progress,
+        progress: &'a Progress,
         timeouts: Timeouts,
         deadline: Option<Deadline>,
-    ) -> Result<Response<Incoming>, Lost> {
+    ) -> impl Future<Output = Result<Response<Incoming>, Lost>> + Send + 'a {
         let connection = timeouts
             .connect
             .filter(|_| timeouts.connect != self.connect)
             .map(|limit| (limit, capture_connection(&mut request)));
-        let mut head = pin!(client.request(request));
-        if let Some((limit, connection)) = connection
-            && let Some(early) = Box::pin(connected(head.as_mut(), connection, limit, deadline))
-                .await
-                .map_err(|timer| self.not_connected(timer))?
-        {
-            return early.map_err(|error| self.lost(error));
-        }
-        match first_byte(head, progress, timeouts, deadline).await {
-            Ok(response) => response.map_err(|error| self.lost(error)),
-            Err(error) => Err(self.timed_out(&error).into()),
+        let head = client.request(request);
+        async move {
+            let mut head = pin!(head);
+            if let Some((limit, connection)) = connection
+                && let Some(early) = Box::pin(connected(head.as_mut(), connection, limit, deadline))
+                    .await
+                    .map_err(|timer| self.not_connected(timer))?
+            {
+                return early.map_err(|error| self.lost(error));
+            }
+            match first_byte(head, progress, timeouts.first_byte, deadline).await {
+                Ok(response) => response.map_err(|error| self.lost(error)),
+                Err(error) => Err(self.timed_out(&error).into()),
+            }
         }
     }
 
@@ -414,20 +420,19 @@ async fn connected<F: Future>(
 /// Waits for the head of an answer. The first-byte timer starts anew with every piece of the request that is sent, and does
 /// not run while the client owes one: neither a long nor a stalled upload is taken for a slow upstream.
 async fn first_byte<F: Future>(
-    head: F,
+    mut head: Pin<&mut F>,
     progress: &Progress,
-    timeouts: Timeouts,
+    limit: Option<Duration>,
     deadline: Option<Deadline>,
 ) -> Result<F::Output, Elapsed> {
-    tokio::pin!(head);
     loop {
-        let patience = timeouts.first_byte.map(|limit| progress.last() + limit);
+        let patience = limit.map(|limit| progress.last() + limit);
         let stop = deadline.map(|deadline| deadline.at);
         let until = [patience, stop].into_iter().flatten().min();
         let Some(until) = until else {
             return Ok(head.await);
         };
-        if let Ok(answer) = tokio::time::timeout_at(until, &mut head).await {
+        if let Ok(answer) = tokio::time::timeout_at(until, head.as_mut()).await {
             return Ok(answer);
         }
         let now = Instant::now();
@@ -439,7 +444,7 @@ async fn first_byte<F: Future>(
                 over: Some(deadline),
             });
         }
-        if let Some(limit) = timeouts.first_byte
+        if let Some(limit) = limit
             && now >= progress.last() + limit
         {
             return Err(Elapsed {

@@ -75,7 +75,8 @@ async fn never_answered(progress: &Progress, timeouts: Timeouts) -> Elapsed {
     let now = Instant::now();
     let deadline = timeouts.total;
     let deadline = deadline.map(|total| Deadline::new(now, total, now));
-    let waiting = first_byte(pending::<()>(), progress, timeouts, deadline);
+    let mut never = pin!(pending::<()>());
+    let waiting = first_byte(never.as_mut(), progress, timeouts.first_byte, deadline);
     waiting.await.unwrap_err()
 }
 

@@ -309,7 +309,7 @@ async fn a_process_killed_at_any_moment_serves_nothing_that_is_damaged_or_anothe
     for _ in 0..kills {
         let victim = load(&proxy, dice.below(1 << 20));
         // Some answers later, wherever the writer then is.
-        let calls = 1 + dice.below(60);
+        let calls = 1 + dice.below(PROMPTS);
         up.arrived(up.count() + calls).await;
         proxy.kill().await;
         victim.abort();
@@ -350,7 +350,8 @@ fn load(proxy: &Proxy, offset: usize) -> tokio::task::JoinHandle<()> {
     })
 }
 
-const PROMPTS: usize = 60;
+/// So many that the writer has full batches, and is not always gathering when it is killed.
+const PROMPTS: usize = 200;
 
 /// Random numbers that can be had again (`SplitMix64`).
 struct Dice {

@@ -11,6 +11,8 @@
 
 use std::cmp::Ordering;
 
+use crate::dialect::special::splat;
+
 use super::{Unkeyed, text};
 
 /// The members of open objects and the objects to be rewritten.
@@ -286,7 +288,7 @@ fn prefix(name: &[u8]) -> u64 {
         Some(head) => u64::from_be_bytes(*head),
         None => pack(name.iter().copied()),
     };
-    if word & text::splat(0x80) == 0 {
+    if word & splat(0x80) == 0 {
         lower(word)
     } else {
         pack(folded(name).take(8))
@@ -303,9 +305,9 @@ fn pack(bytes: impl Iterator<Item = u8>) -> u64 {
 
 /// Turns eight ASCII characters to lower case.
 fn lower(word: u64) -> u64 {
-    let from_a = word + text::splat(0x80 - b'A');
-    let past_z = word + text::splat(0x7F - b'Z');
-    word | (from_a & !past_z & text::splat(0x80)) >> 2
+    let from_a = word + splat(0x80 - b'A');
+    let past_z = word + splat(0x7F - b'Z');
+    word | (from_a & !past_z & splat(0x80)) >> 2
 }
 
 fn folded(mut name: &[u8]) -> impl Iterator<Item = u8> {

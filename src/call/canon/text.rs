@@ -4,6 +4,8 @@
 //! Undoes escapes (RFC 8259 §7) and nothing else: no normalisation, no folding, no trimming. Refuses control characters
 //! and halves of surrogate pairs.
 
+use crate::dialect::special::{is_plain, specials};
+
 use super::Unkeyed;
 
 /// What a canonical string starts with.
@@ -107,24 +109,6 @@ fn copy_plain<'a>(mut rest: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
         rest = tail;
     }
     rest
-}
-
-/// Returns whether no byte is special; without an early return, so that it compiles to vector instructions.
-fn is_plain(block: &[u8; 16]) -> bool {
-    let special =
-        |byte: u8| u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\');
-    block.iter().fold(0, |seen, &byte| seen | special(byte)) == 0
-}
-
-/// Sets the high bit of each special byte. The lowest one set is exact, bytes above it may be marked by a borrow.
-fn specials(word: u64) -> u64 {
-    let below = |word: u64, byte: u8| word.wrapping_sub(splat(byte)) & !word & splat(0x80);
-    below(word, 0x20) | below(word ^ splat(b'"'), 1) | below(word ^ splat(b'\\'), 1)
-}
-
-/// Returns a word of eight equal bytes.
-pub(super) const fn splat(byte: u8) -> u64 {
-    u64::from_ne_bytes([byte; 8])
 }
 
 #[cfg(test)]

@@ -8,19 +8,18 @@
 //! It observes: no byte is altered, nothing fails, and whether an answer is *stored* is decided elsewhere. What cannot be
 //! read for certain makes the outcome unreadable, and what says nothing certain (`usage`, `model`) is absent.
 
-use std::{borrow::Cow, collections::BTreeSet, fmt};
+mod body;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
-use serde_json::value::RawValue;
+use std::collections::BTreeSet;
 
 use crate::dialect::{
     glimpse::Glimpse,
+    skim::{Quoted, Span, is_json},
     sse::{Event, Events},
     usage::Usage,
 };
+
+use self::body::{Body, MAX_CHOICES, Said, Words};
 
 /// What an answer was, once it is over.
 #[expect(
@@ -85,59 +84,16 @@ struct Choice {
     content: String,
 }
 
-/// A completion or a chunk of one, as far as it is read.
-#[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    error: Option<Glimpse<'a>>,
-    #[serde(borrow)]
-    choices: Option<Choices<'a>>,
-}
-
-/// The array `choices`, of at most [`MAX_CHOICES`]: many small ones would take far more memory than their bytes.
-struct Choices<'a>(Vec<Said<'a>>);
-
-/// A member of `choices`.
-#[derive(Deserialize)]
-struct Said<'a> {
-    index: Option<usize>,
-    #[serde(borrow)]
-    finish_reason: Option<Text<'a>>,
-    #[serde(borrow)]
-    error: Option<Glimpse<'a>>,
-    /// What a chunk adds.
-    #[serde(borrow)]
-    delta: Option<Words<'a>>,
-    /// What a plain answer says. Some servers repeat it in every chunk of a stream, beside the delta.
-    #[serde(borrow)]
-    message: Option<Words<'a>>,
-}
-
-/// A `delta` or a `message`.
-#[derive(Default)]
-struct Words<'a> {
-    content: Glimpse<'a>,
-    spoke: bool,
-    called: bool,
-}
-
-/// A string; borrowed where it has no escapes, which serde does for a `Cow` but not for an `Option` of one.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
 impl Outcome {
     /// Reads a plain answer, whole.
     pub fn of_whole(body: &[u8], wants_json: bool) -> Self {
         let mut reading = Reading::new(wants_json, body.len());
         let Some(choices) = reading.body(body) else {
-            return reading.into_outcome(is_object(body));
+            // An object to its last byte has ended, whatever its shape.
+            return reading.into_outcome(begins_object(body) && is_json(body));
         };
-        for (position, said) in choices.into_iter().enumerate() {
-            reading.said(position, said.message, said.finish_reason, said.error);
+        for (position, said) in choices.iter().enumerate() {
+            reading.said(position, said, &said.message);
         }
         reading.into_outcome(true)
     }
@@ -215,51 +171,37 @@ impl Reading {
             self.error = true;
             return;
         }
-        for said in self.body(event.data).into_iter().flatten() {
-            self.said(
-                said.index.unwrap_or(0),
-                said.delta,
-                said.finish_reason,
-                said.error,
-            );
+        for said in self.body(event.data).iter().flatten() {
+            self.said(said.index, said, &said.delta);
         }
     }
 
     /// Reads what `json` says at its top and returns its choices; `None` if it cannot be read.
     fn body<'a>(&mut self, json: &'a [u8]) -> Option<Vec<Said<'a>>> {
-        let Some(body) = Body::read(json) else {
+        let Ok(body) = Body::read(json) else {
             self.readable = false;
             return None;
         };
-        self.error |= body.error.is_some_and(|error| error.is_there());
+        self.error |= body.error.is_there();
         if let Some(usage) = body.usage {
-            self.usage = Usage::of_chat(usage.get());
+            self.usage = usage.ok();
         }
         if self.model.is_none() {
             self.model = body.model.and_then(name_of);
         }
-        Some(
-            body.choices
-                .map_or_else(Vec::new, |Choices(choices)| choices),
-        )
+        Some(body.choices)
     }
 
-    fn said(
-        &mut self,
-        index: usize,
-        words: Option<Words<'_>>,
-        finish: Option<Text<'_>>,
-        error: Option<Glimpse<'_>>,
-    ) {
-        self.error |= error.is_some_and(|error| error.is_there());
+    /// Reads a choice, which has this `index` and these `words`.
+    fn said(&mut self, index: usize, said: &Said<'_>, words: &Words<'_>) {
+        self.error |= said.error.is_there();
         let Some(choice) = Choice::of(&mut self.choices, index) else {
             self.readable = false;
             return;
         };
-        if let Some(Text(reason)) = finish {
+        if let Some(reason) = said.finish_reason {
             self.readable &= choice.finish(reason);
         }
-        let words = words.unwrap_or_default();
         choice.spoke |= words.spoke;
         choice.called |= words.called;
         if self.wants_json {
@@ -311,7 +253,10 @@ impl Choice {
     }
 
     /// Notes a finish reason (an empty one is none); returns whether there was room for it.
-    fn finish(&mut self, reason: Cow<'_, str>) -> bool {
+    fn finish(&mut self, reason: Quoted<'_>) -> bool {
+        let Ok(reason) = reason.text() else {
+            return false;
+        };
         if reason.is_empty() || self.finish.contains(&*reason) {
             return true;
         }
@@ -337,86 +282,7 @@ impl Choice {
 
     fn is_invalid_output(&self) -> bool {
         let is_judged = self.finish.contains("stop") && !self.called && !self.content.is_empty();
-        is_judged && serde_json::from_str::<IgnoredAny>(&self.content).is_err()
-    }
-}
-
-impl<'a> Body<'a> {
-    /// Reads an object; `None` if it is none or has not the shape that the API reference gives.
-    fn read(json: &'a [u8]) -> Option<Self> {
-        // Serde takes an array for a struct written by position.
-        if !begins_object(json) {
-            return None;
-        }
-        // Of a text it need not ask every string whether it is one.
-        match str::from_utf8(json) {
-            Ok(text) => serde_json::from_str(text).ok(),
-            Err(_) => serde_json::from_slice(json).ok(),
-        }
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Choices<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ChoicesVisitor)
-    }
-}
-
-struct ChoicesVisitor;
-
-impl<'de> Visitor<'de> for ChoicesVisitor {
-    type Value = Choices<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an array of at most {MAX_CHOICES} choices")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        let mut choices = Vec::new();
-        while let Some(choice) = items.next_element()? {
-            if choices.len() == MAX_CHOICES {
-                return Err(A::Error::invalid_length(choices.len() + 1, &self));
-            }
-            choices.push(choice);
-        }
-        Ok(Choices(choices))
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Words<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(WordsVisitor)
-    }
-}
-
-struct WordsVisitor;
-
-impl<'de> Visitor<'de> for WordsVisitor {
-    type Value = Words<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a message or delta")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        let mut words = Words::default();
-        while let Some(Text(member)) = members.next_key()? {
-            let value: Glimpse<'_> = members.next_value()?;
-            match &*member {
-                // Who speaks, not what is said; some servers name the assistant in every delta.
-                "role" | "name" => continue,
-                "content" if words.content.is_there() => {
-                    return Err(A::Error::duplicate_field("content"));
-                }
-                "tool_calls" | "function_call" => words.called |= value.is_substance(),
-                _ => {}
-            }
-            words.spoke |= value.is_substance();
-            if member == "content" {
-                words.content = value;
-            }
-        }
-        Ok(words)
+        is_judged && !is_json(self.content.as_bytes())
     }
 }
 
@@ -429,20 +295,11 @@ fn begins_object(json: &[u8]) -> bool {
     json.trim_ascii_start().starts_with(b"{")
 }
 
-/// Returns whether `json` is an object to its last byte, whatever its shape.
-fn is_object(json: &[u8]) -> bool {
-    begins_object(json) && serde_json::from_slice::<IgnoredAny>(json).is_ok()
-}
-
 /// Reads a name; `None` if it is no string, or empty, as in the first chunk of Azure's streams.
-fn name_of(json: &RawValue) -> Option<String> {
-    serde_json::from_str(json.get())
-        .ok()
-        .filter(|name: &String| !name.is_empty())
+fn name_of(json: Span<'_>) -> Option<String> {
+    let name = json.quoted().ok()?.text().ok()?;
+    (!name.is_empty()).then(|| name.into_owned())
 }
-
-/// The most choices that a request can ask for (API reference, `n`).
-const MAX_CHOICES: usize = 128;
 
 /// The most different finish reasons of one choice that are kept; one is what the API reference knows.
 const MAX_REASONS: usize = 4;

@@ -217,14 +217,14 @@ impl Queue {
         !state.is_empty() || state.damaged.is_some() || state.closed
     }
 
-    /// Takes what waits: gathers for a moment once something has come, waits at most `patience` for it. `None` when the
+    /// Takes what waits: waits at most `patience` for it, and gathers for a moment once something has come. `None` when the
     /// queue is closed and empty.
     pub(super) fn take(&self, patience: Duration) -> Option<Batch> {
         let state = self.wait(self.state(), patience, Waiting::Work);
         let mut state = if state.is_empty() {
             state
         } else {
-            self.wait(state, GATHER, Waiting::Batch)
+            self.wait(state, gather(patience), Waiting::Batch)
         };
         if state.closed && state.is_empty() {
             return None;
@@ -308,7 +308,12 @@ impl State {
         let come = match self.writer {
             Waiting::Nothing => return false,
             Waiting::Work => !self.is_empty() || self.damaged.is_some(),
-            Waiting::Batch => self.jobs.len() >= BATCH || !self.errands.is_empty(),
+            Waiting::Batch => {
+                self.jobs.len() + self.proofs.len() >= BATCH
+                    || self.bytes >= BATCH_BYTES
+                    || !self.errands.is_empty()
+                    || self.damaged.is_some()
+            }
             Waiting::Close => false,
         };
         come || self.closed
@@ -397,6 +402,16 @@ impl Job {
     }
 }
 
+/// Returns how long a transaction waits for more. A writer without patience has a database to read, and what comes gathers
+/// meanwhile.
+fn gather(patience: Duration) -> Duration {
+    if patience.is_zero() {
+        Duration::ZERO
+    } else {
+        GATHER
+    }
+}
+
 /// Jobs that may wait.
 const MOST: usize = 4096;
 /// Bytes of the entries that may wait. What waits is mostly in memory anyway; what is not, is held by this.
@@ -405,8 +420,9 @@ const MOST_BYTES: u64 = 64 << 20;
 const BATCH: usize = 64;
 /// Bytes in a transaction, about.
 const BATCH_BYTES: u64 = 16 << 20;
-/// How long a transaction waits for more.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long an idle writer waits for more. A transaction by itself costs more than the entry in it, and takes the processor from
+/// calls; what a crash may cost is to stay well below a second.
+const GATHER: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests;

@@ -1,3 +1,6 @@
+mod alike;
+mod oracle;
+
 use proptest::{collection::vec, prelude::*, sample::Index};
 use serde_json::{Value, json};
 
@@ -530,6 +533,14 @@ fn what_is_not_a_chunk_makes_a_stream_unreadable_but_not_endless() {
             "content said twice",
         ),
         (r#"{"choices":[],"choices":[]}"#, "choices said twice"),
+        (
+            r#"{"choices":[],"\u0063hoices":null}"#,
+            "choices said twice, in another spelling and as nothing",
+        ),
+        (
+            r#"{"choices":[[0,null,null,null]]}"#,
+            "a choice by position",
+        ),
         (r#"{"choices":[]} {}"#, "two objects"),
     ];
     for (data, why) in table {
@@ -829,6 +840,14 @@ fn a_plain_answer_ends_with_its_object() {
     }
 }
 
+fn usage_of(answer: &Value) -> Option<Usage> {
+    let usage = &answer["usage"];
+    Some(Usage {
+        input_tokens: usage["prompt_tokens"].as_u64()?,
+        output_tokens: usage["completion_tokens"].as_u64()?,
+    })
+}
+
 /// What a client makes of a recorded stream: every event parsed on its own, the deltas put together.
 fn assemble(recorded: &str) -> (Vec<String>, Vec<String>, Option<Usage>, Option<String>) {
     let mut contents = Vec::<String>::new();
@@ -847,7 +866,7 @@ fn assemble(recorded: &str) -> (Vec<String>, Vec<String>, Option<Usage>, Option<
             contents[index].push_str(choice["delta"]["content"].as_str().unwrap_or_default());
             finish.extend(choice["finish_reason"].as_str().map(str::to_owned));
         }
-        usage = Usage::of_chat(&event["usage"].to_string()).or(usage);
+        usage = usage_of(&event).or(usage);
         model = model.or(event["model"].as_str().map(str::to_owned));
     }
     finish.sort();
@@ -903,7 +922,7 @@ proptest! {
         let outcome = Outcome::of_whole(&body, true);
         let parsed: Value = serde_json::from_slice(&body).expect("a plain answer is JSON");
         prop_assert_eq!(outcome.model.as_deref(), parsed["model"].as_str());
-        prop_assert_eq!(outcome.usage, Usage::of_chat(&parsed["usage"].to_string()));
+        prop_assert_eq!(outcome.usage, usage_of(&parsed));
         prop_assert_eq!(outcome.finish.first().map(String::as_str), parsed["choices"][0]["finish_reason"].as_str());
         prop_assert_eq!(outcome.empty, content.is_empty());
         prop_assert!(outcome.ended && outcome.readable && outcome.all_finished);

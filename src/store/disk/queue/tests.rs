@@ -180,8 +180,42 @@ fn the_writer_is_woken_only_for_what_it_waits_for() {
         state.add(slot(u8::try_from(number).unwrap()), Job::Touch);
     }
     assert_eq!(come(&mut state), [false, true, true, false], "a batch");
+    state.jobs.clear();
+    for number in 0..BATCH {
+        let subject = [u8::try_from(number).unwrap(); 32];
+        state.proofs.insert(subject, None);
+    }
+    assert_eq!(
+        come(&mut state),
+        [false, true, true, false],
+        "as many proofs"
+    );
+    state.proofs.clear();
+    state.damaged = Some(1);
+    assert_eq!(
+        come(&mut state),
+        [false, true, true, false],
+        "a damaged file"
+    );
     state.closed = true;
     assert_eq!(come(&mut state), [false, true, true, true], "the end");
+}
+
+#[test]
+fn a_database_that_is_still_read_is_not_kept_waiting_for_more_to_write() {
+    assert_eq!(gather(Duration::ZERO), Duration::ZERO);
+    assert_eq!(gather(Duration::from_secs(60)), GATHER);
+}
+
+#[test]
+fn few_large_entries_are_a_batch_as_many_small_ones_are() {
+    let queue = Queue::default();
+    queue.state().writer = Waiting::Batch;
+    let large = Bytes::from(vec![0; 6 << 20]);
+    for (number, is_batch) in [(1, false), (2, false), (3, true)] {
+        queue.put(entry(number, large.clone()), 0);
+        assert_eq!(queue.state().has_come(), is_batch, "entry {number}");
+    }
 }
 
 #[test]
