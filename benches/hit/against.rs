@@ -18,21 +18,23 @@ use crate::{
 pub(crate) async fn play(before: &Path) -> Result<()> {
     report::heading("two builds")?;
     ensure!(before.is_file(), "no binary at {}", before.display());
-    hits(before).await?;
+    for keys in [1, 10_000] {
+        hits(before, keys).await?;
+    }
     misses(before).await
 }
 
-async fn hits(before: &Path) -> Result<()> {
+async fn hits(before: &Path, keys: usize) -> Result<()> {
     let placing = Placing::Spread;
     placing.place_own()?;
     let upstream = Upstream::start(Script::default()).await?;
     let mut sides = Vec::new();
     for (name, build) in [("before", before), ("now", Path::new(REFRAIN))] {
         let server = Server::refrain_of(build, upstream.address, &IN_MEMORY)?;
-        sides.push(Side::new(name, server, 1, placing).await?);
+        sides.push(Side::new(name, server, keys, placing).await?);
     }
     report::text(&format!(
-        "hits of one key, {CONNECTIONS} connections, medians of {ROUNDS} alternating rounds of {ROUND:?}; {}\n",
+        "hits, keys: {keys}; {CONNECTIONS} connections, medians of {ROUNDS} alternating rounds of {ROUND:?}; {}\n",
         placing.describe()
     ))?;
     for _ in 0..ROUNDS {
@@ -49,7 +51,7 @@ async fn hits(before: &Path) -> Result<()> {
     }
     if let [before, now] = &*sides {
         let ratio = report::median(now.ratios(before));
-        report::text(&format!("now/before, req/s: {ratio:.3}"))?;
+        report::text(&format!("now/before, req/s: {ratio:.3}\n"))?;
     }
     Ok(())
 }
@@ -60,7 +62,7 @@ async fn misses(before: &Path) -> Result<()> {
     let mut old = Way::through("before", start(before)?);
     let mut new = Way::through("now", start(Path::new(REFRAIN))?);
     report::text(&format!(
-        "\nmisses, {RATE} calls/s, medians of {} alternating rounds of {CALLS} calls, without a disk; both started anew {STARTS} times\n",
+        "misses, {RATE} calls/s, medians of {} alternating rounds of {CALLS} calls, without a disk; both started anew {STARTS} times\n",
         STARTS * MISS_ROUNDS
     ))?;
     let mut asked = 0;

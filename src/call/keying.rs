@@ -3,6 +3,7 @@
 //! # Scope
 //! What bodies said that came before is remembered ([`Memo`]): that changes nothing but the time that it takes.
 
+mod alike;
 mod memo;
 mod place;
 
@@ -212,18 +213,21 @@ impl Keying {
             body,
         };
         let found = self.memo.find(&sought);
+        let read;
         let gist = match &found {
-            Found::Known(gist) => Ok(gist.clone()),
-            Found::Seen(_) | Found::New => self.read(dialect, body).map(Arc::new),
+            Found::Known(known) => known.gist(),
+            Found::Seen(_) | Found::New => match self.read(dialect, body) {
+                Ok(gist) => {
+                    read = gist;
+                    &read
+                }
+                Err(why) => {
+                    let why = unkeyed.unwrap_or(Unkeyed::Body(why));
+                    return self.unkeyed(head, Some(body), caller, plan, why);
+                }
+            },
         };
-        let gist = match gist {
-            Ok(gist) => gist,
-            Err(why) => {
-                let why = unkeyed.unwrap_or(Unkeyed::Body(why));
-                return self.unkeyed(head, Some(body), caller, plan, why);
-            }
-        };
-        let route = self.route(head, Some(body), Some(&gist))?;
+        let route = self.route(head, Some(body), Some(gist))?;
         let rule = self.rule(head, caller, plan, Some(&gist.request));
         if let Some(why) = unkeyed.or_else(|| refusal(&gist.request, rule.as_deref())) {
             return Ok(Identity {
@@ -237,13 +241,13 @@ impl Keying {
         if let Found::Seen(hash) = found
             && plan.store
         {
-            self.memo.remember(hash, &sought, &gist);
+            self.memo.remember(hash, &sought, gist);
         }
         let wanted = rule.as_ref().and_then(|rule| rule.scope.as_ref());
         let place = self.places.get(route.primary().upstream);
         let scoping = place.map_or(&self.scoping, |place| &place.scoping);
         let scope = self.scope_by(scoping, wanted, caller, head.headers, body);
-        let keyed = Ok(self.keyed(head, &gist, &route, scope, plan));
+        let keyed = Ok(self.keyed(head, gist, &route, scope, plan));
         Ok(Identity {
             keyed,
             read: None,

@@ -136,6 +136,24 @@ fn with_room(headers: &HeaderMap) -> HeaderMap {
     copy
 }
 
+/// Copies the values into one buffer. As they arrive they are slices of the network's, all of which a single one would keep for as
+/// long as the entry lives; copied each by itself they would lie apart, and be fetched one by one when the entry is served.
+pub fn packed(mut headers: HeaderMap) -> HeaderMap {
+    let mut whole = Vec::new();
+    for value in headers.values_mut() {
+        whole.extend_from_slice(value.as_bytes());
+    }
+    let mut rest = Bytes::from(whole);
+    for value in headers.values_mut() {
+        let bytes = rest.split_to(value.len());
+        if let Ok(mut copy) = HeaderValue::from_maybe_shared(bytes) {
+            copy.set_sensitive(value.is_sensitive());
+            *value = copy;
+        }
+    }
+    headers
+}
+
 impl Label {
     fn len(&self) -> usize {
         self.scope.len() + self.dialect.len() + self.model.len() + self.namespace.len()
@@ -148,3 +166,41 @@ const SAME: Duration = Duration::from_millis(500);
 const HEADER: usize = 64;
 /// Bytes of bookkeeping for one entry: itself, its place in the map, the allocator's rounding.
 const OVERHEAD: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use http::header;
+
+    use super::*;
+
+    fn addresses(headers: &HeaderMap) -> Vec<usize> {
+        let values = headers.values().map(|value| value.as_bytes());
+        values.map(|value| value.as_ptr().addr()).collect()
+    }
+
+    #[test]
+    fn an_entrys_headers_do_not_keep_the_buffer_that_they_came_in_and_lie_side_by_side() {
+        let buffer = Bytes::from(b"text/plain".repeat(1_000));
+        let mut headers = HeaderMap::new();
+        let mut add = |name, range| {
+            let value = HeaderValue::from_maybe_shared(buffer.slice(range)).unwrap();
+            headers.append(name, value);
+        };
+        add(header::CONTENT_TYPE, 0..10);
+        add(header::LINK, 20..24);
+        add(header::LINK, 30..30);
+        add(header::LINK, 35..47);
+        add(header::SERVER, 505..509);
+        let secret = headers.get_mut(header::SERVER).unwrap();
+        secret.set_sensitive(true);
+        let kept = packed(headers.clone());
+        assert_eq!(kept, headers);
+        assert!(kept[header::SERVER].is_sensitive());
+        let range = buffer.as_ptr().addr()..=buffer.as_ptr().addr() + buffer.len();
+        let kept = addresses(&kept);
+        assert!(kept.iter().all(|address| !range.contains(address)));
+        let (first, last) = (kept.iter().min().unwrap(), kept.iter().max().unwrap());
+        assert!(last - first < 30, "{kept:?}");
+        assert_eq!(packed(HeaderMap::new()), HeaderMap::new());
+    }
+}

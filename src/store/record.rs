@@ -8,6 +8,7 @@ use super::{
     Entry,
     codec::{self, Card, Record},
     generations::{Generations, Inscription, Traits},
+    packed,
 };
 use crate::{answer::retold::Retold, call::Slot};
 
@@ -88,7 +89,7 @@ pub(super) fn restore(found: &Found, terms: Terms<'_>, now: Instant, wall: u64) 
         slot: record.slot,
         form: record.form,
         status: record.status,
-        headers: record.headers.clone(),
+        headers: packed(record.headers.clone()),
         body: record.body.clone(),
         upstream: record.upstream.clone(),
         usage: record.usage,

@@ -20,6 +20,7 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle},
 };
 
+use super::alike::Alike;
 use crate::{
     call::{
         canon::Canonical,
@@ -45,6 +46,7 @@ pub struct Memo<H = DefaultHashBuilder>(Arc<Inner<H>>);
 
 struct Inner<H> {
     hasher: H,
+    alike: Alike,
     /// Hashes that came last, each in a place of its own.
     seen: Box<[AtomicU64]>,
     known: Cache<u64, Arc<Known>, Weight>,
@@ -52,12 +54,12 @@ struct Inner<H> {
     longest: usize,
 }
 
-/// A body in full, and who sent it; not shown, as a [`Gist`].
-struct Known {
+/// A body in full, who sent it, and what it says; not shown, as a [`Gist`].
+pub(super) struct Known {
     sender: Fingerprint,
     dialect: Dialect,
     body: Box<[u8]>,
-    gist: Arc<Gist>,
+    gist: Gist,
 }
 
 /// A body that is looked for.
@@ -72,7 +74,7 @@ pub(super) struct Sought<'a> {
 /// What was found.
 pub(super) enum Found {
     /// What it said when it was read.
-    Known(Arc<Gist>),
+    Known(Arc<Known>),
     /// It came before, and its place is free.
     Seen(u64),
     /// It has not come before, as far as that is remembered, or is too long.
@@ -121,6 +123,7 @@ impl<H: BuildHasher> Memo<H> {
         let places = items.saturating_mul(PLACES).clamp(1, MOST_PLACES);
         Self(Arc::new(Inner {
             hasher,
+            alike: Alike::default(),
             seen: (0..places).map(|_| AtomicU64::default()).collect(),
             known,
             longest: usize::try_from(longest).unwrap_or(usize::MAX),
@@ -135,19 +138,23 @@ impl<H: BuildHasher> Memo<H> {
         }
         let hash = inner.hash(sought);
         match inner.known.get(&hash) {
-            Some(known) if known.is(sought) => Found::Known(known.gist.clone()),
+            Some(known) if known.is(sought) => Found::Known(known),
             _ if inner.has_seen(hash) => Found::Seen(hash),
             _ => Found::New,
         }
     }
 
     /// Remembers the gist of a body that was [`Found::Seen`].
-    pub(super) fn remember(&self, hash: u64, sought: &Sought<'_>, gist: &Arc<Gist>) {
+    pub(super) fn remember(&self, hash: u64, sought: &Sought<'_>, gist: &Gist) {
         let known = Known {
             sender: sought.sender,
             dialect: sought.dialect,
             body: sought.body.into(),
-            gist: gist.clone(),
+            gist: Gist {
+                digest: gist.digest,
+                delivery: gist.delivery.clone(),
+                request: self.0.alike.one_of(&gist.request),
+            },
         };
         self.0.known.insert(hash, Arc::new(known));
     }
@@ -179,6 +186,11 @@ impl<H: BuildHasher> Inner<H> {
 }
 
 impl Known {
+    /// Returns what it says.
+    pub(super) fn gist(&self) -> &Gist {
+        &self.gist
+    }
+
     fn is(&self, sought: &Sought<'_>) -> bool {
         self.sender == sought.sender && self.dialect == sought.dialect && *self.body == *sought.body
     }
@@ -268,24 +280,24 @@ mod tests {
     }
 
     /// Reads what was sent: whose gist it is can be told by the model.
-    fn read(sought: &Sought<'_>) -> Arc<Gist> {
+    fn read(sought: &Sought<'_>) -> Gist {
         let body = String::from_utf8_lossy(sought.body);
         let model = format!("{} {:?} {body}", sought.sender, sought.dialect);
-        Arc::new(Gist {
+        Gist {
             digest: Digest::of(model.as_bytes()),
             delivery: Vec::new(),
             request: Arc::new(Request {
                 model,
                 ..Request::default()
             }),
-        })
+        }
     }
 
     /// Asks for a gist; returns whether the body was read for that.
     fn ask<H: BuildHasher>(memo: &Memo<H>, sought: &Sought<'_>) -> bool {
         match memo.find(sought) {
-            Found::Known(gist) => {
-                assert_eq!(gist, read(sought));
+            Found::Known(known) => {
+                assert_eq!(*known.gist(), read(sought));
                 return false;
             }
             Found::Seen(hash) => memo.remember(hash, sought, &read(sought)),
