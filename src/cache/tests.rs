@@ -260,6 +260,7 @@ async fn house_with_disk(status: Option<StatusCode>, age: u64) -> (House, TempDi
             path: folder.path().join("refrain.db"),
             max_size: 1 << 20,
             max_entry: 1 << 10,
+            memory: 1 << 30,
             max_ttl: Duration::MAX,
             keep_stale: Duration::MAX,
             budget: Duration::from_secs(10),

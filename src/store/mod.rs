@@ -139,7 +139,8 @@ fn with_room(headers: &HeaderMap) -> HeaderMap {
 /// Copies the values into one buffer. As they arrive they are slices of the network's, all of which a single one would keep for as
 /// long as the entry lives; copied each by itself they would lie apart, and be fetched one by one when the entry is served.
 pub fn packed(mut headers: HeaderMap) -> HeaderMap {
-    let mut whole = Vec::new();
+    let length = headers.values().map(HeaderValue::len).sum();
+    let mut whole = Vec::with_capacity(length);
     for value in headers.values_mut() {
         whole.extend_from_slice(value.as_bytes());
     }
@@ -174,7 +175,7 @@ mod tests {
     use super::*;
 
     fn addresses(headers: &HeaderMap) -> Vec<usize> {
-        let values = headers.values().map(|value| value.as_bytes());
+        let values = headers.values().map(HeaderValue::as_bytes);
         values.map(|value| value.as_ptr().addr()).collect()
     }
 

@@ -12,6 +12,7 @@ use std::{
 };
 
 use rustix::process::{Resource, Rlimit, geteuid, prlimit};
+use tokio::task::JoinHandle;
 
 use crate::support::{
     client::{Answer, assert_verdict, chat, chat_stream},
@@ -307,12 +308,14 @@ async fn a_process_killed_at_any_moment_serves_nothing_that_is_damaged_or_anothe
     let mut proxy = proxy(&up).start().await;
     let (mut served, mut from_disk, mut damaged, mut slowest) = (0, 0, 0.0, 0);
     for _ in 0..kills {
-        let victim = load(&proxy, dice.below(1 << 20));
+        let loads: Vec<_> = (0..LOADS)
+            .map(|_| load(&proxy, dice.below(1 << 20)))
+            .collect();
         // Some answers later, wherever the writer then is.
         let calls = 1 + dice.below(PROMPTS);
         up.arrived(up.count() + calls).await;
         proxy.kill().await;
-        victim.abort();
+        loads.iter().for_each(JoinHandle::abort);
         let start = Instant::now();
         proxy = again(&up, &proxy).await;
         slowest = slowest.max(start.elapsed().as_millis());
@@ -338,7 +341,7 @@ async fn a_process_killed_at_any_moment_serves_nothing_that_is_damaged_or_anothe
 }
 
 /// Asks all kinds of things, again and again, until the proxy is gone.
-fn load(proxy: &Proxy, offset: usize) -> tokio::task::JoinHandle<()> {
+fn load(proxy: &Proxy, offset: usize) -> JoinHandle<()> {
     let addr = proxy.addr;
     spawn(async move {
         for number in (0..).map(|number| (number + offset) % PROMPTS) {
@@ -350,8 +353,10 @@ fn load(proxy: &Proxy, offset: usize) -> tokio::task::JoinHandle<()> {
     })
 }
 
-/// So many that the writer has full batches, and is not always gathering when it is killed.
+/// More than are in a batch, so that the writer is not always gathering when it is killed.
 const PROMPTS: usize = 200;
+/// So many at once that batches fill before they have been gathered for long enough.
+const LOADS: usize = 8;
 
 /// Random numbers that can be had again (`SplitMix64`).
 struct Dice {

@@ -22,6 +22,7 @@ pub(super) async fn fill(home: &Path, count: u64) -> Result<()> {
         path: home.join("refrain.db"),
         max_size: 16 << 30,
         max_entry: 8 << 20,
+        memory: 1 << 30,
         max_ttl: Duration::MAX,
         keep_stale: Duration::ZERO,
         budget: Duration::from_millis(50),

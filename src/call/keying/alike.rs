@@ -1,5 +1,5 @@
 //! Requests that are alike, kept once: most bodies of an app differ in their prompt alone, and what many have in common stays
-//! in the processor's cache. Pure but for the lock.
+//! in the processor's cache.
 
 use std::{
     collections::VecDeque,

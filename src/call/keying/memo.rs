@@ -3,7 +3,8 @@
 //! # Scope
 //! Remembers, and decides nothing: what it gives back is what reading the very same bytes gave. A body is taken for the same when
 //! every byte of it is, whatever its hash. It is remembered from its second time on, so that what comes once costs a hash. Nobody's
-//! time tells what others have asked: of who did not send a body, it is read like a new one. Whether a body may be
+//! time tells what others have asked: of who did not send a body, it is read like a new one. What senders have in common is a
+//! model and its settings ([`Alike`]), never anything of a prompt. Whether a body may be
 //! remembered at all is decided by whoever asks.
 
 use std::{

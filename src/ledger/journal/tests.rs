@@ -20,6 +20,7 @@ async fn disk(folder: &Path) -> Disk {
         path: folder.join("refrain.db"),
         max_size: 64 << 20,
         max_entry: 1 << 20,
+        memory: 1 << 30,
         max_ttl: Duration::from_secs(1_000),
         keep_stale: Duration::ZERO,
         budget: Duration::from_secs(10),

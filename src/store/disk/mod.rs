@@ -79,6 +79,8 @@ pub struct Options {
     pub max_size: u64,
     /// Largest body of an entry, bytes.
     pub max_entry: u64,
+    /// Bytes of the entries that the memory in front of it holds.
+    pub memory: u64,
     /// Upper bound on every lifetime, also on one that was written under a laxer bound.
     pub max_ttl: Duration,
     /// How long an entry is kept past its lifetime.
@@ -178,8 +180,8 @@ impl Disk {
     /// file cannot be used, or does not open within ten seconds.
     pub async fn open(options: Options) -> Result<(Self, Kept), Trouble> {
         let shared = Arc::new(Shared {
+            queue: Queue::behind(options.memory),
             options,
-            queue: Queue::default(),
             counts: Counters::default(),
             working: Working::default(),
             looks: Looks::default(),

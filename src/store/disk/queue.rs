@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The jobs that wait for the writer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
     news: Condvar,
@@ -39,6 +39,10 @@ struct State {
     errands: Vec<Errand>,
     /// Bytes of the entries that wait.
     bytes: u64,
+    /// Bytes that do not wait for more.
+    enough: u64,
+    /// Whether a refused proof is among what waits.
+    refused: bool,
     /// The edition of the database that was found to be damaged.
     damaged: Option<u64>,
     closed: bool,
@@ -111,6 +115,20 @@ pub(super) struct Batch {
 }
 
 impl Queue {
+    /// Makes one behind a memory of so many bytes. What gives way there before it is written is nowhere for as long, so a
+    /// quarter of them does not wait for more.
+    pub(super) fn behind(memory: u64) -> Self {
+        let state = State {
+            enough: (memory / 4).min(BATCH_BYTES),
+            ..State::default()
+        };
+        Self {
+            state: Mutex::new(state),
+            news: Condvar::default(),
+            present: Present::default(),
+        }
+    }
+
     /// Returns what lies on the disk.
     pub(super) fn present(&self) -> &Present {
         &self.present
@@ -166,6 +184,8 @@ impl Queue {
     pub(super) fn put_proof(&self, subject: [u8; 32], line: Line) {
         let mut state = self.state();
         if !state.closed && (state.proofs.len() < MOST || state.proofs.contains_key(&subject)) {
+            // The older line, which says accepted, must not be what the next start finds.
+            state.refused |= matches!(line, Some((_, true)));
             state.proofs.insert(subject, line);
             self.tell(state);
         }
@@ -310,7 +330,8 @@ impl State {
             Waiting::Work => !self.is_empty() || self.damaged.is_some(),
             Waiting::Batch => {
                 self.jobs.len() + self.proofs.len() >= BATCH
-                    || self.bytes >= BATCH_BYTES
+                    || self.bytes >= self.enough
+                    || self.refused
                     || !self.errands.is_empty()
                     || self.damaged.is_some()
             }
@@ -352,6 +373,7 @@ impl State {
             self.under_way.insert(slot);
             jobs.push((slot, job));
         }
+        self.refused = false;
         Batch {
             jobs,
             proofs: self.proofs.drain().collect(),

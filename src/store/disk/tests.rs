@@ -46,6 +46,7 @@ impl House {
             path: self.path(),
             max_size: self.max_size,
             max_entry: 1 << 20,
+            memory: 1 << 30,
             max_ttl: Duration::from_secs(1_000),
             keep_stale: Duration::from_secs(50),
             budget: PATIENCE,

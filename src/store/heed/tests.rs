@@ -87,6 +87,7 @@ async fn divided(folder: &TempDir) -> Tiered {
         path: folder.path().join("refrain.db"),
         max_size: 64 << 20,
         max_entry: 1 << 20,
+        memory: 1 << 30,
         max_ttl: Duration::from_secs(1_000),
         keep_stale: Duration::from_secs(50),
         budget: Duration::from_secs(10),

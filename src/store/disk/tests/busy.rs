@@ -19,7 +19,7 @@ fn frozen_with_reports(house: &House, budget: Duration) -> (Disk, Receiver<Ask>,
             budget,
             ..house.options()
         },
-        queue: Queue::default(),
+        queue: Queue::behind(1 << 30),
         counts: Counters::default(),
         working: Working::default(),
         looks: Looks::default(),

@@ -26,7 +26,7 @@ async fn a_database_is_read_through_in_pieces_and_everything_may_lie_there_meanw
     let house = House::new();
     house.write((0..ENTRIES).map(entry)).await;
     let file = rusqlite::Connection::open(house.path()).unwrap();
-    let queue = Queue::default();
+    let queue = Queue::behind(1 << 30);
     let present = queue.present();
     let mut loading = Loading::begin(present);
     assert!(!loading.step(&file, present).unwrap());
@@ -44,7 +44,7 @@ async fn a_database_is_read_through_in_pieces_and_everything_may_lie_there_meanw
 async fn what_is_refreshed_before_it_is_read_replaces_what_lies_on_the_disk() {
     let house = House::new();
     house.write([entry(1)]).await;
-    let queue = Queue::default();
+    let queue = Queue::behind(1 << 30);
     queue.present().begin();
     queue.put(Arc::new(entry(1)), NOON);
     let batch = queue.take(Duration::ZERO).unwrap();
