@@ -3,7 +3,6 @@
 //! # Scope
 //! What bodies said that came before is remembered ([`Memo`]): that changes nothing but the time that it takes.
 
-mod alike;
 mod memo;
 mod place;
 

@@ -7,6 +7,8 @@
 //! model and its settings ([`Alike`]), never anything of a prompt. Whether a body may be
 //! remembered at all is decided by whoever asks.
 
+mod alike;
+
 use std::{
     fmt,
     hash::{BuildHasher, Hasher as _},
@@ -21,7 +23,7 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle},
 };
 
-use super::alike::Alike;
+use self::alike::Alike;
 use crate::{
     call::{
         canon::Canonical,
