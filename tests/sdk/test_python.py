@@ -149,6 +149,9 @@ def test_a_stream_without_usage_does_not_answer_a_plain_call(model, up, through)
     direct = whole(up.base_url, model)
     with client(through) as openai_client:
         silent = [list(openai_client.chat.completions.create(**asked(model, stream=True))) for _ in range(2)]
+        # To the end of the body: the SDK itself leaves at `[DONE]`, when nothing may be stored yet.
+        with openai_client.chat.completions.with_streaming_response.create(**asked(model, stream=True)) as answer:
+            answer.read()
     assert silent[0] == silent[1]
     assert up.calls == 2
     with client(through) as openai_client:
