@@ -34,7 +34,7 @@ async fn a_cluster_is_shared_purged_and_survives_the_death_of_a_master() {
     let key = cluster.keys(ENTRIES).await.remove(0);
     let key = String::from_utf8(key).unwrap();
     for master in cluster.masters().await {
-        cluster.node(master).cli(&["WAIT", "1", "0"]).await;
+        cluster.node(master).replicated().await;
     }
     let kept = cluster.keys(ENTRIES).await.len();
     let victim = cluster.master_of(&key).await;
@@ -67,7 +67,7 @@ async fn a_master_that_hangs_is_replaced_as_one_that_died_and_no_call_fails() {
     let key = cluster.keys(ENTRIES).await.remove(0);
     let key = String::from_utf8(key).unwrap();
     for master in cluster.masters().await {
-        cluster.node(master).cli(&["WAIT", "1", "0"]).await;
+        cluster.node(master).replicated().await;
     }
     let victim = cluster.master_of(&key).await;
     let load = Load::on(&two);

@@ -17,7 +17,7 @@ async fn after_a_failover_the_new_master_is_used() {
     let up = echo().await;
     let one = replica(&up, &all).await;
     fill(&one, &["before"]).await;
-    all.master().cli(&["WAIT", "1", "0"]).await;
+    all.master().replicated().await;
     let load = Load::on(&one);
     all.master().kill().await;
     one.fell_to_zero(UP).await;
@@ -38,7 +38,7 @@ async fn a_master_that_hangs_is_replaced_and_is_not_gone_back_to() {
     let up = echo().await;
     let one = replica(&up, &all).await;
     fill(&one, &["before"]).await;
-    all.master().cli(&["WAIT", "1", "0"]).await;
+    all.master().replicated().await;
     let load = Load::on(&one);
     all.master().freeze();
     one.fell_to_zero(UP).await;
@@ -62,7 +62,7 @@ async fn a_purge_that_a_lagging_replica_never_got_holds_after_its_promotion() {
     let (one, two) = (replica(&up, &all).await, replica(&up, &all).await);
     fill(&one, &["hi"]).await;
     assert_hit(&ask(&two, "hi").await, "redis");
-    all.master().cli(&["WAIT", "1", "0"]).await;
+    all.master().replicated().await;
     // From here on it gets nothing, not even what was sent and waits to be read.
     all.replica().freeze();
     all.master()

@@ -60,7 +60,7 @@ async fn the_replica_of_a_cluster_takes_over_when_its_master_dies() {
     assert_eq!(cluster.masters().await.len(), 3);
     assert_eq!(cluster.url().matches("127.0.0.1").count(), 6);
     cluster.node(old).cli(&["SET", "a", "1"]).await;
-    cluster.node(old).cli(&["WAIT", "1", "0"]).await;
+    cluster.node(old).replicated().await;
     cluster.node(old).kill().await;
     cluster.moved("a", old).await;
     let new = cluster.master_of("a").await;
@@ -93,6 +93,40 @@ async fn a_replica_takes_no_writes() {
     set.arg("a").arg("1");
     let refused = replica.try_ask::<()>(&set).await;
     assert_eq!(refused.unwrap_err().code(), Some("READONLY"));
+}
+
+#[tokio::test]
+async fn a_replica_that_got_nothing_yet_is_waited_for_whoever_has_written() {
+    let Some(master) = redis().start().await else {
+        return;
+    };
+    let Some(replica) = follower(&master).start().await else {
+        return;
+    };
+    let linked = |info: &str| info.contains("master_link_status:up");
+    replica.until(&["INFO", "replication"], linked).await;
+    replica.freeze();
+    let client = ::redis::Client::open(master.url()).unwrap();
+    let mut other = client.get_multiplexed_async_connection().await.unwrap();
+    let () = ::redis::cmd("SET")
+        .arg("a")
+        .arg("1")
+        .query_async(&mut other)
+        .await
+        .unwrap();
+    let asked = async {
+        for _ in 0..100 {
+            master.cli(&["PING"]).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = master.replicated() => panic!("nobody has it yet"),
+        () = asked => {}
+    }
+    replica.thaw();
+    master.replicated().await;
+    assert_eq!(replica.cli(&["GET", "a"]).await, "1");
 }
 
 #[tokio::test]

@@ -229,6 +229,14 @@ impl Redis {
         within(&format!("another reply to {words:?}"), asked).await
     }
 
+    /// Waits until a replica has all that lies here now. `WAIT` would wait for what its own connection has written, and for
+    /// nothing of what others have; and a replica whose link is up may get nothing for a second yet.
+    pub(crate) async fn replicated(&self) {
+        let here = offsets(&self.cli(&["INFO", "replication"]).await).0;
+        let has_all = |info: &str| offsets(info).1.is_some_and(|there| there >= here);
+        self.until(&["INFO", "replication"], has_all).await;
+    }
+
     /// Returns the keys that match `pattern`, found as one may find them: by SCAN.
     pub(crate) async fn keys(&self, pattern: &str) -> Vec<Vec<u8>> {
         let (mut cursor, mut keys) = (0, Vec::new());
@@ -348,6 +356,20 @@ fn command(words: &[&str]) -> Cmd {
         command.arg(word);
     }
     command
+}
+
+/// Returns how many bytes of changes a master has made, and how many its first replica has said that it has got, by what
+/// the master tells of its replication.
+fn offsets(info: &str) -> (u64, Option<u64>) {
+    let number = |text: &str| text.parse::<u64>().ok();
+    let mut lines = info.lines();
+    let made = lines.find_map(|line| number(line.strip_prefix("master_repl_offset:")?));
+    let replica = info.lines().find_map(|line| line.strip_prefix("slave0:"));
+    let got = replica.and_then(|fields| {
+        let mut fields = fields.split(',');
+        fields.find_map(|field| number(field.strip_prefix("offset=")?))
+    });
+    (made.expect("what a master tells"), got)
 }
 
 /// Returns `text` as it stands in an address.

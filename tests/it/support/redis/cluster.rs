@@ -79,8 +79,11 @@ impl Cluster {
         keys
     }
 
-    /// Waits until every node that is alive sees every slot served, and every replica has its master's data.
+    /// Waits until all nodes that are alive see the same masters, and every slot served, and every replica has its master's
+    /// data.
     pub(crate) async fn settled(&self) {
+        let agreed = async { while !self.agrees().await {} };
+        within("nodes that see the same masters", agreed).await;
         for node in &self.nodes {
             if node.is_alive() {
                 let serves = |info: &str| info.contains("cluster_state:ok");
@@ -90,6 +93,19 @@ impl Cluster {
                 node.until(&["INFO", "replication"], follows).await;
             }
         }
+    }
+
+    /// Returns whether all nodes that are alive see the same masters: one that was frozen takes itself for what it was.
+    async fn agrees(&self) -> bool {
+        let mut views = Vec::new();
+        for node in self.nodes.iter().filter(|node| node.is_alive()) {
+            let sights = seen_by(node).await.into_iter();
+            let masters = sights.filter(|sight| !sight.slots.is_empty());
+            let mut view: Vec<_> = masters.map(|sight| (sight.port, sight.slots)).collect();
+            view.sort_by_key(|(port, _)| *port);
+            views.push(view);
+        }
+        views.windows(2).all(|pair| pair[0] == pair[1])
     }
 
     async fn owner(&self, key: &str) -> Option<usize> {
@@ -117,11 +133,7 @@ impl Cluster {
 
     /// Returns how the first node that is alive sees all that are.
     async fn sights(&self) -> Vec<Sight> {
-        let lines = self.first().cli(&["CLUSTER", "NODES"]).await;
-        let sights = lines.lines().filter_map(Sight::read);
-        sights
-            .filter(|sight| sight.linked && !sight.flags.contains("fail"))
-            .collect()
+        seen_by(self.first()).await
     }
 
     fn first(&self) -> &Redis {
@@ -139,6 +151,15 @@ impl Cluster {
         let nodes = self.nodes.iter();
         nodes.map(|node| node.addr.to_string()).collect()
     }
+}
+
+/// Returns how `node` sees all nodes that it takes for alive.
+async fn seen_by(node: &Redis) -> Vec<Sight> {
+    let lines = node.cli(&["CLUSTER", "NODES"]).await;
+    let sights = lines.lines().filter_map(Sight::read);
+    sights
+        .filter(|sight| sight.linked && !sight.flags.contains("fail"))
+        .collect()
 }
 
 impl Sight {
