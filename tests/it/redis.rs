@@ -26,7 +26,7 @@ use serde_json::Value;
 
 use crate::support::{
     client::{Answer, assert_verdict, chat, request},
-    proxy::{Proxy, proxy},
+    proxy::{Proxy, Setup, proxy},
     redis::Redis,
     upstream::{Reply, Seen, Upstream, completion, upstream},
     within,
@@ -50,7 +50,12 @@ fn said(prompt: &str) -> String {
 
 /// Starts a replica that shares `server`, and waits until it does, and hears what others say.
 async fn replica(up: &Upstream, server: &Redis) -> Proxy {
-    let replica = proxy(up).with_redis(server).start().await;
+    sharing(proxy(up).with_redis(server)).await
+}
+
+/// Starts a replica, and waits until it shares its server, and hears what others say.
+async fn sharing(setup: Setup) -> Proxy {
+    let replica = setup.start().await;
     replica.counted(UP, 1.0).await;
     replica.counted(HEARING, 1.0).await;
     replica

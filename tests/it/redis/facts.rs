@@ -7,7 +7,7 @@ use std::sync::{
 
 use serde_json::json;
 
-use super::purge;
+use super::{purge, sharing};
 use crate::support::{
     client::{Answer, Request, assert_verdict, chat},
     fault::{Fault, Mood},
@@ -72,7 +72,7 @@ pub(super) async fn is_gone(proxy: &Proxy, prompt: &str) {
 }
 
 /// Takes the entries out of Redis, as a copy of it would have them that is to be put back.
-async fn copy(server: &Redis) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(super) async fn copy(server: &Redis) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut entries = Vec::new();
     for key in server.keys("refrain:e:*").await {
         let value = server.ask(redis::cmd("GET").arg(&key)).await;
@@ -82,7 +82,7 @@ async fn copy(server: &Redis) -> Vec<(Vec<u8>, Vec<u8>)> {
     entries
 }
 
-async fn put_back(server: &Redis, entries: &[(Vec<u8>, Vec<u8>)]) {
+pub(super) async fn put_back(server: &Redis, entries: &[(Vec<u8>, Vec<u8>)]) {
     for (key, value) in entries {
         let _: () = server.ask(redis::cmd("SET").arg(key).arg(value)).await;
     }
@@ -94,7 +94,10 @@ async fn what_one_replica_purges_is_a_miss_on_the_others() {
         return;
     };
     let up = counting().await;
-    let (a, b) = tokio::join!(replica(&up, &server).start(), replica(&up, &server).start());
+    let (a, b) = tokio::join!(
+        sharing(replica(&up, &server)),
+        sharing(replica(&up, &server))
+    );
     assert_verdict(&a.send(&tagged("hi")).await, "MISS");
     written(&server, 1).await;
     assert_eq!(b.send(&tagged("hi")).await.expect("x-cache-tier"), "redis");
@@ -105,7 +108,7 @@ async fn what_one_replica_purges_is_a_miss_on_the_others() {
     put_back(&server, &kept).await;
     is_gone(&a, "hi").await;
     is_gone(&b, "hi").await;
-    let c = replica(&up, &server).start().await;
+    let c = sharing(replica(&up, &server)).await;
     is_gone(&c, "hi").await;
 }
 
@@ -115,7 +118,10 @@ async fn a_soft_purge_makes_stale_everywhere() {
         return;
     };
     let up = counting().await;
-    let (a, b) = tokio::join!(replica(&up, &server).start(), replica(&up, &server).start());
+    let (a, b) = tokio::join!(
+        sharing(replica(&up, &server)),
+        sharing(replica(&up, &server))
+    );
     a.send(&tagged("hi")).await;
     written(&server, 1).await;
     assert!(is_hit(&b.send(&tagged("hi")).await));
@@ -132,7 +138,10 @@ async fn a_purge_while_redis_is_away_holds_when_it_is_back() {
         return;
     };
     let up = counting().await;
-    let (a, b) = tokio::join!(replica(&up, &server).start(), replica(&up, &server).start());
+    let (a, b) = tokio::join!(
+        sharing(replica(&up, &server)),
+        sharing(replica(&up, &server))
+    );
     a.send(&tagged("hi")).await;
     written(&server, 1).await;
     assert!(is_hit(&b.send(&tagged("hi")).await));
@@ -142,7 +151,7 @@ async fn a_purge_while_redis_is_away_holds_when_it_is_back() {
     server.restart().await;
     is_gone(&b, "hi").await;
     is_gone(&a, "hi").await;
-    let c = replica(&up, &server).start().await;
+    let c = sharing(replica(&up, &server)).await;
     is_gone(&c, "hi").await;
 }
 
@@ -152,11 +161,14 @@ async fn after_a_flush_a_third_replica_shares_with_the_others() {
         return;
     };
     let up = counting().await;
-    let (a, b) = tokio::join!(replica(&up, &server).start(), replica(&up, &server).start());
+    let (a, b) = tokio::join!(
+        sharing(replica(&up, &server)),
+        sharing(replica(&up, &server))
+    );
     let before = server.cli(&["GET", "refrain:secret"]).await;
     assert_eq!(before.len(), 64);
     server.cli(&["FLUSHALL"]).await;
-    let c = replica(&up, &server).start().await;
+    let c = sharing(replica(&up, &server)).await;
     server
         .until(&["GET", "refrain:secret"], |now| now == before)
         .await;
@@ -174,7 +186,10 @@ async fn a_purge_holds_though_the_hash_that_keeps_it_is_deleted() {
         return;
     };
     let up = counting().await;
-    let (a, b) = tokio::join!(replica(&up, &server).start(), replica(&up, &server).start());
+    let (a, b) = tokio::join!(
+        sharing(replica(&up, &server)),
+        sharing(replica(&up, &server))
+    );
     a.send(&tagged("hi")).await;
     written(&server, 1).await;
     let kept = copy(&server).await;
@@ -182,7 +197,7 @@ async fn a_purge_holds_though_the_hash_that_keeps_it_is_deleted() {
     is_gone(&b, "hi").await;
     server.cli(&["DEL", "refrain:generations"]).await;
     put_back(&server, &kept).await;
-    let c = replica(&up, &server).start().await;
+    let c = sharing(replica(&up, &server)).await;
     for replica in [&a, &b, &c] {
         is_gone(replica, "hi").await;
     }
@@ -202,7 +217,7 @@ async fn nothing_is_revived_where_all_who_knew_of_a_purge_are_gone() {
         return;
     };
     let up = counting().await;
-    let mut a = replica(&up, &server).start().await;
+    let mut a = sharing(replica(&up, &server)).await;
     a.send(&tagged("hi")).await;
     written(&server, 1).await;
     let kept = copy(&server).await;
@@ -210,7 +225,7 @@ async fn nothing_is_revived_where_all_who_knew_of_a_purge_are_gone() {
     a.kill().await;
     server.cli(&["DEL", "refrain:generations"]).await;
     put_back(&server, &kept).await;
-    let b = replica(&up, &server).start().await;
+    let b = sharing(replica(&up, &server)).await;
     is_gone(&b, "hi").await;
 }
 
@@ -220,7 +235,7 @@ async fn a_purge_that_no_message_told_of_is_found_by_the_check() {
         return;
     };
     let up = counting().await;
-    let b = replica(&up, &server).start().await;
+    let b = sharing(replica(&up, &server)).await;
     b.send(&tagged("hi")).await;
     assert!(is_hit(&b.send(&tagged("hi")).await));
     // As the script writes it, but for the message: `all`.
@@ -279,7 +294,7 @@ async fn a_configured_secret_is_shared_and_not_written() {
     let up = counting().await;
     let replica =
         || replica(&up, &server).with("[key]\nsecret = \"correct-horse-battery-staple-0123\"");
-    let (a, b) = tokio::join!(replica().start(), replica().start());
+    let (a, b) = tokio::join!(sharing(replica()), sharing(replica()));
     a.send(&tagged("hi")).await;
     written(&server, 1).await;
     assert!(is_hit(&b.send(&tagged("hi")).await));
@@ -306,7 +321,7 @@ async fn a_key_that_one_replica_sees_refused_is_refused_on_the_others() {
             .honest()
             .with("[cache]\nscope = \"shared\"")
     };
-    let (a, b) = tokio::join!(replica().start(), replica().start());
+    let (a, b) = tokio::join!(sharing(replica()), sharing(replica()));
     let by = |prompt: &str| tagged(prompt).with_bearer("sk-a");
     assert_verdict(&a.send(&by("hi")).await, "MISS");
     written(&server, 1).await;
@@ -323,7 +338,7 @@ async fn a_key_that_one_replica_sees_refused_is_refused_on_the_others() {
     let refused = until(&b, &by("hi"), |answer| !is_hit(answer)).await;
     assert_eq!(refused.status, 401);
     assert_eq!(refused.expect("x-cache-reason"), "unproven");
-    let c = replica().start().await;
+    let c = sharing(replica()).await;
     assert_eq!(
         c.send(&by("hi")).await.status,
         401,
@@ -340,9 +355,8 @@ async fn a_replica_that_is_cut_off_trusts_its_memory_for_a_while_only() {
     let way = Fault::before(server.addr).await;
     let b = proxy(&up)
         .with_redis_at(&format!("redis://{}", way.addr))
-        .with("[store]\ntrust = \"1us\"")
-        .start()
-        .await;
+        .with("[store]\ntrust = \"1us\"");
+    let b = sharing(b).await;
     b.send(&chat("hi")).await;
     assert!(is_hit(&b.send(&chat("hi")).await));
     way.is(Mood::Cut);
@@ -363,10 +377,7 @@ async fn a_replica_may_trust_its_memory_for_ever() {
         return;
     };
     let up = counting().await;
-    let b = replica(&up, &server)
-        .with("[store]\ntrust = \"off\"")
-        .start()
-        .await;
+    let b = sharing(replica(&up, &server).with("[store]\ntrust = \"off\"")).await;
     b.send(&chat("hi")).await;
     server.kill().await;
     // By then it knows that it is cut off.
@@ -386,7 +397,7 @@ async fn proofs_of_which_there_are_many_are_all_read() {
             .honest()
             .with("[cache]\nscope = \"shared\"")
     };
-    let a = replica().start().await;
+    let a = sharing(replica()).await;
     let by = tagged("hi").with_bearer("sk-a");
     a.send(&by).await;
     written(&server, 1).await;
@@ -401,7 +412,7 @@ async fn proofs_of_which_there_are_many_are_all_read() {
         add.arg(8_000_000_000_000_000_u64 + number).arg(subject);
     }
     let _: i64 = server.ask(&add).await;
-    let b = replica().start().await;
+    let b = sharing(replica()).await;
     let by = by.header("Cache-Control", "only-if-cached");
     until(&b, &by, is_hit).await;
     assert_eq!(up.count(), 1);

@@ -100,8 +100,8 @@ async fn the_rules_that_the_docs_give_a_user_suffice() {
         purge(&one, &order).await;
         one.counted("refrain_redis_purged_total", cleared).await;
     }
-    let told = two.admin("/api/stats").await.json();
-    assert_eq!(told["covers"], "replicas", "{told}");
+    let told = async { while two.admin("/api/stats").await.json()["covers"] != "replicas" {} };
+    within("the counters of all replicas", told).await;
     assert_eq!(server.cli(&["ACL", "LOG"]).await, "");
     for replica in [&one, &two] {
         let denied = ["kind=\"denied\""];

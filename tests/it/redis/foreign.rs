@@ -131,6 +131,8 @@ async fn what_never_ends_where_leases_and_turns_lie_is_nobodys() {
     let up = echo().await;
     let a = replica(&up, &server).await;
     fill(&a, &["hi", "ho"]).await;
+    let is_free = async { while !server.keys("refrain:l:*").await.is_empty() {} };
+    within("the leases to be given back", is_free).await;
     // The leases of two calls, of which no entry is there any more.
     let entries = server.keys(ENTRIES).await;
     for (entry, is_list) in entries.iter().zip([true, false]) {

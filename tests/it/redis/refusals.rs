@@ -1,5 +1,7 @@
 //! Redis answers, but says no: calls are answered all the same, and the operator is told why, once.
 
+use std::time::Instant;
+
 use super::{DROPPED, ENTRIES, ERRORS, UP, ask, assert_hit, echo, replica, warnings};
 use crate::support::{
     client::assert_verdict,
@@ -21,6 +23,7 @@ async fn set_silently_fails_on_redis_error_because_it_is_a_replica() {
     proxy
         .counted_with(ERRORS, &["kind=\"readonly\""], 1.0)
         .await;
+    proxy.logged("redis is away").await;
     assert_eq!(warnings(&proxy), 1, "{}", proxy.printed());
     // Its master is gone, so it becomes one itself.
     server.cli(&["REPLICAOF", "NO", "ONE"]).await;
@@ -103,6 +106,7 @@ async fn a_cluster_that_does_not_tell_where_keys_lie_is_not_connected_to_all_the
         return;
     };
     let up = echo().await;
+    let begun = Instant::now();
     let proxy = proxy(&up).with_redis(&server).start().await;
     answers(&proxy).await;
     proxy.counted_with(ERRORS, &["kind=\"denied\""], 2.0).await;
@@ -111,7 +115,10 @@ async fn a_cluster_that_does_not_tell_where_keys_lie_is_not_connected_to_all_the
         .lines()
         .find_map(|line| line.strip_prefix("total_connections_received:"));
     let made: u32 = made.expect("a count").trim().parse().expect("a number");
-    assert!(made < 20, "{made} connections");
+    // Two tries in a second at most, of a few connections each.
+    let seconds = u32::try_from(begun.elapsed().as_secs()).expect("not for years");
+    let most = 20 + 8 * seconds;
+    assert!(made < most, "{made} connections");
 }
 
 /// Asserts that calls are answered as they would be without Redis.

@@ -35,7 +35,7 @@ pub(crate) async fn cluster() -> Option<Cluster> {
 fn node() -> Plan {
     redis()
         .with("cluster-enabled yes")
-        .with("cluster-node-timeout 2000")
+        .with("cluster-node-timeout 4000")
         .with("cluster-replica-validity-factor 0")
         .with("repl-diskless-sync-delay 0")
 }

@@ -42,7 +42,7 @@ fn sentinel(master: &Redis) -> Plan {
         ..Plan::default()
     };
     plan.with(&format!("sentinel monitor {NAME} 127.0.0.1 {port} 2"))
-        .with(&format!("sentinel down-after-milliseconds {NAME} 1000"))
+        .with(&format!("sentinel down-after-milliseconds {NAME} 3000"))
         .with(&format!("sentinel failover-timeout {NAME} 2000"))
 }
 
