@@ -234,9 +234,10 @@ mod tests {
     #[test]
     fn of_two_answers_within_half_a_second_the_newer_one_is_kept() {
         let memory = Memory::new(1 << 20, 1 << 10);
+        let now = Instant::now();
         let later = |size, after| {
             let mut entry = Arc::into_inner(entry(1, size)).unwrap();
-            entry.made += Duration::from_millis(after);
+            entry.made = now + Duration::from_millis(after);
             Arc::new(entry)
         };
         memory.put(later(10, 0));

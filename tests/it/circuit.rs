@@ -189,8 +189,8 @@ async fn a_busy_upstream_is_left_alone_only_where_the_key_is_the_proxys_own() {
 async fn uploads_that_stall_do_not_trip_the_circuit_for_others() {
     let up = upstream().start().await;
     let proxy = proxy(&up)
-        .with("[breaker]\nmin_calls = 3\n[limits]\nbody = \"1s\"")
-        .with_timeouts("{ first_byte = \"400ms\" }")
+        .with("[breaker]\nmin_calls = 3\n[limits]\nbody = \"4s\"")
+        .with_timeouts("{ first_byte = \"2s\" }")
         .start()
         .await;
     let upload = request("POST", "/v1/audio/transcriptions").header("Content-Length", "100000");

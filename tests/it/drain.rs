@@ -32,6 +32,8 @@ async fn readiness_fails_while_calls_are_still_accepted() {
     assert_eq!(kept.next().await.header("connection"), None);
     proxy.terminate();
     proxy.logged("draining").await;
+    let told = async { while proxy.admin("/readyz").await.status == 200 {} };
+    within("readiness to fail", told).await;
     let probe = request("GET", "/_refrain/readyz");
     for ready in [proxy.admin("/readyz").await, proxy.send(&probe).await] {
         assert_eq!((ready.status, ready.text().as_str()), (503, "draining\n"));

@@ -1,7 +1,6 @@
 //! When nobody answered: an apology that the caller's program can read, or the honest error where it could not.
 
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::support::{
     client::{
@@ -9,8 +8,8 @@ use crate::support::{
         chat_stream, request,
     },
     gate,
-    proxy::{Proxy, proxy, proxy_to},
-    upstream::{Reply, completion, json, status, stream, upstream},
+    proxy::{Proxy, proxy},
+    upstream::{Reply, Upstream, completion, json, status, stream, upstream},
 };
 
 /// What is said unless the operator says otherwise.
@@ -18,12 +17,11 @@ const TEXT: &str = "I'm sorry, I'm having trouble processing your request right 
                     Please try again in a moment.";
 
 /// A proxy with these lines of configuration, whose upstream nobody listens for.
-async fn deserted(config: &str) -> Proxy {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = listener.local_addr().unwrap();
-    drop(listener);
-    let proxy = proxy_to(&format!("http://{nobody}/v1"));
-    proxy.with(config).start().await
+async fn deserted(config: &str) -> (Upstream, Proxy) {
+    let mut nobody = upstream().start().await;
+    nobody.leave().await;
+    let proxy = proxy(&nobody).with(config).start().await;
+    (nobody, proxy)
 }
 
 /// Asserts an apology for `reason` and returns what it says.
@@ -89,7 +87,7 @@ fn with(members: &Value) -> Request {
 
 #[tokio::test]
 async fn graceful_fallback_returns_apology() {
-    let proxy = deserted("").await;
+    let (_nobody, proxy) = deserted("").await;
     let answer = proxy.send(&chat("hi")).await;
     assert_eq!(apology(&answer, "upstream_unreachable"), TEXT);
     assert_eq!(answer.expect("x-cache-key").len(), 64);
@@ -115,7 +113,7 @@ async fn graceful_fallback_returns_apology() {
 
 #[tokio::test]
 async fn graceful_fallback_logs_failure() {
-    let proxy = deserted("").await;
+    let (_nobody, proxy) = deserted("").await;
     let call = chat("a secret question").header("X-Request-Id", "mine");
     apology(&proxy.send(&call).await, "upstream_unreachable");
     let warning = proxy.logged("apology served").await;
@@ -166,7 +164,7 @@ async fn every_failure_before_the_first_byte_gets_its_apology() {
     ] {
         let up = upstream().answers(reply).start().await;
         let proxy = proxy(&up)
-            .with_timeouts("{ first_byte = \"300ms\" }")
+            .with_timeouts("{ first_byte = \"2s\" }")
             .start()
             .await;
         for call in [chat("hi"), chat_stream("hi")] {
@@ -221,7 +219,7 @@ async fn an_apology_is_not_stored() {
 
 #[tokio::test]
 async fn who_would_misread_an_apology_gets_the_honest_error() {
-    let proxy = deserted("").await;
+    let (_nobody, proxy) = deserted("").await;
     let tool = json!({"type": "function", "function": {"name": "f"}});
     for call in [
         with(&json!({"tools": [tool]})),
@@ -290,7 +288,7 @@ async fn what_has_begun_to_flow_is_cut_not_continued() {
 #[tokio::test]
 async fn calls_without_a_key_are_given_an_apology_too() {
     let rule = "[[rule]]\nmatch = { model = \"uncached\" }\ncache = false";
-    let proxy = deserted(rule).await;
+    let (_nobody, proxy) = deserted(rule).await;
     for call in [
         chat("hi").header("X-Cache-Bypass", "true"),
         chat_stream("hi").header("X-Cache-Bypass", "true"),
@@ -303,7 +301,7 @@ async fn calls_without_a_key_are_given_an_apology_too() {
         let answer = proxy.send(&call).await;
         assert_eq!(apology(&answer, "upstream_unreachable"), TEXT);
     }
-    let switched_off = deserted("[cache]\nenabled = false").await;
+    let (_nobody, switched_off) = deserted("[cache]\nenabled = false").await;
     for call in [chat("hi"), chat_stream("hi")] {
         let answer = switched_off.send(&call).await;
         assert_eq!(apology(&answer, "upstream_unreachable"), TEXT);
@@ -313,7 +311,7 @@ async fn calls_without_a_key_are_given_an_apology_too() {
 
 #[tokio::test]
 async fn only_if_cached_gets_no_apology() {
-    let proxy = deserted("").await;
+    let (_nobody, proxy) = deserted("").await;
     let call = chat("hi").header("Cache-Control", "only-if-cached");
     assert_refused(&proxy.send(&call).await, 504, "not_cached");
 }
@@ -353,7 +351,7 @@ async fn the_operator_chooses_the_words_and_the_mode() {
     let config = "[fallback]\ntext = \"Back soon.\"\n\
                   [[rule]]\nmatch = { model = \"kind\" }\nfallback = { text = \"Forgive us.\" }\n\
                   [[rule]]\nmatch = { model = \"plain\" }\nfallback = { mode = \"error\" }";
-    let proxy = deserted(config).await;
+    let (_nobody, proxy) = deserted(config).await;
     let to = |model: &str| with(&json!({"model": model}));
     for (model, text) in [("any", "Back soon."), ("kind", "Forgive us.")] {
         let answer = proxy.send(&to(model)).await;
@@ -363,7 +361,7 @@ async fn the_operator_chooses_the_words_and_the_mode() {
 
     let config = "[fallback]\nmode = \"error\"\n\
                   [[rule]]\nmatch = { model = \"kind\" }\nfallback = { mode = \"apology\" }";
-    let proxy = deserted(config).await;
+    let (_nobody, proxy) = deserted(config).await;
     assert_refused(&proxy.send(&to("any")).await, 502, "upstream_unreachable");
     let answer = proxy.send(&to("kind")).await;
     assert_eq!(apology(&answer, "upstream_unreachable"), TEXT);

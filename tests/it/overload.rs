@@ -60,7 +60,7 @@ async fn at_the_limit_of_connections_the_end_does_not_reset_those_who_wait_for_a
 #[tokio::test]
 async fn connections_that_do_nothing_give_their_places_back_when_the_idle_time_is_over() {
     let up = upstream().start().await;
-    let limits = "[limits]\nconnections = 1\nidle = \"200ms\"";
+    let limits = "[limits]\nconnections = 1\nidle = \"2s\"";
     let proxy = proxy(&up).with(limits).start().await;
     let _silent = Exchange::raw(proxy.addr, b"").await;
     assert_eq!(proxy.send(&chat("hi")).await.status, 200);

@@ -11,12 +11,12 @@ use crate::support::{
     miser::{Miser, WINDOW},
     proxy::{Proxy, proxy},
     spawn,
-    upstream::{Reply, completion, status, stream, upstream},
+    upstream::{Reply, Seen, completion, status, stream, upstream},
     within,
 };
 
 /// An impatient Refrain.
-const SHORT: &str = "[limits]\nheader = \"200ms\"\nidle = \"300ms\"";
+const SHORT: &str = "[limits]\nheader = \"1s\"\nidle = \"2s\"";
 
 #[tokio::test]
 async fn a_connection_without_a_call_is_closed_when_the_idle_time_is_over() {
@@ -89,7 +89,7 @@ async fn a_client_that_makes_no_room_for_the_write_time_is_cut_off() {
 #[tokio::test]
 async fn a_client_that_does_not_read_a_hit_is_cut_off_too() {
     let up = upstream().answers(long()).start().await;
-    let limits = "[limits]\nwrite = \"200ms\"\nidle = \"1s\"";
+    let limits = "[limits]\nwrite = \"200ms\"\nidle = \"3s\"";
     let proxy = proxy(&up).with(limits).with(ROOMY).start().await;
     proxy.send(&chat("hi")).await;
     proxy.counted("refrain_stored_total", 1.0).await;
@@ -203,10 +203,12 @@ async fn half_sent_bodies_do_not_keep_the_cache_from_others() {
 #[tokio::test]
 async fn a_half_sent_upload_is_given_up_on_both_sides() {
     let up = upstream().start().await;
-    let proxy = proxy(&up).with("[limits]\nbody = \"300ms\"").start().await;
+    let proxy = proxy(&up).with("[limits]\nbody = \"3s\"").start().await;
     let upload = request("POST", "/v1/files").header("Content-Length", "1000");
     let mut upload = upload.open_head(proxy.addr).await;
     upload.write(b"half of it").await;
+    let half = |calls: &[Seen]| calls.first().is_some_and(|call| call.body == b"half of it");
+    up.until("half of it", half).await;
     assert_refused(&upload.next().await, 408, "request_timeout");
     upload.closed().await;
     let seen = up.last();

@@ -254,12 +254,11 @@ async fn while_the_upstream_cannot_say_an_old_proof_holds_as_long_as_stale_if_er
 async fn a_dead_upstream_ends_no_proof() {
     for settings in [SHARED_AND_OLD, OLD] {
         let closing = completion("hello").header("connection", "close");
-        let up = upstream().answers(closing);
-        let up = up.start().await;
+        let mut up = upstream().answers(closing).start().await;
         let setup = proxy(&up).honest().with(&format!("[cache]\n{settings}"));
         let proxy = setup.start().await;
         assert_verdict(&proxy.send(&by("sk-a")).await, "MISS");
-        drop(up);
+        up.leave().await;
         for _ in 0..3 {
             assert_verdict(&proxy.send(&by("sk-a")).await, "HIT");
         }

@@ -169,7 +169,7 @@ async fn a_rules_timer_counts_in_place_of_the_upstreams() {
         .answers(completion("").after(&never))
         .answers(completion("hello"));
     let up = up.start().await;
-    let config = "[[rule]]\nmatch.model = \"fast\"\ntimeouts.first_byte = \"200ms\"";
+    let config = "[[rule]]\nmatch.model = \"fast\"\ntimeouts.first_byte = \"2s\"";
     let proxy = proxy(&up).honest().with(config).start().await;
     assert_refused(&proxy.send(&to("fast")).await, 504, "upstream_timeout");
     up.abandoned(0).await;

@@ -55,7 +55,7 @@ async fn a_client_on_http2_may_take_its_time_for_what_came_before_a_cut() {
     let whole = stream(&[word.as_str()]);
     let up = upstream().answers(whole.clone().cut_after(2)).start().await;
     for target in ["/v1/chat/completions", "/v1/passed"] {
-        let proxy = proxy(&up).with("[limits]\nidle = \"200ms\"").start().await;
+        let proxy = proxy(&up).with("[limits]\nidle = \"1s\"").start().await;
         let call = chat_stream("hi").at(target);
         let mut miser = Miser::open(proxy.addr, &call).await;
         let mut left = whole.first(2);

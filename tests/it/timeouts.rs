@@ -1,6 +1,6 @@
 //! When the upstream fails: an honest error before the first byte, an abort after it, and never an entry.
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::{
     client::{End, assert_refused, assert_verdict, chat, chat_stream, request},
@@ -11,13 +11,9 @@ use crate::support::{
 
 #[tokio::test]
 async fn an_upstream_that_nobody_listens_for_is_a_502() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = listener.local_addr().unwrap();
-    drop(listener);
-    let proxy = proxy_to(&format!("http://{nobody}/v1"))
-        .honest()
-        .start()
-        .await;
+    let mut nobody = upstream().start().await;
+    nobody.leave().await;
+    let proxy = proxy(&nobody).honest().start().await;
     for call in [chat("hi"), chat_stream("hi"), request("GET", "/v1/models")] {
         assert_refused(&proxy.send(&call).await, 502, "upstream_unreachable");
     }
@@ -56,7 +52,7 @@ async fn no_first_byte_in_time_is_a_504() {
     let up = up.start().await;
     let proxy = proxy(&up)
         .honest()
-        .with_timeouts("{ first_byte = \"200ms\" }")
+        .with_timeouts("{ first_byte = \"2s\" }")
         .start()
         .await;
     assert_refused(&proxy.send(&chat("hi")).await, 504, "upstream_timeout");
@@ -101,10 +97,7 @@ async fn silence_between_events_aborts_the_stream() {
             .answers(whole.clone().silent_after(3))
             .answers(whole.clone());
         let up = up.start().await;
-        let proxy = proxy(&up)
-            .with_timeouts("{ idle = \"200ms\" }")
-            .start()
-            .await;
+        let proxy = proxy(&up).with_timeouts("{ idle = \"2s\" }").start().await;
         let answer = proxy.send(&call).await;
         assert_eq!((answer.status, &answer.end), (200, &End::Aborted));
         assert_eq!(answer.body, whole.first(3));
@@ -121,7 +114,7 @@ async fn the_total_timer_ends_a_stream_that_never_ends() {
         .answers(stream(&["a", "b"]).silent_after(3))
         .start()
         .await;
-    let table = "{ idle = \"off\", total = \"300ms\" }";
+    let table = "{ idle = \"off\", total = \"3s\" }";
     let proxy = proxy(&up).with_timeouts(table).start().await;
     let answer = proxy.send(&chat_stream("hi")).await;
     assert_eq!((answer.status, answer.end), (200, End::Aborted));

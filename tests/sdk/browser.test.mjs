@@ -9,7 +9,7 @@ import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
 
 import { chromium } from 'playwright-core';
 
-import { proxy, recording, scripted, website } from './house.mjs';
+import { metric, proxy, recording, scripted, website } from './house.mjs';
 
 const CALLER_KEY = 'sk-refrain-of-the-web-app';
 const OWN_KEY = '[[upstream]]\napi_key = "sk-the-proxys-own"\n';
@@ -200,6 +200,7 @@ describe('a web page', { timeout: 120_000 }, () => {
           assert.deepEqual(told, [verdict, ANSWER]);
           // The SDK goes on at `[DONE]`, the answer is stored at the end of the stream.
           await nextLine(through);
+          while ((await metric(through.admin, 'refrain_stored_total')) < up.credentials.length);
         }
         const sent = settings ? 'Bearer sk-the-proxys-own' : 'Bearer sk-of-the-user';
         assert.deepEqual(up.credentials, [sent, sent]);

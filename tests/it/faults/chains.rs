@@ -80,7 +80,7 @@ impl Fault {
 }
 
 /// An impatient upstream.
-const SHORT: &str = "timeouts = { first_byte = \"500ms\" }";
+const SHORT: &str = "timeouts = { first_byte = \"2s\" }";
 /// What takes over with a key of its own.
 const SECOND: &str = "priority = 1\napi_key = \"sk-second\"";
 

@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 /// Waits no longer than this for a head.
-const SHORT: &str = "[[upstream]]\ntimeouts = { first_byte = \"500ms\" }";
+const SHORT: &str = "[[upstream]]\ntimeouts = { first_byte = \"2s\" }";
 
 #[tokio::test]
 async fn a_head_that_does_not_come_is_a_504() {
@@ -66,7 +66,7 @@ async fn a_connection_that_breaks_off_before_the_head_is_whole_is_a_502() {
 #[tokio::test]
 async fn a_head_with_nothing_behind_it_is_an_answer_that_breaks_off() {
     let whole = completion("hello");
-    let config = "[[upstream]]\ntimeouts = { idle = \"500ms\" }";
+    let config = "[[upstream]]\ntimeouts = { idle = \"2s\" }";
     let silent = whole.clone().silent_after(0).claiming_all_of(&whole);
     let house = House::with_fault(&silent, &whole, config).await;
     house.assert_aborted(&chat("hi"), b"").await;

@@ -9,7 +9,7 @@ use crate::support::{
 };
 
 /// What is stored is past its lifetime when the next call comes, and may stand in for a failure for a day.
-const AGEING: &str = "[cache]\nttl = \"1ns\"\n[[upstream]]\ntimeouts = { first_byte = \"500ms\" }";
+const AGEING: &str = "[cache]\nttl = \"1ns\"\n[[upstream]]\ntimeouts = { first_byte = \"2s\" }";
 
 /// A house with an entry for `call`, whose upstream answers by `fault` from then on.
 async fn with_entry(call: &Request, fault: Reply) -> House {

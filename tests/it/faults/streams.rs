@@ -53,7 +53,7 @@ async fn who_joined_a_stream_that_is_cut_gets_the_same_bytes_and_the_same_end() 
 
 #[tokio::test]
 async fn a_stream_that_stalls_breaks_off_when_the_idle_time_is_over() {
-    let config = "[[upstream]]\ntimeouts = { idle = \"500ms\" }";
+    let config = "[[upstream]]\ntimeouts = { idle = \"2s\" }";
     let stalled = whole().silent_after(5);
     let house = House::with_fault(&stalled, &whole(), config).await;
     let prefix = whole().first(5);
