@@ -16,7 +16,7 @@ use crate::support::{
 const TEXT: &str = "I'm sorry, I'm having trouble processing your request right now. \
                     Please try again in a moment.";
 
-/// A proxy with these lines of configuration, whose upstream nobody listens for.
+/// A proxy with these lines of configuration, before an upstream that is gone, and keeps its port from others.
 async fn deserted(config: &str) -> (Upstream, Proxy) {
     let mut nobody = upstream().start().await;
     nobody.leave().await;

@@ -90,6 +90,12 @@ async fn purge(proxy: &Proxy, what: &Value) -> Value {
     answer.json()
 }
 
+/// Waits until nobody holds any lease, and nobody says that there is no use in waiting.
+async fn unleased(redis: &Redis) {
+    let free = async { while !redis.keys("refrain:l:*").await.is_empty() {} };
+    within("the lease to be free", free).await;
+}
+
 /// Waits until nothing cached answers `prompt`.
 async fn is_gone(proxy: &Proxy, prompt: &str) {
     let cached = chat(prompt).header("Cache-Control", "only-if-cached");

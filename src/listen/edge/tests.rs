@@ -8,7 +8,8 @@ use http_body_util::BodyExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    time::{sleep, timeout},
+    task::yield_now,
+    time::timeout,
 };
 use tower::{Layer, Service, ServiceExt as _, service_fn};
 
@@ -349,10 +350,10 @@ async fn a_call_that_panics_is_a_500_and_leaves_exactly_one_line() {
         assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
         assert!(answer.contains("\"code\":\"internal\""), "{answer}");
         drop(flush);
-        // It waits for the log's thread, but not for long.
+        // That waits for the log's thread, but not for long.
         let written = async {
             while lines.now().is_empty() {
-                sleep(Duration::from_millis(1)).await;
+                yield_now().await;
             }
         };
         timeout(Duration::from_secs(20), written).await.unwrap();

@@ -72,7 +72,7 @@ impl House {
     async fn write(&self, entries: impl IntoIterator<Item = Entry>) -> Counts {
         let disk = self.open().await;
         for entry in entries {
-            // However long that took.
+            // However long it took to open.
             let made = Instant::now();
             disk.put(Arc::new(Entry { made, ..entry }));
         }
@@ -327,12 +327,7 @@ async fn what_was_used_least_recently_gives_way() {
         found(&disk, &slot(0)).await;
         closed(disk).await;
     }
-    let counts = house
-        .write((200..600).map(|number| Entry {
-            made: Instant::now(),
-            ..entry(number)
-        }))
-        .await;
+    let counts = house.write((200..600).map(entry)).await;
     assert!(counts.bytes <= 1 << 20, "{counts:?}");
     assert!(counts.evicted > 300, "{counts:?}");
     assert!(counts.entries > 100, "{counts:?}");

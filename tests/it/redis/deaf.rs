@@ -22,6 +22,7 @@ async fn a_purge_while_the_channel_is_cut_is_learnt_all_the_same() {
         server
             .until(&["PUBSUB", "NUMSUB", "refrain:news"], both)
             .await;
+        b.counted(HEARING, 1.0).await;
         let prompt = format!("round {round}");
         fill(&a, &[&prompt]).await;
         assert_hit(&ask(&b, &prompt).await, "redis");

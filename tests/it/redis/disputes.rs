@@ -8,12 +8,11 @@ use serde_json::json;
 
 use super::{
     UP,
-    facts::{cached, copy, counting, is_gone, is_hit, put_back, replica, tagged, until, written},
-    purge, sharing,
+    facts::{cached, copy, counting, is_gone, is_hit, put_back, setup, tagged, until, written},
+    purge, replica, sharing,
 };
 use crate::support::{
     client::chat,
-    proxy::proxy,
     redis::{Redis, redis},
     within,
 };
@@ -59,7 +58,7 @@ async fn a_second_purge_holds_though_redis_comes_back_as_it_was_after_the_first(
         return;
     };
     let up = counting().await;
-    let a = sharing(replica(&up, &server)).await;
+    let a = replica(&up, &server).await;
     assert_eq!(purge(&a, &json!({"tag": "a"})).await["durable"], true);
     let (_, first, _) = only_purge(&server).await;
     a.send(&tagged("hi")).await;
@@ -87,7 +86,8 @@ async fn a_second_purge_holds_though_redis_comes_back_as_it_was_after_the_first(
         }
     };
     within("the name to be purged anew", renewed).await;
-    let b = sharing(replica(&up, &server)).await;
+    put_back(&server, &kept).await;
+    let b = replica(&up, &server).await;
     is_gone(&b, "hi").await;
 }
 
@@ -98,7 +98,7 @@ async fn a_purge_while_redis_takes_no_writes_costs_no_hit() {
         return;
     };
     let up = counting().await;
-    let trusting = || replica(&up, &server).with("[store]\ntrust = \"1us\"");
+    let trusting = || setup(&up, &server).with("[store]\ntrust = \"1us\"");
     let a = sharing(trusting()).await;
     a.send(&chat("hi")).await;
     written(&server, 1).await;
@@ -130,10 +130,7 @@ async fn a_purge_that_no_message_told_of_is_found_though_another_was_told_of_twi
         return;
     };
     let up = counting().await;
-    let (a, b) = tokio::join!(
-        sharing(replica(&up, &server)),
-        sharing(replica(&up, &server))
-    );
+    let (a, b) = tokio::join!(replica(&up, &server), replica(&up, &server));
     a.send(&tagged("hi")).await;
     written(&server, 1).await;
     assert!(is_hit(&b.send(&tagged("hi")).await));
@@ -162,7 +159,7 @@ async fn a_purge_takes_the_place_of_one_that_is_dated_ahead() {
         return;
     };
     let up = counting().await;
-    let a = sharing(replica(&up, &server)).await;
+    let a = replica(&up, &server).await;
     purge(&a, &json!({"tag": "a"})).await;
     let (name, _, at) = only_purge(&server).await;
     let ahead = at + 3_600_000;
@@ -180,10 +177,7 @@ async fn replicas_that_purge_one_name_at_once_agree_which_was_the_last() {
         return;
     };
     let up = counting().await;
-    let (a, b) = tokio::join!(
-        sharing(replica(&up, &server)),
-        sharing(replica(&up, &server))
-    );
+    let (a, b) = tokio::join!(replica(&up, &server), replica(&up, &server));
     let tag = json!({"tag": "a"});
     for round in 0..8 {
         tokio::join!(
@@ -212,7 +206,7 @@ async fn readiness_tells_that_purges_may_be_missed() {
         return;
     };
     let up = counting().await;
-    let a = sharing(proxy(&up).with_redis(&server)).await;
+    let a = replica(&up, &server).await;
     server.cli(&["ACL", "SETUSER", "default", "-hlen"]).await;
     a.fell_to_zero("refrain_redis_trusted").await;
     let told = a.admin("/readyz").await;

@@ -7,7 +7,7 @@ use std::sync::{
 
 use serde_json::json;
 
-use super::{purge, sharing};
+use super::{UP, purge, replica, sharing};
 use crate::support::{
     client::{Answer, Request, assert_verdict, chat},
     fault::{Fault, Mood},
@@ -23,8 +23,8 @@ pub(super) async fn counting() -> Upstream {
     up.start().await
 }
 
-/// A proxy that shares `server`.
-pub(super) fn replica(up: &Upstream, server: &Redis) -> Setup {
+/// Prepares a proxy that shares `server`.
+pub(super) fn setup(up: &Upstream, server: &Redis) -> Setup {
     proxy(up).with_redis(server)
 }
 
@@ -94,10 +94,7 @@ async fn what_one_replica_purges_is_a_miss_on_the_others() {
         return;
     };
     let up = counting().await;
-    let (a, b) = tokio::join!(
-        sharing(replica(&up, &server)),
-        sharing(replica(&up, &server))
-    );
+    let (a, b) = tokio::join!(replica(&up, &server), replica(&up, &server));
     assert_verdict(&a.send(&tagged("hi")).await, "MISS");
     written(&server, 1).await;
     assert_eq!(b.send(&tagged("hi")).await.expect("x-cache-tier"), "redis");
@@ -108,7 +105,7 @@ async fn what_one_replica_purges_is_a_miss_on_the_others() {
     put_back(&server, &kept).await;
     is_gone(&a, "hi").await;
     is_gone(&b, "hi").await;
-    let c = sharing(replica(&up, &server)).await;
+    let c = replica(&up, &server).await;
     is_gone(&c, "hi").await;
 }
 
@@ -118,10 +115,7 @@ async fn a_soft_purge_makes_stale_everywhere() {
         return;
     };
     let up = counting().await;
-    let (a, b) = tokio::join!(
-        sharing(replica(&up, &server)),
-        sharing(replica(&up, &server))
-    );
+    let (a, b) = tokio::join!(replica(&up, &server), replica(&up, &server));
     a.send(&tagged("hi")).await;
     written(&server, 1).await;
     assert!(is_hit(&b.send(&tagged("hi")).await));
@@ -138,10 +132,7 @@ async fn a_purge_while_redis_is_away_holds_when_it_is_back() {
         return;
     };
     let up = counting().await;
-    let (a, b) = tokio::join!(
-        sharing(replica(&up, &server)),
-        sharing(replica(&up, &server))
-    );
+    let (a, b) = tokio::join!(replica(&up, &server), replica(&up, &server));
     a.send(&tagged("hi")).await;
     written(&server, 1).await;
     assert!(is_hit(&b.send(&tagged("hi")).await));
@@ -151,7 +142,7 @@ async fn a_purge_while_redis_is_away_holds_when_it_is_back() {
     server.restart().await;
     is_gone(&b, "hi").await;
     is_gone(&a, "hi").await;
-    let c = sharing(replica(&up, &server)).await;
+    let c = replica(&up, &server).await;
     is_gone(&c, "hi").await;
 }
 
@@ -161,14 +152,11 @@ async fn after_a_flush_a_third_replica_shares_with_the_others() {
         return;
     };
     let up = counting().await;
-    let (a, b) = tokio::join!(
-        sharing(replica(&up, &server)),
-        sharing(replica(&up, &server))
-    );
+    let (a, b) = tokio::join!(replica(&up, &server), replica(&up, &server));
     let before = server.cli(&["GET", "refrain:secret"]).await;
     assert_eq!(before.len(), 64);
     server.cli(&["FLUSHALL"]).await;
-    let c = sharing(replica(&up, &server)).await;
+    let c = replica(&up, &server).await;
     server
         .until(&["GET", "refrain:secret"], |now| now == before)
         .await;
@@ -186,10 +174,7 @@ async fn a_purge_holds_though_the_hash_that_keeps_it_is_deleted() {
         return;
     };
     let up = counting().await;
-    let (a, b) = tokio::join!(
-        sharing(replica(&up, &server)),
-        sharing(replica(&up, &server))
-    );
+    let (a, b) = tokio::join!(replica(&up, &server), replica(&up, &server));
     a.send(&tagged("hi")).await;
     written(&server, 1).await;
     let kept = copy(&server).await;
@@ -197,7 +182,7 @@ async fn a_purge_holds_though_the_hash_that_keeps_it_is_deleted() {
     is_gone(&b, "hi").await;
     server.cli(&["DEL", "refrain:generations"]).await;
     put_back(&server, &kept).await;
-    let c = sharing(replica(&up, &server)).await;
+    let c = replica(&up, &server).await;
     for replica in [&a, &b, &c] {
         is_gone(replica, "hi").await;
     }
@@ -217,7 +202,7 @@ async fn nothing_is_revived_where_all_who_knew_of_a_purge_are_gone() {
         return;
     };
     let up = counting().await;
-    let mut a = sharing(replica(&up, &server)).await;
+    let mut a = replica(&up, &server).await;
     a.send(&tagged("hi")).await;
     written(&server, 1).await;
     let kept = copy(&server).await;
@@ -225,7 +210,7 @@ async fn nothing_is_revived_where_all_who_knew_of_a_purge_are_gone() {
     a.kill().await;
     server.cli(&["DEL", "refrain:generations"]).await;
     put_back(&server, &kept).await;
-    let b = sharing(replica(&up, &server)).await;
+    let b = replica(&up, &server).await;
     is_gone(&b, "hi").await;
 }
 
@@ -235,7 +220,7 @@ async fn a_purge_that_no_message_told_of_is_found_by_the_check() {
         return;
     };
     let up = counting().await;
-    let b = sharing(replica(&up, &server)).await;
+    let b = replica(&up, &server).await;
     b.send(&tagged("hi")).await;
     assert!(is_hit(&b.send(&tagged("hi")).await));
     // As the script writes it, but for the message: `all`.
@@ -271,7 +256,7 @@ async fn foreign_facts_fail_no_call() {
         .cli(&["ZADD", "refrain:proofs", "inf", "nobody"])
         .await;
     let up = counting().await;
-    let a = replica(&up, &server).start().await;
+    let a = setup(&up, &server).start().await;
     assert_verdict(&a.send(&tagged("hi")).await, "MISS");
     assert!(is_hit(&a.send(&tagged("hi")).await));
     server
@@ -293,7 +278,7 @@ async fn a_configured_secret_is_shared_and_not_written() {
     };
     let up = counting().await;
     let replica =
-        || replica(&up, &server).with("[key]\nsecret = \"correct-horse-battery-staple-0123\"");
+        || setup(&up, &server).with("[key]\nsecret = \"correct-horse-battery-staple-0123\"");
     let (a, b) = tokio::join!(sharing(replica()), sharing(replica()));
     a.send(&tagged("hi")).await;
     written(&server, 1).await;
@@ -317,7 +302,7 @@ async fn a_key_that_one_replica_sees_refused_is_refused_on_the_others() {
     });
     let up = up.start().await;
     let replica = || {
-        replica(&up, &server)
+        setup(&up, &server)
             .honest()
             .with("[cache]\nscope = \"shared\"")
     };
@@ -338,7 +323,8 @@ async fn a_key_that_one_replica_sees_refused_is_refused_on_the_others() {
     let refused = until(&b, &by("hi"), |answer| !is_hit(answer)).await;
     assert_eq!(refused.status, 401);
     assert_eq!(refused.expect("x-cache-reason"), "unproven");
-    let c = sharing(replica()).await;
+    let c = replica().start().await;
+    c.counted(UP, 1.0).await;
     assert_eq!(
         c.send(&by("hi")).await.status,
         401,
@@ -377,7 +363,7 @@ async fn a_replica_may_trust_its_memory_for_ever() {
         return;
     };
     let up = counting().await;
-    let b = sharing(replica(&up, &server).with("[store]\ntrust = \"off\"")).await;
+    let b = sharing(setup(&up, &server).with("[store]\ntrust = \"off\"")).await;
     b.send(&chat("hi")).await;
     server.kill().await;
     // By then it knows that it is cut off.
@@ -393,7 +379,7 @@ async fn proofs_of_which_there_are_many_are_all_read() {
     };
     let up = counting().await;
     let replica = || {
-        replica(&up, &server)
+        setup(&up, &server)
             .honest()
             .with("[cache]\nscope = \"shared\"")
     };

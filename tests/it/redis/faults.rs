@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use super::{DROPPED, ENTRIES, ERRORS, UP, WRITTEN, ask, assert_hit, echo, purge, replica};
+use super::{DROPPED, ENTRIES, ERRORS, UP, WRITTEN, ask, assert_hit, echo, purge, replica, totals};
 use crate::support::{
     client::{assert_verdict, at_once, chat},
     proxy::{Proxy, proxy},
@@ -100,8 +100,7 @@ async fn the_rules_that_the_docs_give_a_user_suffice() {
         purge(&one, &order).await;
         one.counted("refrain_redis_purged_total", cleared).await;
     }
-    let told = async { while two.admin("/api/stats").await.json()["covers"] != "replicas" {} };
-    within("the counters of all replicas", told).await;
+    totals::shared(&two, 2).await;
     assert_eq!(server.cli(&["ACL", "LOG"]).await, "");
     for replica in [&one, &two] {
         let denied = ["kind=\"denied\""];

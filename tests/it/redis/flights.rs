@@ -1,17 +1,16 @@
 //! Identical calls on several replicas are one upstream call, and whatever happens to its replica or to Redis, every
 //! call is answered.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
-use ::redis::cmd;
+use ::redis::{cmd, pipe};
 use futures_util::future::join_all;
 use refrain::{
     call::{Slot, key::Key},
     store::redis::message::Message,
 };
-use tokio::time::sleep;
 
-use super::{HEARING, UP};
+use super::{HEARING, UP, unleased};
 use crate::support::{
     client::{Answer, End, assert_verdict, at_once, chat, chat_stream},
     gate,
@@ -57,31 +56,35 @@ async fn leased(redis: &Redis) -> String {
     within("a flight to hold its lease", held).await
 }
 
-/// Waits until nobody holds any lease, and nobody says that there is no use in waiting.
-async fn unleased(redis: &Redis) {
-    let free = async { while !redis.keys("refrain:l:*").await.is_empty() {} };
-    within("the lease to be free", free).await;
-}
-
-/// Waits until so many replicas have asked for a lease.
+/// Waits until so many replicas have asked for a lease, each once however often it has looked: by the claims that were made.
 async fn asked(redis: &Redis, replicas: usize) {
+    let mut claims = HashSet::new();
     let asked = async {
-        while askers(redis).await < replicas {
-            // What it is asked here is among what is told.
-            sleep(Duration::from_millis(5)).await;
+        while claims.len() < replicas {
+            claims.extend(claimed(redis).await);
         }
     };
     within("the replicas to ask", asked).await;
 }
 
-/// Returns how many replicas have asked for leases, each once however often it has looked: by who has sent a script, and
-/// not its digest.
-async fn askers(redis: &Redis) -> usize {
+/// Returns the claims to leases that were made since this was asked before.
+async fn claimed(redis: &Redis) -> impl Iterator<Item = Vec<u8>> {
     // Number, moment, microseconds, words, who and its name.
     type Row = (u64, u64, u64, Vec<Vec<u8>>, String, String);
-    let rows: Vec<Row> = redis.ask(cmd("SLOWLOG").arg("GET").arg(-1)).await;
-    let rows = rows.into_iter().filter(|row| row.3[0] == b"EVAL");
-    rows.map(|row| row.4).collect::<HashSet<_>>().len()
+    let mut log = pipe();
+    log.atomic();
+    log.cmd("SLOWLOG").arg("GET").arg(-1);
+    log.cmd("SLOWLOG").arg("RESET").ignore();
+    let (rows,): (Vec<Row>,) = redis.ask_all(&log).await;
+    // A script about two keys, lease and entry, and what is claimed; who only looks claims nothing.
+    rows.into_iter()
+        .filter_map(|row| match &row.3[..] {
+            [name, _, keys, _, _, claim, ..] if name == b"EVAL" && keys == b"2" => {
+                Some(claim.clone())
+            }
+            _ => None,
+        })
+        .filter(|claim| !claim.is_empty())
 }
 
 fn misses(answers: &[Answer]) -> usize {

@@ -21,7 +21,7 @@ use refrain::{
 };
 use tokio::time::Instant;
 
-use super::{ENTRIES, ERRORS, UP, ask, assert_hit, echo, fill, replica, warnings};
+use super::{ENTRIES, ERRORS, UP, ask, assert_hit, echo, fill, replica, unleased, warnings};
 use crate::support::{
     client::assert_verdict,
     proxy::{Proxy, proxy},
@@ -131,8 +131,7 @@ async fn what_never_ends_where_leases_and_turns_lie_is_nobodys() {
     let up = echo().await;
     let a = replica(&up, &server).await;
     fill(&a, &["hi", "ho"]).await;
-    let is_free = async { while !server.keys("refrain:l:*").await.is_empty() {} };
-    within("the leases to be given back", is_free).await;
+    unleased(&server).await;
     // The leases of two calls, of which no entry is there any more.
     let entries = server.keys(ENTRIES).await;
     for (entry, is_list) in entries.iter().zip([true, false]) {
@@ -150,8 +149,7 @@ async fn what_never_ends_where_leases_and_turns_lie_is_nobodys() {
     server.cli(&["SET", "refrain:proofs", "x"]).await;
     let b = replica(&up, &server).await;
     fill(&b, &["hi", "ho"]).await;
-    let is_left = async { while !server.keys("refrain:l:*").await.is_empty() {} };
-    within("the leases to be given back", is_left).await;
+    unleased(&server).await;
     b.assert_metric(UP, &[], 1).await;
     assert_eq!(warnings(&b), 0, "{}", b.printed());
     // A replica clears up behind a purge, although nobody has ended the turn.

@@ -115,7 +115,7 @@ async fn a_cluster_that_does_not_tell_where_keys_lie_is_not_connected_to_all_the
         .lines()
         .find_map(|line| line.strip_prefix("total_connections_received:"));
     let made: u32 = made.expect("a count").trim().parse().expect("a number");
-    // Two tries in a second at most, of a few connections each.
+    // A try every 400 ms at most, of a few connections.
     let seconds = u32::try_from(begun.elapsed().as_secs()).expect("not for years");
     let most = 20 + 8 * seconds;
     assert!(made < most, "{made} connections");

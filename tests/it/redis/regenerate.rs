@@ -180,7 +180,7 @@ async fn what_is_looked_up_anew_and_lies_nowhere_else_still_answers() {
     for hearing in [0.0, 1.0] {
         let asked = async {
             loop {
-                // It is back so soon that a look at it may come too late.
+                // The channel is back so soon that this may have been missed.
                 if hearing < 0.5 {
                     server.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
                 }

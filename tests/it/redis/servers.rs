@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use ::redis::AsyncConnectionConfig;
 use tokio::time::timeout;
 
 use crate::support::{
     fault::{Fault, Mood},
-    redis::{cluster, follower, redis, sentinels},
+    redis::{cluster, follower, patient, redis, sentinels},
     within,
 };
 
@@ -145,7 +144,7 @@ async fn a_fault_does_to_replies_what_it_is_told() {
     let client = ::redis::Client::open(format!("redis://{}", fault.addr)).unwrap();
     let config = patient();
     for (mood, timely) in [
-        (Mood::Slow(Duration::from_secs(2)), false),
+        (Mood::Slow(Duration::from_secs(600)), false),
         (Mood::Lossy, false),
         (Mood::Half, true),
         (Mood::Stuck, false),
@@ -174,11 +173,4 @@ async fn a_fault_does_to_replies_what_it_is_told() {
     server.freeze();
     server.thaw();
     assert_eq!(server.cli(&["PING"]).await, "PONG");
-}
-
-/// A connection that waits for as long as the test does.
-fn patient() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(None)
-        .set_response_timeout(None)
 }

@@ -45,7 +45,7 @@ async fn misses(proxy: &Proxy) -> (u64, bool) {
 }
 
 /// Waits until a replica tells for `days` what all have counted, and returns that: a reply of Redis may be late.
-async fn shared(proxy: &Proxy, days: u32) -> Value {
+pub(super) async fn shared(proxy: &Proxy, days: u32) -> Value {
     let told = async {
         loop {
             let path = format!("/api/stats?days={days}");

@@ -339,14 +339,18 @@ impl Redis {
             None => Client::open(url)?,
             Some(ca) => Client::build_with_tls(url, trusting(&ca))?,
         };
-        // `within` is the test's patience.
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None);
+        let config = patient();
         let made = client.get_multiplexed_async_connection_with_config(&config);
         let made = within("a connection to Redis", made).await?;
         Ok(kept.insert(made).clone())
     }
+}
+
+/// Returns how to connect where [`within`] is the test's patience.
+pub(crate) fn patient() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
 }
 
 /// Returns the command of these words.
